@@ -1,0 +1,29 @@
+"""Stage `prepare`: a recipe's raw data in, packed arrays and their card out."""
+
+import argparse
+from pathlib import Path
+
+from trainyard.stage import Clock, run_stage
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("recipe", help="a block under `recipes:` in params.yaml")
+    parser.add_argument("data_dir", type=Path, help="where the packed data goes")
+    arguments = parser.parse_args()
+
+    def work(clock: Clock) -> str:
+        from trainyard.data.prepare import prepare
+        from trainyard.recipe import read_recipe
+
+        recipe = read_recipe(Path("params.yaml"), arguments.recipe)
+        with clock.work():
+            card = prepare(recipe.name, recipe.data, arguments.data_dir)
+        counts = ", ".join(f"{count:,} {split}" for split, count in card.samples.items())
+        return f"{card.source}: {counts} samples in {len(card.classes)} classes"
+
+    run_stage(arguments.recipe, "prepare", work)
+
+
+if __name__ == "__main__":
+    main()

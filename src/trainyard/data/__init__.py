@@ -1,0 +1,1 @@
+"""Raw data in, packed arrays out: sources, splits, the packed format, batches."""

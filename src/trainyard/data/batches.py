@@ -1,0 +1,115 @@
+"""Batches as tensors. The order of an epoch is a function of (seed, epoch); nothing about it needs to be saved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trainyard.data.packed import Split
+
+
+class Batch(NamedTuple):
+    """Some samples, as a network and its loss take them."""
+
+    inputs: tuple[Tensor, ...]
+    """images (N, C, H, W) uint8; or tokens (N, T) int64, padded with 0, and lengths (N,) int64."""
+    targets: Tensor
+    """labels (N,) int64, or masks (N, H, W) int64."""
+    weight: float
+    """Factor of each sample's loss, so that the mean gradient over workers is that of the global batch's mean loss."""
+
+
+def epoch_order(seed: int, epoch: int, samples: int) -> NDArray[np.int64]:
+    """Return the order (samples,) in which an epoch visits the samples."""
+    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(samples)
+
+
+def global_batches(order: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
+    """Cut an epoch's order into global batches; the last one holds the remainder."""
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
+class TrainBatches:
+    """One worker's share of every global batch of an epoch: an iterable that Lightning takes as a loader.
+
+    A global batch is cut into `world_size * micro_batches` nearly equal parts. A part can be empty where the batch is
+    smaller than that; it then holds one sample of weight 0, because every worker must take part in every step.
+    """
+
+    def __init__(
+        self, split: Split, *, batch_size: int, seed: int, rank: int = 0, world_size: int = 1, micro_batches: int = 1
+    ) -> None:
+        self.split = split
+        self.batch_size = min(batch_size, len(split))
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.micro_batches = micro_batches
+        self.epoch = 0
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps in an epoch."""
+        return -(-len(self.split) // self.batch_size)
+
+    def __len__(self) -> int:
+        return self.steps * self.micro_batches
+
+    def step_indices(self, epoch: int, step: int) -> NDArray[np.int64]:
+        """Return the samples in the global batch of one step of an epoch."""
+        return global_batches(epoch_order(self.seed, epoch, len(self.split)), self.batch_size)[step]
+
+    def __iter__(self) -> Iterator[Batch]:
+        order = epoch_order(self.seed, self.epoch, len(self.split))
+        parts = self.world_size * self.micro_batches
+        for indices in global_batches(order, self.batch_size):
+            shares = np.array_split(indices, parts)
+            for share in shares[self.rank * self.micro_batches : (self.rank + 1) * self.micro_batches]:
+                yield gather(self.split, share if len(share) else indices[:1], parts / len(indices) * bool(len(share)))
+
+
+class ScoringBatches:
+    """One worker's share of a whole split, in order, without padding: every sample is counted exactly once."""
+
+    def __init__(self, split: Split, *, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+        self.split = split
+        self.batch_size = batch_size
+        self.indices = np.array_split(np.arange(len(split)), world_size)[rank]
+
+    def __len__(self) -> int:
+        return -(-len(self.indices) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for indices in global_batches(self.indices, self.batch_size):
+            yield gather(self.split, indices, 1 / len(indices))
+
+
+def eval_batches(split: Split, batch_size: int) -> Iterator[Batch]:
+    """Yield a whole split in order."""
+    return iter(ScoringBatches(split, batch_size=batch_size))
+
+
+def gather(split: Split, indices: NDArray[np.int64], weight: float = 1.0) -> Batch:
+    """Copy some samples out of a memory-mapped split."""
+    arrays = split.arrays
+    if split.kind == "text_classification":
+        inputs: tuple[Tensor, ...] = _pad(arrays["tokens"], arrays["offsets"], indices)
+    else:
+        inputs = (torch.from_numpy(arrays["images"][indices]),)
+    targets = torch.from_numpy(np.asarray(arrays["masks" if split.kind == "segmentation" else "labels"][indices]))
+    return Batch(inputs, targets.long(), weight)
+
+
+def _pad(tokens: NDArray[np.int32], offsets: NDArray[np.int64], indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    """Return tokens (N, longest) int64, padded with 0, and lengths (N,) int64, without a loop over the samples."""
+    starts = offsets[indices]
+    lengths = offsets[indices + 1] - starts
+    steps = np.arange(lengths.max())
+    inside = steps < lengths[:, None]
+    padded = np.where(inside, tokens[np.where(inside, starts[:, None] + steps, 0)], 0)
+    return torch.from_numpy(padded.astype(np.int64)), torch.from_numpy(lengths.astype(np.int64))

@@ -1,0 +1,37 @@
+"""What every source returns: samples in memory, before they are split and packed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Kind = Literal["image_classification", "segmentation", "text_classification"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawDataset:
+    """The samples of one source.
+
+    `arrays` by kind: images (N, C, H, W) uint8 and labels (N,) int64; images and masks (N, H, W) uint8; texts, a list
+    of N strings, and labels (N,) int64.
+    """
+
+    kind: Kind
+    classes: tuple[str, ...]
+    arrays: dict[str, Any]
+    about: str
+    """One sentence: what the samples are, and where they come from."""
+    libraries: dict[str, str] = field(default_factory=dict)
+    """Name and version of every library that the samples depend on."""
+    groups: NDArray[np.int64] | None = None
+    """(N,) samples with the same number go into the same split."""
+    strata: NDArray[np.int64] | None = None
+    """(N,) what the splits are stratified by, where there are no labels."""
+    split: NDArray[np.int64] | None = None
+    """(N,) 0 train, 1 val, 2 test, where the source itself says which sample goes where."""
+
+    def __len__(self) -> int:
+        return len(next(iter(self.arrays.values())))

@@ -1,0 +1,45 @@
+"""Every error that a user can meet, by who can mend it; the class decides the exit code.
+
+TrainyardError                 shown as one headline, without a traceback
+  InputError        exit 2     the user's parameters or data
+  MachineError      exit 3     this machine: disk, port, memory, library
+  ServiceError      exit 4     a service elsewhere: the tracking server, a store
+  IntegrityError    exit 5     refused, because a file is not what it claims to be
+  Interrupted       exit 75    stopped half-way; the same command continues
+"""
+
+
+class TrainyardError(Exception):
+    """`<where>: <what was found>; <what to do>`."""
+
+    exit_code = 1
+
+
+class InputError(TrainyardError):
+    """The user's own parameters or data are wrong."""
+
+    exit_code = 2
+
+
+class MachineError(TrainyardError):
+    """This machine cannot do it: disk, port, memory, processors, library."""
+
+    exit_code = 3
+
+
+class ServiceError(TrainyardError):
+    """A service that was asked for does not answer."""
+
+    exit_code = 4
+
+
+class IntegrityError(TrainyardError):
+    """A file does not match the hash that it was written with, or could run code."""
+
+    exit_code = 5
+
+
+class Interrupted(TrainyardError):
+    """Work stopped half-way and continues when the same command runs again."""
+
+    exit_code = 75

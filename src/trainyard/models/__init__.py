@@ -1,0 +1,1 @@
+"""Networks: plain modules, each built from its config and the shape of its data."""

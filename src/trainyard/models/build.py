@@ -1,0 +1,49 @@
+"""A network with its preprocessing inside: raw pixels or tokens in, logits out, the same in training and after export."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from trainyard.models.cnn_config import CNNConfig
+from trainyard.models.lstm_config import LSTMConfig
+from trainyard.models.spec import InputSpec
+from trainyard.models.unet_config import UNetConfig
+
+ModelConfig = CNNConfig | UNetConfig | LSTMConfig
+
+
+class NormalisedImages(nn.Module):
+    """A network behind the normalisation that its training data asked for."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, spec: InputSpec) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", torch.tensor(spec.mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(spec.std).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images (N, C, H, W) uint8 in 0..255 to logits."""
+        logits: Tensor = self.network((images.float() / 255 - self.mean) / self.std)
+        return logits
+
+
+def build_network(config: ModelConfig, spec: InputSpec) -> nn.Module:
+    """Return an untrained network that takes `Batch.inputs` and gives logits (N, classes) or (N, classes, H, W)."""
+    num_classes = len(spec.classes)
+    match config:
+        case CNNConfig():
+            from trainyard.models.cnn import CNN
+
+            return NormalisedImages(CNN(config, spec.channels, num_classes), spec)
+        case UNetConfig():
+            from trainyard.models.unet import UNet
+
+            return NormalisedImages(UNet(config, spec.channels, num_classes), spec)
+        case LSTMConfig():
+            from trainyard.models.lstm import LSTM
+
+            return LSTM(config, num_classes, vocabulary_size=spec.vocabulary_size)

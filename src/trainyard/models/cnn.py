@@ -1,0 +1,66 @@
+"""An image classifier: plain blocks in the style of VGG (Simonyan 2014, arXiv:1409.1556), or a ResNet."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from trainyard.models.activation import activation, normalisation
+from trainyard.models.cnn_config import CNNConfig
+from trainyard.models.initialisation import initialise
+from trainyard.models.resnet import resnet_blocks, resnet_stem
+
+
+class CNN(nn.Module):
+    """Blocks of convolutions, the mean over all pixels, and a linear head."""
+
+    def __init__(self, config: CNNConfig, in_channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.stem: nn.Module = nn.Identity()
+        if config.architecture == "plain":
+            widths = (in_channels, *config.widths)
+            self.blocks = nn.Sequential(*(_block(config, n_in, n_out) for n_in, n_out in pairwise(widths)))
+            channels = widths[-1]
+        else:
+            self.stem = resnet_stem(config, in_channels)
+            self.blocks, channels = resnet_blocks(config)
+        self.dropout = nn.Dropout(config.dropout)
+        self.head = nn.Linear(channels, num_classes)
+        initialise(self, config.initialisation, config.activation)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images (N, in_channels, H, W) to logits (N, num_classes).
+
+        H and W are free, but not below `cnn_config.smallest_side`.
+        """
+        features = self.blocks(self.stem(images)).mean(dim=(2, 3))
+        logits: Tensor = self.head(self.dropout(features))
+        return logits
+
+
+def _block(config: CNNConfig, in_channels: int, out_channels: int) -> nn.Sequential:
+    """Return convolutions, each with normalisation and activation, and what halves height and width."""
+    layers: list[nn.Module] = []
+    for index in range(config.convolutions):
+        is_last = index == config.convolutions - 1
+        layers += [
+            nn.Conv2d(
+                in_channels if index == 0 else out_channels,
+                out_channels,
+                config.kernel_size,
+                stride=2 if is_last and config.pooling == "stride" else 1,
+                padding=config.kernel_size // 2,
+                bias=config.normalisation == "none",  # a normalisation would subtract it again
+            ),
+            normalisation(config.normalisation, out_channels),
+            activation(config.activation),
+        ]
+    match config.pooling:
+        case "max":
+            layers.append(nn.MaxPool2d(2))
+        case "average":
+            layers.append(nn.AvgPool2d(2))
+        case "stride" | "none":
+            pass
+    return nn.Sequential(*layers)

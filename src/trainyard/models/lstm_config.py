@@ -1,0 +1,32 @@
+"""Block `model` of family `lstm`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from trainyard.params import Count, Fraction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LSTMConfig:
+    """Shape of a recurrent network over tokens or measured features."""
+
+    embedding_size: Count = 128
+    """Numbers that stand for one token; not used for features, which are numbers already."""
+    hidden_size: Count = 128
+    """Units of each layer and direction."""
+    num_layers: Count = 1
+    bidirectional: bool = True
+    """Whether every layer also reads from the end; not for forecasting, where the end is the future."""
+    dropout: Fraction = 0.0
+    """Between layers and before the head."""
+    embedding_dropout: Fraction = 0.0
+    """Of the embedded tokens."""
+    pooling: Literal["last", "mean", "max", "mean_max", "attention"] = "last"
+    """How all steps' outputs become one. last: each direction's last one; attention: a learned mean."""
+    forget_gate_bias: Annotated[float, Field(allow_inf_nan=False)] = 1.0
+    """At the beginning of training; the higher, the longer the cells remember."""
+    recurrent_initialisation: Literal["orthogonal", "uniform"] = "orthogonal"

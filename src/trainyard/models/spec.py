@@ -1,0 +1,41 @@
+"""What a network must know of its data: the shape of the input, how it is normalised, and the classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trainyard.data.packed import Card
+from trainyard.data.raw import Kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputSpec:
+    """The part of a data card that stays with the model."""
+
+    kind: Kind
+    classes: tuple[str, ...]
+    channels: int = 0
+    height: int = 0
+    """Pixels."""
+    width: int = 0
+    """Pixels."""
+    mean: tuple[float, ...] = ()
+    """Of each channel, pixels divided by 255."""
+    std: tuple[float, ...] = ()
+    """Of each channel, pixels divided by 255."""
+    vocabulary_size: int = 0
+    max_length: int = 0
+    """Tokens."""
+    data_sha256: str = ""
+
+    @classmethod
+    def from_card(cls, card: Card) -> InputSpec:
+        """Take what a network needs out of a data card."""
+        return cls(
+            kind=card.kind,
+            classes=card.classes,
+            mean=tuple(card.normalisation.get("mean", ())),
+            std=tuple(card.normalisation.get("std", ())),
+            data_sha256=card.sha256,
+            **card.input,
+        )

@@ -1,0 +1,176 @@
+"""A recipe: one named block under `recipes:` in params.yaml, read strictly into the configs of its parts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from pydantic import TypeAdapter, ValidationError
+
+from trainyard.data.sources import KINDS, DataConfig
+from trainyard.errors import IntegrityError
+from trainyard.evaluation.config import EvaluateConfig
+from trainyard.export.config import ExportConfig
+from trainyard.models.cnn_config import CNNConfig
+from trainyard.models.lstm_config import LSTMConfig
+from trainyard.models.unet_config import UNetConfig
+from trainyard.params import Params, Problem, nearest
+from trainyard.tasks.train_config import TrainConfig
+from trainyard.training.cluster_config import ClusterConfig, TrackingConfig
+
+Family = Literal["cnn", "unet", "lstm"]
+ModelConfig = CNNConfig | UNetConfig | LSTMConfig
+
+MODELS: dict[str, Any] = {"cnn": CNNConfig, "unet": UNetConfig, "lstm": LSTMConfig}
+"""The config of each family's network."""
+FAMILY_KINDS: dict[str, str] = {
+    "cnn": "image_classification",
+    "unet": "segmentation",
+    "lstm": "text_classification",
+}
+"""The kind of data that each family learns from."""
+BLOCKS: dict[str, Any] = {"data": DataConfig, "train": TrainConfig, "evaluate": EvaluateConfig, "export": ExportConfig}
+"""The blocks that are alike in all families."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """Everything that decides what one model becomes."""
+
+    name: str
+    family: Family
+    data: DataConfig
+    model: ModelConfig
+    train: TrainConfig
+    evaluate: EvaluateConfig
+    export: ExportConfig
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values, from which `recipe_from_json` makes an equal recipe."""
+        return cast("dict[str, Any]", json.loads(json.dumps(asdict(self))))
+
+
+def read_recipe(path: Path, name: str) -> Recipe:
+    """Read one recipe of a params.yaml.
+
+    Raises:
+        ParamsError: there is none of that name, or listing everything that is wrong with it.
+    """
+    params = Params(path)
+    problems: list[Problem] = []
+    recipe = _read(params, name, problems)
+    if recipe is None or problems:
+        raise params.error(problems)
+    return recipe
+
+
+def read_all(path: Path) -> tuple[list[Recipe], ClusterConfig, TrackingConfig]:
+    """Read a whole params.yaml.
+
+    Raises:
+        ParamsError: listing everything that is wrong in the file.
+    """
+    params = Params(path)
+    problems: list[Problem] = []
+    for key in params.values:
+        if key not in (valid := ("recipes", "cluster", "tracking")):
+            expected = f"valid here: {', '.join(valid)}{nearest(str(key), valid)}"
+            problems.append(Problem(params.line(key), str(key), "no such key", expected))
+    recipes = [_read(params, str(name), problems) for name in params.block("recipes")]
+    settings = []
+    for key, schema in (("cluster", ClusterConfig), ("tracking", TrackingConfig)):
+        settings.append(params.collect(schema, (key,), problems) if key in params.values else schema())
+    if problems:
+        raise params.error(problems)
+    cluster, tracking = settings
+    return cast("list[Recipe]", recipes), cast("ClusterConfig", cluster), cast("TrackingConfig", tracking)
+
+
+def read_settings(path: Path) -> tuple[ClusterConfig, TrackingConfig]:
+    """Read `cluster:` and `tracking:`, which may be left out."""
+    params = Params(path)
+    return (
+        params.read(ClusterConfig, "cluster") if "cluster" in params.values else ClusterConfig(),
+        params.read(TrackingConfig, "tracking") if "tracking" in params.values else TrackingConfig(),
+    )
+
+
+def recipe_from_json(values: dict[str, Any], where: Path) -> Recipe:
+    """Return the recipe that `Recipe.to_json` wrote.
+
+    Raises:
+        IntegrityError: `where` holds something else.
+    """
+    try:
+        schemas = {**BLOCKS, "model": MODELS[values["family"]]}
+        blocks = {
+            key: TypeAdapter(schema).validate_json(json.dumps(values[key]), strict=True, extra="forbid")
+            for key, schema in schemas.items()
+        }
+    except (KeyError, TypeError, ValidationError) as error:
+        raise IntegrityError(f"{where}: is not a recipe of this version ({error}); train it again") from None
+    return Recipe(name=values["name"], family=values["family"], **blocks)
+
+
+def _read(params: Params, name: str, problems: list[Problem]) -> Recipe | None:
+    """Read one recipe; what is wrong with it is added to `problems`."""
+    before = len(problems)
+    keys = ("recipes", name)
+    block = params.block(*keys)
+    if not NAME_CHARACTERS.issuperset(name) or not name[:1].isalnum():
+        problems.append(
+            Problem(params.line(*keys), f"recipes.{name}", "is no name for files", "use letters, digits, '-' and '_'")
+        )
+    valid = ("family", *BLOCKS, "model")
+    for key in block:
+        if key not in valid:
+            expected = f"valid here: {', '.join(valid)}{nearest(str(key), valid)}"
+            problems.append(Problem(params.line(*keys, key), f"recipes.{name}.{key}", "no such key", expected))
+    for key in valid:
+        if key not in block:
+            problems.append(Problem(params.line(*keys), f"recipes.{name}.{key}", "is missing", "add it"))
+    family = block.get("family")
+    schemas = dict(BLOCKS)
+    if family in MODELS:
+        schemas["model"] = MODELS[family]
+    elif "family" in block:
+        expected = f"expected one of {', '.join(MODELS)}{nearest(str(family), MODELS)}"
+        problems.append(Problem(params.line(*keys, "family"), f"recipes.{name}.family", f"found {family!r}", expected))
+    parts = {
+        key: params.collect(schema, (*keys, key), problems) for key, schema in schemas.items() if key in block
+    }
+    if len(problems) > before:
+        return None
+    recipe = Recipe(name=name, family=cast("Family", family), **cast("dict[str, Any]", parts))
+    problems.extend(_contradictions(params, recipe))
+    return recipe
+
+
+NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
+"""A recipe's name is the name of its folders and stages."""
+
+
+def _contradictions(params: Params, recipe: Recipe) -> list[Problem]:
+    """Return what the blocks of a recipe say against each other."""
+    at = ("recipes", recipe.name)
+    problems = []
+
+    def add(block: str, key: str, found: str, expected: str) -> None:
+        problems.append(Problem(params.line(*at, block, key), ".".join((*at, block, key)), found, expected))
+
+    kind, needed = KINDS[recipe.data.source], FAMILY_KINDS[recipe.family]
+    if kind != needed:
+        sources = [source for source, kind in KINDS.items() if kind == needed]
+        add(
+            "data",
+            "source",
+            f"'{recipe.data.source}' is for {kind}, but family: {recipe.family} learns {needed}",
+            f"expected one of {', '.join(sources)}",
+        )
+    if recipe.train.loss == "cross_entropy_dice" and needed != "segmentation":
+        add("train", "loss", f"cross_entropy_dice needs masks, but family is {recipe.family}", "use cross_entropy or mse")
+    if recipe.train.word_dropout and needed != "text_classification":
+        add("train", "word_dropout", f"needs texts, but family is {recipe.family}", "remove it")
+    return problems

@@ -1,0 +1,35 @@
+"""The task that fits a kind of data."""
+
+from __future__ import annotations
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from trainyard.data.packed import Card
+from trainyard.tasks.train_config import TrainConfig
+
+
+def build_task(network: nn.Module, card: Card, config: TrainConfig, total_steps: int) -> pl.LightningModule:
+    """Return the Lightning module that trains `network` on the data of `card` in `total_steps` optimizer steps."""
+    weights = class_weights(card) if config.class_weights == "balanced" else None
+    match card.kind:
+        case "segmentation":
+            from trainyard.tasks.segmentation import Segmentation
+
+            return Segmentation(network, len(card.classes), config, total_steps, weights)
+        case "image_classification" | "text_classification":
+            from trainyard.tasks.classification import Classification
+
+            return Classification(network, len(card.classes), config, total_steps, weights)
+
+
+def class_weights(card: Card) -> Tensor:
+    """Return weights (K,) inverse to the classes' shares of the training split, of mean 1 over its samples (or pixels).
+
+    A class that does not occur there has weight 0.
+    """
+    counts = torch.tensor([card.counts["train"][name] for name in card.classes], dtype=torch.float64)
+    shown = counts > 0
+    weights = torch.where(shown, counts.sum() / (shown.sum() * counts.clamp_min(1)), 0.0)
+    return weights.float()

@@ -1,0 +1,58 @@
+"""Losses by sample, so that any cut of a batch over workers and passes adds up to the mean over the whole batch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from trainyard.tasks.train_config import TrainConfig
+
+
+def sample_losses(logits: Tensor, targets: Tensor, config: TrainConfig, class_weights: Tensor | None) -> Tensor:
+    """Return the loss of each sample (N,).
+
+    Args:
+        logits: (N, K) or (N, K, H, W); for a number as target, the prediction (N, 1).
+        targets: labels (N,) int64, masks (N, H, W) int64, or numbers (N,) float32.
+        config: names the loss.
+        class_weights: (K,), of mean 1 over the training split, or None.
+    """
+    logits = logits.float()
+    if targets.is_floating_point():
+        return (logits.squeeze(1) - targets).square()
+    if config.loss == "mse":
+        return _brier(logits, targets, class_weights)
+    losses = F.cross_entropy(
+        logits, targets, weight=class_weights, label_smoothing=config.label_smoothing, reduction="none"
+    ).flatten(1 if logits.ndim > 2 else 0)
+    if losses.ndim > 1:
+        losses = losses.mean(dim=1)
+    if config.loss == "cross_entropy_dice":
+        losses = losses + config.dice_weight * dice_losses(logits, targets)
+    return losses
+
+
+def dice_losses(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return one minus the soft Dice coefficient of each sample (N,), averaged over the classes that it shows.
+
+    Milletari 2016, arXiv:1606.04797, equation 1 without the squares. A class that is not in the mask is left out: its
+    Dice would be 0 for any prediction, and what is wrongly given to it is missing from the others' overlap.
+    """
+    probabilities = logits.softmax(dim=1)
+    truth = F.one_hot(targets, logits.shape[1]).movedim(-1, 1).to(probabilities.dtype)
+    overlap = (probabilities * truth).sum(dim=(2, 3))
+    truth_pixels = truth.sum(dim=(2, 3))
+    total = probabilities.sum(dim=(2, 3)) + truth_pixels
+    shown = truth_pixels > 0
+    dice = torch.where(shown, 2 * overlap / total.clamp_min(1e-6), 0.0)
+    return 1 - dice.sum(dim=1) / shown.sum(dim=1).clamp_min(1)
+
+
+def _brier(logits: Tensor, targets: Tensor, class_weights: Tensor | None) -> Tensor:
+    """Return the squared error of the class probabilities (Brier 1950), summed over classes, by sample (N,)."""
+    truth = F.one_hot(targets, logits.shape[1]).movedim(-1, 1)
+    errors = (logits.softmax(dim=1) - truth).square().sum(dim=1)
+    if class_weights is not None:
+        errors = errors * class_weights[targets]
+    return errors.flatten(1).mean(dim=1) if errors.ndim > 1 else errors

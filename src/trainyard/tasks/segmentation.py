@@ -1,0 +1,74 @@
+"""Segmentation: which class does each pixel belong to."""
+
+from __future__ import annotations
+
+import pytorch_lightning as pl
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from trainyard.data.batches import Batch
+from trainyard.tasks.losses import sample_losses
+from trainyard.tasks.optimization import build_optimizer, build_schedule
+from trainyard.tasks.train_config import TrainConfig
+
+
+class Segmentation(pl.LightningModule):
+    """Cross-entropy and Dice, mean IoU, Dice and pixel accuracy around a network that gives logits (N, K, H, W)."""
+
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        network: nn.Module,
+        num_classes: int,
+        config: TrainConfig,
+        total_steps: int,
+        class_weights: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.config = config
+        self.total_steps = total_steps
+        self.register_buffer("class_weights", class_weights, persistent=False)
+        self.train_loss = MeanMetric()
+        self.val_loss = MeanMetric()
+        self.val_confusion = MulticlassConfusionMatrix(num_classes)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        losses = sample_losses(self.network(*batch.inputs), batch.targets, self.config, self.class_weights)
+        self.train_loss.update(losses.detach(), float(batch.weight > 0))
+        return losses.sum() * batch.weight
+
+    def on_train_epoch_end(self) -> None:
+        self.log("train/loss", self.train_loss)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        logits = self.network(*batch.inputs)
+        self.val_loss.update(sample_losses(logits, batch.targets, self.config, self.class_weights))
+        self.val_confusion.update(logits.argmax(dim=1), batch.targets)
+
+    def on_validation_epoch_end(self) -> None:
+        self.log("val/loss", self.val_loss)
+        self.log_dict({f"val/{name}": value for name, value in scores(self.val_confusion.compute()).items()})
+        self.val_confusion.reset()
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        optimizer = build_optimizer(self.network, self.config)
+        schedule = build_schedule(optimizer, self.config, self.total_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def scores(confusion: Tensor) -> dict[str, Tensor]:
+    """Return mean IoU, mean Dice and pixel accuracy of a confusion matrix (K, K), truth in rows.
+
+    Means go over the classes that occur in truth or prediction.
+    """
+    counts = confusion.double()
+    overlap, truth, predicted = counts.diagonal(), counts.sum(dim=1), counts.sum(dim=0)
+    occurs = (truth + predicted) > 0
+    iou = overlap[occurs] / (truth + predicted - overlap)[occurs]
+    dice = 2 * overlap[occurs] / (truth + predicted)[occurs]
+    accuracy = overlap.sum() / counts.sum()
+    return {"mean_iou": iou.mean().float(), "dice": dice.mean().float(), "pixel_accuracy": accuracy.float()}

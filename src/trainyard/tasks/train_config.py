@@ -1,0 +1,72 @@
+"""Block `train` of a recipe: what is minimised, how, and for how long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from trainyard.params import Count, Fraction, Index, NonNegative, Positive
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """How a network learns. Where it runs is in `cluster:`, which changes no result."""
+
+    epochs: Count
+    """Passes over the training split."""
+    batch_size: Count | Literal["full"]
+    """Samples in one optimizer step, over all workers: 1 is stochastic, N mini-batch, `full` batch gradient descent."""
+    micro_batch_size: Count | None = None
+    """Most samples of one forward pass on one worker; a larger share is accumulated in pieces. None: no limit."""
+    optimizer: Literal["sgd", "adam", "adamw"]
+    learning_rate: Positive
+    """Of the schedule's highest point."""
+    momentum: Fraction = 0.0
+    """Of sgd."""
+    nesterov: bool = False
+    """Nesterov's momentum, for sgd with momentum above 0."""
+    weight_decay: NonNegative = 0.0
+    schedule: Literal["constant", "cosine", "one_cycle"] = "constant"
+    warmup_fraction: Fraction = 0.0
+    """Share of all steps over which the learning rate rises; for cosine and one_cycle."""
+    gradient_clip: Positive | None = None
+    """Largest 2-norm of the gradient over all parameters. None: not clipped."""
+    loss: Literal["cross_entropy", "mse", "cross_entropy_dice"] = "cross_entropy"
+    """mse: squared error of the class probabilities, or of the number where the target is one."""
+    dice_weight: NonNegative = 1.0
+    """Factor of the Dice term in cross_entropy_dice."""
+    label_smoothing: Fraction = 0.0
+    """Share of the target that is spread over all classes; for cross_entropy."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """balanced: the loss of a class is weighted inversely to its share of the training split."""
+    word_dropout: Fraction = 0.0
+    """Share of the tokens of a text that are replaced by the unknown token while training."""
+    early_stopping_patience: Count | None = None
+    """Epochs without a better primary metric after which training ends. None: never."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto: bf16 where the hardware multiplies it natively and the network gains from it, fp32 elsewhere."""
+    deterministic: bool = True
+    """Only algorithms that give the same bits each time."""
+    seed: Index = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself."""
+        if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
+            raise ValueError(
+                f"nesterov: true goes with optimizer: sgd and momentum above 0, found optimizer: {self.optimizer} and "
+                f"momentum: {self.momentum}; change one of them"
+            )
+        if self.momentum and self.optimizer != "sgd":
+            raise ValueError(
+                f"momentum: {self.momentum} goes with optimizer: sgd, found {self.optimizer}, which has its own; "
+                "remove momentum, or use sgd"
+            )
+        if self.warmup_fraction and self.schedule == "constant":
+            raise ValueError(
+                f"warmup_fraction: {self.warmup_fraction} has no meaning with schedule: constant; "
+                "use schedule: cosine, or remove it"
+            )
+        if self.label_smoothing and self.loss == "mse":
+            raise ValueError(
+                f"label_smoothing: {self.label_smoothing} goes with loss: cross_entropy, found mse; remove one of them"
+            )

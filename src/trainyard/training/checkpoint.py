@@ -1,0 +1,113 @@
+"""Checkpoints that are whole or not there: written aside, flushed, hashed, renamed; found again by an own scan.
+
+    <folder>/epoch-000003/state.ckpt   <folder>/epoch-000003/manifest.json
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from trainyard.data.packed import file_sha256
+
+STATE, MANIFEST = "state.ckpt", "manifest.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What a checkpoint's manifest says."""
+
+    fingerprint: str
+    epoch: int
+    """0-based, finished."""
+    step: int
+    """Optimizer steps done."""
+    score: float
+    """Primary metric on the validation split."""
+    finished: bool
+    """Training ends here."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One valid checkpoint."""
+
+    path: Path
+    facts: Facts
+
+    @property
+    def state(self) -> Path:
+        """The file that Lightning resumes from; it is loaded with weights_only=True."""
+        return self.path / STATE
+
+
+def write(folder: Path, facts: Facts, save: Callable[[Path], None]) -> Checkpoint:
+    """Let `save` write the state, then make the checkpoint appear as a whole.
+
+    Raises:
+        OSError: the disk is full, read-only or broken; what was there before is untouched.
+    """
+    final = folder / f"epoch-{facts.epoch:06d}"
+    temporary = folder / f".{final.name}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        save(temporary / STATE)
+        manifest = {**asdict(facts), "sha256": file_sha256(temporary / STATE)}
+        (temporary / MANIFEST).write_text(json.dumps(manifest) + "\n", encoding="utf-8")
+        for path in (temporary / STATE, temporary / MANIFEST, temporary):
+            _flush(path)
+        shutil.rmtree(final, ignore_errors=True)
+        os.replace(temporary, final)
+        _flush(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return Checkpoint(final, facts)
+
+
+def scan(folder: Path, fingerprint: str) -> tuple[list[Checkpoint], list[str]]:
+    """Return the valid checkpoints, oldest first, and a line about each one that was refused."""
+    valid, refused = [], []
+    for path in sorted(folder.glob("epoch-*")):
+        try:
+            values = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+            sha256 = values.pop("sha256")
+            facts = Facts(**values)
+            if facts.fingerprint != fingerprint:
+                refused.append(f"{path}: belongs to {facts.fingerprint}, not to {fingerprint}")
+            elif file_sha256(path / STATE) != sha256:
+                refused.append(f"{path}: does not match the hash it was written with")
+            else:
+                valid.append(Checkpoint(path, facts))
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            refused.append(f"{path}: cannot be read ({error})")
+    return valid, refused
+
+
+def best(checkpoints: list[Checkpoint]) -> Checkpoint | None:
+    """Return the checkpoint with the highest score, the earlier one of equals; a score that is no number never wins."""
+    scored = [checkpoint for checkpoint in checkpoints if checkpoint.facts.score == checkpoint.facts.score]
+    return max(scored, key=lambda checkpoint: checkpoint.facts.score, default=None)
+
+
+def prune(checkpoints: list[Checkpoint], keep: int = 2) -> None:
+    """Delete all but the `keep` newest and the best."""
+    kept = {checkpoint.path for checkpoint in checkpoints[-keep:]}
+    if (top := best(checkpoints)) is not None:
+        kept.add(top.path)
+    for checkpoint in checkpoints:
+        if checkpoint.path not in kept:
+            shutil.rmtree(checkpoint.path, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

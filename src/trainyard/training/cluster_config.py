@@ -1,0 +1,36 @@
+"""Blocks `cluster` and `tracking` of params.yaml: where training runs and is recorded. No stage depends on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from trainyard.params import Count, Index, Positive
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterConfig:
+    """Where it runs. Changing it changes no result beyond the rounding of sums."""
+
+    workers: Index | Literal["auto"] = "auto"
+    """auto: one a GPU, or two on a machine without one. 0: in this process, without Ray."""
+    cpus_per_worker: Count = 1
+    """Processors, and threads of torch, that each worker gets."""
+    address: str = "local"
+    """local: a private Ray for this run. Otherwise a Ray cluster's address; RAY_ADDRESS goes before it."""
+    max_restarts: Index = 3
+    """How often lost workers are replaced before the run fails."""
+    timeout_seconds: Positive = 120.0
+    """How long a worker waits for the others before it counts them as lost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackingConfig:
+    """Where runs are recorded."""
+
+    uri: str | None = None
+    """MLflow tracking server. None: mlflow.db beside params.yaml. MLFLOW_TRACKING_URI goes before it."""
+    experiment: str | None = None
+    """None: one experiment a recipe, under its name."""
+    system_metrics: bool = True
+    """Record processor, memory, disk and network use while training."""

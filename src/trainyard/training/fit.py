@@ -1,0 +1,191 @@
+"""One fit in one process, alone or as one of several workers. Knows no Ray and no tracking."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from trainyard.data.batches import ScoringBatches, TrainBatches
+from trainyard.data.packed import open_split, read_card
+from trainyard.errors import IntegrityError
+from trainyard.models.build import build_network
+from trainyard.models.spec import InputSpec
+from trainyard.recipe import Recipe
+from trainyard.tasks.build import build_task
+from trainyard.tasks.primary import PRIMARY
+from trainyard.training import checkpoint
+from trainyard.training.hardware import choose_precision
+from trainyard.training.keeper import Keeper
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitJob:
+    """All that a worker needs to know; every path is absolute."""
+
+    recipe: Recipe
+    data_dir: Path
+    scratch_dir: Path
+    """Of this fingerprint: checkpoints/ and spool.jsonl."""
+    fingerprint: str
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.scratch_dir / "checkpoints"
+
+    @property
+    def spool(self) -> Path:
+        """File of the records."""
+        return self.scratch_dir / "spool.jsonl"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitResult:
+    """What a finished fit says of itself."""
+
+    history: list[dict[str, float]]
+    """Metrics by epoch."""
+    precision: str
+    """The arithmetic used, and why."""
+    start_seconds: float
+    """From the call to the first step."""
+    resumed_epoch: int | None
+    """Epochs that an earlier attempt had finished."""
+
+
+def fit(job: FitJob, *, rank: int = 0, world_size: int = 1, strategy: Any = "auto", plugins: Any = None) -> FitResult:
+    """Train a recipe to its end, from the newest valid checkpoint if there is one.
+
+    Raises:
+        InputError: the loss or its gradient is not a number.
+        MachineError: a checkpoint could not be written.
+        IntegrityError: checkpoints are there and none of them is valid.
+    """
+    _quiet()
+    began = time.monotonic()
+    config = job.recipe.train
+    card = read_card(job.data_dir)
+    train_split, val_split = (open_split(job.data_dir, name, card) for name in ("train", "val"))
+    batch_size = len(train_split) if config.batch_size == "full" else config.batch_size
+    micro_batches = 1
+    if config.micro_batch_size is not None:
+        share = -(-min(batch_size, len(train_split)) // world_size)
+        micro_batches = -(-share // config.micro_batch_size)
+    batches = TrainBatches(
+        train_split,
+        batch_size=batch_size,
+        seed=config.seed,
+        rank=rank,
+        world_size=world_size,
+        micro_batches=micro_batches,
+    )
+    scoring_size = config.micro_batch_size or max(1, min(batch_size, 1024) // world_size)
+    scoring = ScoringBatches(val_split, batch_size=max(scoring_size, 32), rank=rank, world_size=world_size)
+
+    pl.seed_everything(config.seed, verbose=False)
+    network = build_network(job.recipe.model, InputSpec.from_card(card))
+    task = build_task(network, card, config, config.epochs * batches.steps)
+    keeper = Keeper(
+        config=config,
+        batches=batches,
+        primary=PRIMARY[card.kind],
+        fingerprint=job.fingerprint,
+        folder=job.checkpoints,
+        spool_path=job.spool,
+    )
+    precision, reason = choose_precision(config.precision)
+    trainer = pl.Trainer(
+        max_epochs=config.epochs,
+        accelerator="auto",
+        devices="auto" if world_size > 1 else 1,
+        strategy=strategy,
+        plugins=plugins,
+        callbacks=[keeper],
+        precision=precision,
+        accumulate_grad_batches=micro_batches,
+        deterministic="warn" if config.deterministic else False,
+        benchmark=not config.deterministic,
+        use_distributed_sampler=False,
+        default_root_dir=str(job.scratch_dir),
+        logger=False,
+        # The keeper is the only checkpoint callback; as one it runs last at the end of an epoch.
+        enable_checkpointing=True,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+    resume = newest(job)
+    if resume is None or not resume.facts.finished:
+        # A finished training has nothing to continue; its history is in its checkpoint.
+        trainer.fit(
+            task,
+            batches,
+            scoring,
+            ckpt_path=str(resume.state) if resume else None,
+            weights_only=True,
+        )
+        start_seconds = keeper.started - began
+    else:
+        keeper.load_state_dict(_keeper_state(resume))
+        start_seconds = time.monotonic() - began
+    return FitResult(
+        history=keeper.history,
+        precision=reason,
+        start_seconds=start_seconds,
+        resumed_epoch=resume.facts.epoch + 1 if resume else None,
+    )
+
+
+def newest(job: FitJob) -> checkpoint.Checkpoint | None:
+    """Return the newest valid checkpoint of a job, or None before its first.
+
+    Raises:
+        IntegrityError: there are checkpoints, and none is valid.
+    """
+    valid, refused = checkpoint.scan(job.checkpoints, job.fingerprint)
+    if refused and not valid:
+        raise IntegrityError(
+            f"{job.checkpoints}: none of {len(refused)} checkpoints is valid ({refused[-1]}); "
+            f"delete {job.scratch_dir} to train from the start"
+        )
+    for line in refused:
+        logging.getLogger(__name__).warning("refused: %s", line)
+    return valid[-1] if valid else None
+
+
+def best_weights(job: FitJob) -> tuple[dict[str, torch.Tensor], checkpoint.Facts]:
+    """Return the network's weights at the best validation score, and what its checkpoint says.
+
+    Raises:
+        IntegrityError: no checkpoint has a score.
+    """
+    valid, _ = checkpoint.scan(job.checkpoints, job.fingerprint)
+    top = checkpoint.best(valid)
+    if top is None:
+        raise IntegrityError(f"{job.checkpoints}: no checkpoint has a validation score; train the recipe again")
+    state = torch.load(top.state, map_location="cpu", weights_only=True)["state_dict"]
+    prefix = "network."
+    return {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}, top.facts
+
+
+def _keeper_state(source: checkpoint.Checkpoint) -> dict[str, Any]:
+    state = torch.load(source.state, map_location="cpu", weights_only=True)
+    found: dict[str, Any] = state["callbacks"]["Keeper"]
+    return found
+
+
+def _quiet() -> None:
+    """Silence what the frameworks say on every run, whatever the user does."""
+    for name in ("pytorch_lightning", "lightning.pytorch", "pytorch_lightning.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    # The loaders are iterables of ready batches from memory-mapped arrays; worker processes would only add copies.
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*not.* a `Sampler`.*|.*sync_dist=True.*|.*srun.*|.*isinstance.*LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*`IterableDataset` has `__len__` defined.*")

@@ -1,0 +1,217 @@
+"""Spread a fit over Ray workers, on this machine or a cluster. Knows no model."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainyard.errors import Interrupted, MachineError, ServiceError, TrainyardError
+from trainyard.params import ParamsError
+from trainyard.training.cluster_config import ClusterConfig
+from trainyard.training.fit import FitJob, FitResult, fit
+from trainyard.training.hardware import processors
+
+POLL_SECONDS = 0.2
+
+
+def launch(job: FitJob, cluster: ClusterConfig, watch: Callable[[], None]) -> FitResult:
+    """Run a fit to its end and call `watch` a few times a second meanwhile.
+
+    Raises:
+        ParamsError: more workers than the machine has processors for.
+        Interrupted: workers were lost more often than `cluster.max_restarts`.
+        ServiceError: the cluster does not answer.
+        TrainyardError: whatever the workers met.
+    """
+    address = os.environ.get("RAY_ADDRESS") or cluster.address
+    workers = count_workers(cluster, address)
+    if workers == 0:
+        return _in_thread(lambda: fit(job), watch)
+    with _ray(address, workers, cluster):
+        return _in_thread(lambda: _train(job, cluster, workers, Path(tempfile.gettempdir())), watch)
+
+
+def count_workers(cluster: ClusterConfig, address: str) -> int:
+    """Return how many workers train.
+
+    Raises:
+        ParamsError: this machine is to run more workers than it has processors for.
+    """
+    gpus = torch.cuda.device_count()
+    if cluster.workers == "auto":
+        return gpus or min(2, max(1, processors() // cluster.cpus_per_worker))
+    needed, have = cluster.workers * cluster.cpus_per_worker, processors()
+    if address == "local" and needed > have:
+        raise ParamsError(
+            f"params.yaml: cluster.workers: {cluster.workers} x cpus_per_worker: {cluster.cpus_per_worker} need {needed} "
+            f"processors, this machine has {have}; use at most {have // cluster.cpus_per_worker} workers, or 'auto'"
+        )
+    if address == "local" and 0 < gpus < cluster.workers:
+        raise ParamsError(
+            f"params.yaml: cluster.workers: {cluster.workers}, this machine has {gpus} GPUs; use at most {gpus}, or 'auto'"
+        )
+    return cluster.workers
+
+
+def _train(job: FitJob, cluster: ClusterConfig, workers: int, storage: Path) -> FitResult:
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.v2.api.exceptions import TrainingFailedError
+
+    use_gpu = torch.cuda.is_available()
+    # A folder of its own each time: Ray must not continue from its own snapshot, which forgets the newest checkpoint.
+    folder = Path(tempfile.mkdtemp(prefix="trainyard-ray-", dir=storage))
+    trainer = TorchTrainer(
+        _work,
+        train_loop_config={"job": job},
+        torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo", timeout_s=int(cluster.timeout_seconds)),
+        scaling_config=ScalingConfig(
+            num_workers=workers, use_gpu=use_gpu, resources_per_worker=_resources(cluster, use_gpu)
+        ),
+        run_config=RunConfig(
+            name=job.fingerprint,
+            storage_path=str(folder),
+            failure_config=FailureConfig(max_failures=cluster.max_restarts),
+        ),
+    )
+    try:
+        result = trainer.fit()
+    except TrainingFailedError as error:
+        raise Interrupted(
+            f"training of {job.recipe.name}: workers were lost {cluster.max_restarts + 1} times "
+            f"({_last_line(error)}); run the same command again to continue from the last checkpoint"
+        ) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    outcome = result.return_value
+    if isinstance(outcome, TrainyardError):
+        raise outcome
+    return outcome  # type: ignore[no-any-return]
+
+
+def _resources(cluster: ClusterConfig, use_gpu: bool) -> dict[str, float]:
+    return {"CPU": cluster.cpus_per_worker, **({"GPU": 1} if use_gpu else {})}
+
+
+def _work(config: dict[str, Any]) -> FitResult | TrainyardError:
+    """Run on each worker: the fit, as one of many."""
+    import ray.train
+    from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment
+
+    context = ray.train.get_context()
+    rank, world_size = context.get_world_rank(), context.get_world_size()
+    alone = world_size == 1
+    # Buffers are averaged once an epoch by the fit itself: at each step it would cost a message, and an uneven
+    # number of validation batches would leave workers waiting for each other.
+    strategy = RayDDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True)
+    try:
+        return fit(
+            config["job"],
+            rank=rank,
+            world_size=world_size,
+            strategy="auto" if alone else strategy,
+            plugins=None if alone else [RayLightningEnvironment()],
+        )
+    except TrainyardError as error:
+        # All workers meet it at the same step. Returned, because Ray would start them again after an exception.
+        return error
+
+
+@contextmanager
+def _ray(address: str, workers: int, cluster: ClusterConfig) -> Iterator[None]:
+    """A connection to Ray: a private light one, or the cluster that was asked for by name."""
+    os.environ.update(
+        RAY_USAGE_STATS_ENABLED="0",
+        RAY_TRAIN_ENABLE_PRINT_PATCH="0",
+        RAY_TRAIN_METRICS_ENABLED="0",
+        RAY_TRAIN_HEALTH_CHECK_INTERVAL_S="0.25",
+        RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S="60",
+        RAY_DEDUP_LOGS_SKIP_REGEX=".*",
+        RAY_ENABLE_UV_RUN_RUNTIME_ENV="0",
+        RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
+        # Workers import the same package as the driver, also from a copy of the project.
+        PYTHONPATH=os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")])),
+    )
+    import ray
+
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    temporary = None
+    try:
+        if address == "local":
+            # Short, because the sockets in it may have no more than 107 characters.
+            temporary = tempfile.mkdtemp(prefix="ty-")
+            ray.init(
+                address="local",
+                num_cpus=workers * cluster.cpus_per_worker,
+                num_gpus=torch.cuda.device_count(),
+                include_dashboard=False,
+                object_store_memory=80 * 2**20,
+                _temp_dir=temporary,
+                **quiet,
+            )
+        else:
+            _answers(address)
+            ray.init(address=address, **quiet)
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        yield
+    except (ConnectionError, TimeoutError, RuntimeError) as error:
+        if isinstance(error, TrainyardError):
+            raise
+        if address == "local":
+            raise MachineError(f"Ray could not start on this machine ({_last_line(error)}); set cluster.workers: 0") from error
+        raise ServiceError(f"cluster.address: {address} does not answer ({_last_line(error)}); start it") from error
+    finally:
+        ray.shutdown()
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _answers(address: str) -> None:
+    """Raise ServiceError at once where nothing listens; Ray itself would try for half a minute."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError as error:
+        raise ServiceError(
+            f"cluster.address: {address} does not answer ({error}); start the cluster, or use address: local"
+        ) from None
+
+
+def _in_thread(work: Callable[[], FitResult], watch: Callable[[], None]) -> FitResult:
+    """Run `work` beside the main thread, which stays free for Ctrl-C and for `watch`."""
+    outcome: list[FitResult | BaseException] = []
+
+    def run() -> None:
+        try:
+            outcome.append(work())
+        except BaseException as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=run, name="train", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        watch()
+        thread.join(POLL_SECONDS)
+    time.sleep(0)
+    watch()
+    if isinstance(outcome[0], BaseException):
+        raise outcome[0]
+    return outcome[0]
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

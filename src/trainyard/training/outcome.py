@@ -1,0 +1,60 @@
+"""What a training hands on: the curves and the figures, and the scratch folder's life."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+from trainyard.training.fit import FitResult
+
+DONE = "done"
+
+
+def open_scratch(root: Path, fingerprint: str) -> Path:
+    """Return the folder of a training state: with what an interrupted attempt left, empty after a finished one."""
+    folder = root / ".trainyard" / "train" / fingerprint
+    if (folder / DONE).exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def close_scratch(folder: Path) -> None:
+    """Mark a training as finished and give its disk space back."""
+    (folder / DONE).touch()
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+
+
+def write_history(path: Path, history: list[dict[str, float]]) -> None:
+    """Write one row an epoch, for DVC's plots and the figure of the learning curves."""
+    columns = ["epoch", *(name for name in history[0] if name != "epoch")]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        for epoch, values in enumerate(history, start=1):
+            writer.writerow({"epoch": epoch, **{name: f"{value:.6g}" for name, value in values.items()}})
+
+
+def write_metrics(path: Path, metrics: dict[str, float]) -> None:
+    """Write metrics for DVC."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+
+
+def summarise(result: FitResult, primary: str, best_epoch: int) -> dict[str, float]:
+    """Return the figures of a training. Epochs count from 1."""
+    best = result.history[best_epoch]
+    seconds = result.history[-1]["seconds"]
+    rates = sorted(values["throughput/samples_per_s"] for values in result.history)
+    return {
+        f"best/{primary}": best[f"val/{primary}"],
+        "best/val_loss": best["val/loss"],
+        "best/epoch": best_epoch + 1,
+        "epochs": len(result.history),
+        "steps": result.history[-1]["step"],
+        "seconds": round(seconds, 2),
+        "samples_per_s": round(rates[len(rates) // 2], 1),
+    }
