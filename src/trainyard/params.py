@@ -208,6 +208,7 @@ def _without_tags(block: Any, loc: Iterable[str | int]) -> KeyPath:
 
 def _valid_names(schema: Any, block: Any, path: KeyPath) -> list[str]:
     """Return the keys that are allowed in the mapping at `path` of a block read as `schema`."""
+    schema = _choose(schema, block)
     for key in path:
         hints = get_type_hints(schema) if is_dataclass(schema) else {}
         block = block.get(key, {}) if isinstance(block, dict) else {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -79,6 +80,14 @@ class Tracking:
                 [self.experiment_id], f"tags.`{FINGERPRINT_TAG}` = '{fingerprint}'", max_results=1
             )
             return found[0].info.run_id if found else None
+
+    def attach(self, run_path: Path, fingerprint: str, card: Card) -> str:
+        """Return the run that training wrote to `run_path`, or the same state's in this store, or else a new one.
+
+        A new one is needed where the model came from DVC's cache of another machine, whose store is not this one.
+        """
+        run_id: str = json.loads(run_path.read_text(encoding="utf-8"))["run_id"]
+        return self.find(run_id, fingerprint) or self.start(fingerprint, card, {"trainyard.restored": run_id})
 
     def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set tags."""
@@ -155,7 +164,7 @@ class Tracking:
         except (MISSING, OSError) as error:
             if isinstance(error, OSError) and self.uri.startswith("sqlite:"):
                 raise
-            headline = str(error).splitlines()[0][:300]
+            headline = without_password(str(error).splitlines()[0])[:300]
             raise ServiceError(
                 f"MLflow at {without_password(self.uri)}: {headline}; start the server, or change MLFLOW_TRACKING_URI or "
                 "tracking.uri, then run the same command again"
@@ -212,10 +221,9 @@ def tracking_uri(root: Path, config: TrackingConfig) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or config.uri or f"sqlite:///{root / 'mlflow.db'}"
 
 
-def without_password(uri: str) -> str:
-    """Return a URI that can be shown."""
-    scheme, separator, rest = uri.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}" if separator else uri
+def without_password(text: str) -> str:
+    """Return a text in which no address names a user or a password."""
+    return re.sub(r"://[^/@\s]*@", "://", text)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
@@ -32,13 +33,17 @@ class Classification(pl.LightningModule):
         self.config = config
         self.total_steps = total_steps
         self.register_buffer("class_weights", class_weights, persistent=False)
-        self.train_loss = MeanMetric()
-        self.val_loss = MeanMetric()
+        # A loss that is no number stops the training; here it must not be dropped on the way.
+        self.train_loss = MeanMetric(nan_strategy="disable")
+        self.val_loss = MeanMetric(nan_strategy="disable")
         self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
         self.val_macro_f1 = MulticlassF1Score(num_classes, average="macro")
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        losses = sample_losses(self.network(*batch.inputs), batch.targets, self.config, self.class_weights)
+        inputs = batch.inputs
+        if self.config.word_dropout:
+            inputs = (drop_words(inputs[0], self.config.word_dropout), *inputs[1:])
+        losses = sample_losses(self.network(*inputs), batch.targets, self.config, self.class_weights)
         self.train_loss.update(losses.detach(), float(batch.weight > 0))
         return losses.sum() * batch.weight
 
@@ -60,3 +65,9 @@ class Classification(pl.LightningModule):
         optimizer = build_optimizer(self.network, self.config)
         schedule = build_schedule(optimizer, self.config, self.total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def drop_words(tokens: Tensor, share: float) -> Tensor:
+    """Return tokens (N, T) int64 of which a share is unknown (id 1), padding (id 0) aside (Dai 2015, arXiv:1511.01432)."""
+    dropped = (torch.rand(tokens.shape, device=tokens.device) < share) & (tokens != 0)
+    return tokens.masked_fill(dropped, 1)

@@ -32,8 +32,9 @@ class Segmentation(pl.LightningModule):
         self.config = config
         self.total_steps = total_steps
         self.register_buffer("class_weights", class_weights, persistent=False)
-        self.train_loss = MeanMetric()
-        self.val_loss = MeanMetric()
+        # A loss that is no number stops the training; here it must not be dropped on the way.
+        self.train_loss = MeanMetric(nan_strategy="disable")
+        self.val_loss = MeanMetric(nan_strategy="disable")
         self.val_confusion = MulticlassConfusionMatrix(num_classes)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

@@ -1,0 +1,40 @@
+SHELL := /bin/bash
+PORT ?= 5000
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export DVC_NO_ANALYTICS := 1
+
+.PHONY: help setup setup-dev run test ui lint types check lock clean
+
+help: ## show this
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+setup: ## make .venv from requirements.lock; repairs an interrupted installation
+	@scripts/setup.sh
+
+setup-dev:
+	@scripts/setup.sh dev
+
+run: setup ## train, evaluate and export every recipe in params.yaml, then say where to look
+	@trainyard check
+	@dvc repro
+	@trainyard report
+
+test: setup-dev ## pass all tests that this machine can run
+	@pytest
+
+ui: setup ## serve the runs' pages on 127.0.0.1; PORT=5001 chooses another port
+	@trainyard ui --port $(PORT)
+
+lint: setup-dev ## ruff and the import directions
+	@ruff check . && ruff format --check . && lint-imports
+
+types: setup-dev ## mypy, strict
+	@mypy
+
+check: lint types test ## all of them
+
+lock: ## write the locks anew, from what pip resolves today
+	@python3.11 scripts/lock.py
+
+clean: ## delete .venv
+	@rm -rf .venv

@@ -1,0 +1,59 @@
+"""Stage `evaluate`: a trained model and the test split in; metrics with intervals, tables and figures out."""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from trainyard.stage import Clock, run_stage
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("recipe", help="a block under `recipes:` in params.yaml")
+    parser.add_argument("data_dir", type=Path, help="what stage `prepare` wrote")
+    parser.add_argument("model_dir", type=Path, help="what stage `train` wrote")
+    parser.add_argument("report_dir", type=Path, help="where history.csv is, and metrics, tables and figures go")
+    arguments = parser.parse_args()
+    run_stage(arguments.recipe, "evaluate", lambda clock: evaluate_stage(arguments, clock))
+
+
+def evaluate_stage(arguments: argparse.Namespace, clock: Clock) -> str:
+    """Score a model, and add what came out to its run."""
+    from trainyard.recipe import read_recipe, read_settings
+
+    recipe = read_recipe(Path("params.yaml"), arguments.recipe)
+    tracking_config = read_settings(Path("params.yaml"))[1]
+
+    from trainyard.data.packed import read_card
+    from trainyard.evaluation.evaluate import ReportPaths, evaluate
+    from trainyard.models.saved import load_model
+    from trainyard.provenance import dvc_tags, scratch_root
+    from trainyard.tasks.primary import PRIMARY
+
+    report_dir = arguments.report_dir
+    paths = ReportPaths(
+        metrics=report_dir / "evaluate.json", per_class=report_dir / "per_class.csv", figures=report_dir / "figures"
+    )
+    with clock.work():
+        saved = replace(load_model(arguments.model_dir), recipe=recipe)
+        scored = evaluate(saved, arguments.data_dir, report_dir / "history.csv", paths)
+
+    from trainyard.tracking import Tracking
+
+    tracking = Tracking(scratch_root(), tracking_config, recipe)
+    card = read_card(arguments.data_dir)
+    run_id = tracking.attach(arguments.model_dir / "run.json", saved.fingerprint, card)
+    tracking.metrics(run_id, scored.metrics)
+    tracking.tag(run_id, {**dvc_tags(Path("dvc.lock"), recipe.name), "baseline": scored.baseline or "none"})
+    tracking.artifacts(run_id, [paths.metrics, paths.per_class, report_dir / "history.csv"], "evaluate")
+    tracking.artifacts(run_id, sorted(paths.figures.glob("*.png")), "figures")
+    tracking.artifacts(run_id, [arguments.data_dir / "card.json"], "data")
+    primary = PRIMARY[saved.spec.kind]
+    line = f"test {primary} {scored.metrics[f'test/{primary}']:.4f}"
+    if scored.baseline:
+        line += f", {scored.baseline} {scored.metrics[f'baseline/{primary}']:.4f}"
+    return line
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""`trainyard ...`: what a person types beside `dvc`."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trainyard.errors import InputError, MachineError, TrainyardError
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+PARAMS = Path("params.yaml")
+
+
+@app.callback()
+def trainyard() -> None:
+    """Train CNNs, U-Nets and LSTMs in one reproducible pipeline."""
+
+
+@app.command()
+def check(recipe: Annotated[str, typer.Argument(help="One recipe; all of them where it is left out.")] = "") -> None:
+    """Read params.yaml and say everything that is wrong with it."""
+    from trainyard.recipe import read_all, read_recipe
+
+    recipes = [read_recipe(PARAMS, recipe)] if recipe else read_all(PARAMS)[0]
+    for found in recipes:
+        typer.echo(f"{found.name}: {found.family} on {found.data.source}, {found.train.epochs} epochs")
+
+
+@app.command()
+def report() -> None:
+    """Show what the recipes reached, and where to look next."""
+    from rich.console import Console
+
+    from trainyard.evaluation.summary import render
+
+    Console().print(render(Path.cwd()))
+
+
+@app.command()
+def ui(port: Annotated[int, typer.Option(min=1, max=65535)] = 5000) -> None:
+    """Serve the MLflow pages of this project's runs, on this machine only."""
+    from trainyard.provenance import scratch_root
+    from trainyard.recipe import read_settings
+
+    _, tracking = read_settings(PARAMS)
+    remote = os.environ.get("MLFLOW_TRACKING_URI") or tracking.uri
+    if remote and remote.startswith("http"):
+        raise InputError("runs are recorded at MLFLOW_TRACKING_URI or tracking.uri; open that page in a browser instead")
+    root = scratch_root()
+    if not remote and not (root / "mlflow.db").exists():
+        raise InputError(f"{root / 'mlflow.db'}: no such file, so there are no runs yet; run `make run` first")
+    _check_port(port)
+    typer.echo(f"MLflow: http://127.0.0.1:{port} (Ctrl-C ends it)")
+    environment = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    os.environ.update(environment)
+    server = [sys.executable, "-W", "ignore", "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    store = ["--backend-store-uri", remote or f"sqlite:///{root / 'mlflow.db'}", "--workers", "1"]
+    os.execv(sys.executable, [*server, *store])
+
+
+def _check_port(port: int) -> None:
+    with socket.socket() as probe:
+        # As the server itself does, so that connections of a server that just ended do not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise MachineError(
+                f"port {port}: cannot be listened on ({error.strerror}); choose another: make ui PORT={port + 1}"
+            ) from None
+
+
+def main() -> None:
+    """Run a command; a user's error is one headline and an exit code."""
+    try:
+        app()
+    except TrainyardError as error:
+        typer.echo(f"ERROR: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""Splits: stratified, never apart within a group, free of duplicates, and a function of the seed alone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainyard.data.packed import SPLITS, SplitName
+from trainyard.data.raw import RawDataset
+from trainyard.errors import InputError
+
+Indices = NDArray[np.int64]
+
+MOST_FOLDS = 20
+"""Fractions of grouped samples are met to within one part in 40."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Splits:
+    """Which samples go where."""
+
+    indices: dict[SplitName, Indices]
+    """By split: (samples,) in ascending order."""
+    duplicates_dropped: int
+
+
+def check_fractions(val_fraction: float, test_fraction: float) -> None:
+    """Refuse fractions that leave a split empty.
+
+    Raises:
+        ValueError: as a config's `__post_init__` does.
+    """
+    for name, fraction in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
+        if fraction <= 0:
+            raise ValueError(f"{name} {fraction} leaves no samples to score; use a number above 0, such as 0.1")
+    if val_fraction + test_fraction >= 1:
+        raise ValueError(
+            f"val_fraction {val_fraction} and test_fraction {test_fraction} leave no samples to train on; "
+            "their sum must be below 1"
+        )
+
+
+def split_dataset(raw: RawDataset, *, val_fraction: float, test_fraction: float, seed: int) -> Splits:
+    """Split the samples of a source: as the source says, or else by group, or else sample by sample.
+
+    Raises:
+        InputError: a class has too few samples to be in every split.
+    """
+    kept = _first_of_each(raw)
+    strata = np.asarray(raw.arrays["labels"] if raw.strata is None and "labels" in raw.arrays else _strata(raw))
+    if raw.split is not None:
+        parts = [kept[raw.split[kept] == number] for number in range(len(SPLITS))]
+    else:
+        groups = None if raw.groups is None else raw.groups[kept]
+        names = raw.classes if raw.strata is None else ()
+        positions = stratified_split(
+            strata[kept], groups, val_fraction=val_fraction, test_fraction=test_fraction, seed=seed, classes=names
+        )
+        parts = [kept[part] for part in positions]
+    indices = {name: np.sort(part) for name, part in zip(SPLITS, parts, strict=True)}
+    for name, part in indices.items():
+        if not len(part):
+            raise InputError(f"split {name}: holds no samples out of {len(kept)}; add samples or raise its fraction")
+    return Splits(indices=indices, duplicates_dropped=len(raw) - len(kept))
+
+
+def stratified_split(
+    strata: NDArray[np.int64],
+    groups: NDArray[np.int64] | None = None,
+    *,
+    val_fraction: float,
+    test_fraction: float,
+    seed: int,
+    classes: Sequence[str] = (),
+) -> list[Indices]:
+    """Return the positions of the training, validation and test samples.
+
+    Args:
+        strata: (N,) the class of each sample; every split gets its share of each.
+        groups: (N,) samples with the same number stay together; the fractions are then met only roughly.
+        val_fraction: share of the validation split.
+        test_fraction: share of the test split.
+        seed: of the shuffle.
+        classes: names of the strata, for the error.
+
+    Raises:
+        InputError: a class has too few samples to be in every split.
+    """
+    _check_counts(strata, classes)
+    take = _take_samples if groups is None else _take_groups
+    everything = np.arange(len(strata))
+    rest, test = take(strata, groups, test_fraction, seed)
+    rest_groups = None if groups is None else groups[rest]
+    train, val = take(strata[rest], rest_groups, val_fraction / (1 - test_fraction), seed)
+    parts = [everything[rest[train]], everything[rest[val]], everything[test]]
+    for name, part in zip(SPLITS, parts, strict=True):
+        for missing in np.setdiff1d(strata, strata[part]):
+            count = int(np.count_nonzero(strata == missing))
+            unit = "" if groups is None else f" in {len(np.unique(groups[strata == missing]))} groups"
+            raise InputError(
+                f"class {_name(missing, classes)}: has {count} samples{unit}, of which none went to {name}; "
+                "add samples of it, leave the class out, or raise the fraction"
+            )
+    return parts
+
+
+def _take_samples(
+    strata: NDArray[np.int64], groups: NDArray[np.int64] | None, fraction: float, seed: int
+) -> tuple[Indices, Indices]:
+    from sklearn.model_selection import StratifiedShuffleSplit
+
+    splitter = StratifiedShuffleSplit(n_splits=1, test_size=max(1, round(fraction * len(strata))), random_state=seed)
+    try:
+        rest, taken = next(splitter.split(strata, strata))
+    except ValueError as error:
+        # scikit-learn wants at least one sample of each class on both sides.
+        raise InputError(
+            f"split of {len(strata)} samples: {error}; add samples, or raise val_fraction and test_fraction"
+        ) from None
+    return rest, taken
+
+
+def _take_groups(
+    strata: NDArray[np.int64], groups: NDArray[np.int64] | None, fraction: float, seed: int
+) -> tuple[Indices, Indices]:
+    """Cut the samples into folds of whole groups and take as many folds as come nearest to the fraction."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    smallest = int(np.unique(strata, return_counts=True)[1].min())
+    most = min(MOST_FOLDS, len(np.unique(groups)), smallest)
+    if most < 2:
+        raise InputError(
+            f"split of {len(strata)} samples: they stand in {len(np.unique(groups))} group(s) that must not be cut; "
+            "at least 3 groups are needed"
+        )
+    share = Fraction(fraction).limit_denominator(most)
+    share = min(max(share, Fraction(1, most)), Fraction(most - 1, most))
+    splitter = StratifiedGroupKFold(n_splits=share.denominator, shuffle=True, random_state=seed)
+    folds = [fold for _, fold in splitter.split(strata, strata, groups)]
+    taken = np.sort(np.concatenate(folds[: share.numerator]))
+    return np.setdiff1d(np.arange(len(strata)), taken), taken
+
+
+def _check_counts(strata: NDArray[np.int64], classes: Sequence[str]) -> None:
+    found, counts = np.unique(strata, return_counts=True)
+    present = dict(zip(found.tolist(), counts.tolist(), strict=True))
+    for number in range(len(classes)) if classes else found:
+        count = present.get(int(number), 0)
+        if count < len(SPLITS):
+            raise InputError(
+                f"class {_name(number, classes)}: has {count} samples; it needs at least {len(SPLITS)}, one for each "
+                "of train, val and test: add samples of it or leave the class out"
+            )
+
+
+def _name(number: int, classes: Sequence[str]) -> str:
+    return f"'{classes[int(number)]}'" if classes else str(number)
+
+
+def _strata(raw: RawDataset) -> NDArray[np.int64]:
+    return np.zeros(len(raw), dtype=np.int64) if raw.strata is None else raw.strata
+
+
+def _first_of_each(raw: RawDataset) -> Indices:
+    """Return the samples without those whose input equals an earlier one.
+
+    Equal inputs with different labels count as duplicates too: in two splits they would leak just the same. Where the
+    source itself names the splits, the copy in the test split is the one that stays.
+    """
+    inputs = raw.arrays["texts"] if raw.kind == "text_classification" else raw.arrays["images"]
+    digests = np.array([_digest(sample) for sample in inputs])
+    order = np.arange(len(raw)) if raw.split is None else np.argsort(-raw.split, kind="stable")
+    _, first = np.unique(digests[order], return_index=True)
+    return np.sort(order[first])
+
+
+def _digest(sample: str | NDArray[np.uint8]) -> str:
+    return hashlib.sha256(sample.encode() if isinstance(sample, str) else sample.tobytes()).hexdigest()

@@ -1,0 +1,1 @@
+"""Test metrics with intervals, a classical baseline beside them, tables and figures."""

@@ -1,0 +1,161 @@
+"""Stage `evaluate`: the test split through the best weights, a baseline beside it, tables and figures."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from trainyard.data.packed import Split, SplitName, open_split, read_card, verify
+from trainyard.data.raw import Kind
+from trainyard.errors import IntegrityError
+from trainyard.evaluation import figures, samples
+from trainyard.evaluation.baseline import Baseline, run_baseline
+from trainyard.evaluation.config import EvaluateConfig
+from trainyard.evaluation.metrics import Estimate, Floats, bootstrap, by_class, estimate, scores, total
+from trainyard.evaluation.predictions import Predictions, predict
+from trainyard.models.saved import SavedModel
+from trainyard.tasks.primary import PRIMARY
+
+BY_CLASS: dict[Kind, str] = {"image_classification": "f1", "text_classification": "f1", "segmentation": "iou"}
+"""The metric by which the classes of model and baseline are compared."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportPaths:
+    """The files that evaluation writes."""
+
+    metrics: Path
+    """JSON, numbers only, for DVC and the tracking server."""
+    per_class: Path
+    """CSV, one row a class."""
+    figures: Path
+    """Folder of PNG files."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """What came out, beside the files."""
+
+    metrics: dict[str, float]
+    baseline: str | None
+    """What the baseline is, in words."""
+
+
+def evaluate(saved: SavedModel, data_dir: Path, history_path: Path, paths: ReportPaths) -> Evaluation:
+    """Score a trained model and a baseline on the test split, and write metrics, table and figures.
+
+    Raises:
+        IntegrityError: the packed data changed since they were prepared, or are not those of the training.
+    """
+    config = saved.recipe.evaluate
+    splits = open_verified(data_dir, saved, ("train", "test") if config.baseline else ("test",))
+    test, kind, classes = splits["test"], saved.spec.kind, saved.spec.classes
+    predictions = predict(saved.network, test, config.batch_size)
+    baseline = run_baseline(splits["train"], test, len(classes), config.seed) if config.baseline else None
+    metrics = all_metrics(kind, predictions, baseline, config)
+
+    paths.metrics.parent.mkdir(parents=True, exist_ok=True)
+    paths.metrics.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    write_per_class(paths.per_class, kind, classes, predictions, baseline)
+    figures.learning_curves(history_path, PRIMARY[kind], paths.figures / "learning_curves.png")
+    _draw(saved, test, predictions, baseline, paths.figures)
+    return Evaluation(metrics=metrics, baseline=baseline.description if baseline else None)
+
+
+def open_verified(data_dir: Path, saved: SavedModel, names: tuple[SplitName, ...]) -> dict[SplitName, Split]:
+    """Open splits of the data that a model was trained on, once their files are hashed.
+
+    Raises:
+        IntegrityError: a file changed, or these are other data.
+    """
+    card = read_card(data_dir)
+    if card.sha256 != saved.spec.data_sha256:
+        raise IntegrityError(
+            f"{data_dir}: holds data {card.sha256[:12]}, the model was trained on "
+            f"{saved.spec.data_sha256[:12]}; run `dvc repro` to train it on these"
+        )
+    verify(data_dir, replace(card, arrays={name: card.arrays[name] for name in names}))
+    return {name: open_split(data_dir, name, card) for name in names}
+
+
+def all_metrics(
+    kind: Kind, predictions: Predictions, baseline: Baseline | None, config: EvaluateConfig
+) -> dict[str, float]:
+    """Return every metric of model and baseline with its interval, and how much better the model is.
+
+    The interval of the difference comes from the same resamples for both. It tells more than two overlapping
+    intervals do, because test samples that are hard for one are mostly hard for the other.
+    """
+    primary = PRIMARY[kind]
+    metrics, resampled = _with_intervals("test", kind, predictions, config)
+    if baseline is not None:
+        others, others_resampled = _with_intervals("baseline", kind, baseline.predictions, config)
+        gain = metrics[f"test/{primary}"] - others[f"baseline/{primary}"]
+        difference = estimate(gain, resampled[primary] - others_resampled[primary])
+        metrics |= others
+        metrics |= _flat(f"test/{primary}_minus_baseline", difference)
+        metrics["baseline/seconds"] = round(baseline.seconds, 2)
+    return metrics
+
+
+def write_per_class(
+    path: Path, kind: Kind, classes: tuple[str, ...], predictions: Predictions, baseline: Baseline | None
+) -> None:
+    """Write one row a class: its samples or pixels in the test split, its metrics, and the baseline's."""
+    columns = by_class(kind, total(predictions.counts))
+    compared = BY_CLASS[kind]
+    if baseline is not None:
+        columns[f"baseline_{compared}"] = by_class(kind, total(baseline.predictions.counts))[compared]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["class", *columns])
+        for number, name in enumerate(classes):
+            cells = [_cell(column, float(values[number])) for column, values in columns.items()]
+            writer.writerow([name, *cells])
+
+
+def _with_intervals(
+    prefix: str, kind: Kind, predictions: Predictions, config: EvaluateConfig
+) -> tuple[dict[str, float], dict[str, Floats]]:
+    resampled = bootstrap(kind, predictions.counts, config.bootstrap_samples, config.seed)
+    found: dict[str, float] = {}
+    for name, value in scores(kind, total(predictions.counts)).items():
+        found |= _flat(f"{prefix}/{name}", estimate(float(value), resampled[name]))
+    return found, resampled
+
+
+def _flat(name: str, metric: Estimate) -> dict[str, float]:
+    return {name: metric.value, f"{name}_low": metric.low, f"{name}_high": metric.high}
+
+
+def _cell(column: str, value: float) -> str:
+    if math.isnan(value):
+        return ""
+    return f"{value:.0f}" if column in ("support", "pixels") else f"{value:.4f}"
+
+
+def _draw(
+    saved: SavedModel, test: Split, predictions: Predictions, baseline: Baseline | None, folder: Path
+) -> None:
+    kind, classes, shown = saved.spec.kind, saved.spec.classes, saved.recipe.evaluate.shown_samples
+    unit = {"segmentation": "pixels", "text_classification": "texts", "image_classification": "images"}[kind]
+    figures.confusion_matrix(predictions.confusion, classes, unit, folder / "confusion_matrix.png")
+    compared = BY_CLASS[kind]
+    figures.class_bars(
+        by_class(kind, total(predictions.counts))[compared],
+        by_class(kind, total(baseline.predictions.counts))[compared] if baseline else None,
+        classes,
+        compared,
+        baseline.description if baseline else "",
+        folder / "classes.png",
+    )
+    draw = {
+        "segmentation": samples.mask_samples,
+        "text_classification": samples.text_samples,
+        "image_classification": samples.image_samples,
+    }[kind]
+    draw(test, predictions, classes, shown, folder / "samples.png")

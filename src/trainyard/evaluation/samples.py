@@ -1,0 +1,200 @@
+"""Figures of single test samples with what the model says of them: wrong ones first, then right ones."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib import colormaps, rc_context
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+
+from trainyard.data.packed import Split
+from trainyard.evaluation.figures import GREEN, GREY, INK, RED, STYLE, save, shorten
+from trainyard.evaluation.metrics import SampleCounts
+from trainyard.evaluation.predictions import Predictions
+
+COLOURS = (
+    *(
+        "#2563c9",
+        "#f08c2e",
+        "#2f9e55",
+        "#d63b3b",
+        "#8a5cd0",
+        "#8c5a3c",
+        "#e667b0",
+        "#a8a81c",
+        "#17b3c4",
+        "#1b2a6b",
+    ),
+    *("#f5b800", "#7bd389", "#5c1a33", "#9ad0f5", "#005f4b", "#ff9c8a"),
+)
+"""Of the classes of a mask, without the greys that an image is made of."""
+COLUMNS = 6
+"""Images in a row."""
+TEXT_WIDTH = 74
+"""Characters in a line of a text panel."""
+TEXT_LINES = 5
+MASK_ROWS = 6
+"""Most images in the figure of masks."""
+
+
+def image_samples(
+    split: Split, predictions: Predictions, classes: Sequence[str], shown: int, path: Path
+) -> Path:
+    """Draw test images with true and predicted class: the most confident mistakes first."""
+    chosen = mistakes_first(split.arrays["labels"], predictions, shown)
+    columns = min(COLUMNS, len(chosen))
+    rows = -(-len(chosen) // columns)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(1.75 * columns, 2.15 * rows + 0.4), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axes in grid:
+            axes.axis("off")
+        for axes, index in zip(grid, chosen, strict=False):
+            show_image(axes, split.arrays["images"][index])
+            caption, colour = _caption(split, predictions, classes, index, 16)
+            axes.set_title(caption, color=colour, fontsize=8.5, loc="center")
+        figure.suptitle(_headline(split, predictions), x=0.01, ha="left", fontweight="bold", fontsize=11)
+        return save(figure, path)
+
+
+def text_samples(
+    split: Split, predictions: Predictions, classes: Sequence[str], shown: int, path: Path
+) -> Path:
+    """Draw test texts with true and predicted class: the most confident mistakes first."""
+    chosen = mistakes_first(split.arrays["labels"], predictions, shown)
+    rows = -(-len(chosen) // 2)
+    texts = [_wrapped(split.text(index)) for index in chosen]
+    heights = [
+        1.8 + max(text.count("\n") + 1 for text in texts[2 * row : 2 * row + 2]) for row in range(rows)
+    ]
+    with rc_context(STYLE):
+        figure = Figure(figsize=(11.4, 0.19 * sum(heights) + 0.5), layout="constrained")
+        grid = figure.subplots(rows, 2, squeeze=False, height_ratios=heights).ravel()
+        for axes in grid:
+            axes.axis("off")
+        for axes, index, text in zip(grid, chosen, texts, strict=False):
+            caption, colour = _caption(split, predictions, classes, index, 26)
+            axes.axvline(0, color=colour, linewidth=4)
+            axes.set_xlim(0, 1)
+            points = {"xy": (0, 1), "xycoords": "axes fraction", "textcoords": "offset points", "va": "top"}
+            heading = caption.replace("\n", "   ")
+            axes.annotate(heading, xytext=(9, 0), color=colour, fontsize=9, fontweight="bold", **points)
+            axes.annotate(text, xytext=(9, -15), fontsize=8.5, linespacing=1.35, **points)
+        figure.suptitle(_headline(split, predictions), x=0.01, ha="left", fontweight="bold", fontsize=11)
+        return save(figure, path)
+
+
+def mask_samples(
+    split: Split, predictions: Predictions, classes: Sequence[str], shown: int, path: Path
+) -> Path:
+    """Draw images beside true mask, predicted mask and errors, from the worst to the best of the split."""
+    iou = sample_iou(predictions.counts)
+    ranked = np.argsort(iou, kind="stable")
+    # Half of them the worst, half spread over all others: what goes wrong, and what is usual.
+    shown = min(shown, MASK_ROWS, len(split))
+    worst = ranked[: shown - shown // 2]
+    others = ranked[np.linspace(len(worst), len(ranked) - 1, shown // 2).astype(int)]
+    colours = class_colours(len(classes))
+    with rc_context(STYLE):
+        figure = Figure(figsize=(8.6, 2.05 * shown + 0.9), layout="constrained")
+        grid = figure.subplots(shown, 4, squeeze=False)
+        for axes, title in zip(grid[0], ("image", "truth", "prediction", "errors"), strict=True):
+            axes.set_title(title, loc="center")
+        for row, index in zip(grid, [*worst, *others], strict=True):
+            image, truth = split.arrays["images"][index], np.asarray(split.arrays["masks"][index])
+            wrong = truth != predictions.classes[index]
+            show_image(row[0], image)
+            show_image(row[1], image, colours[truth], truth > 0)
+            show_image(row[2], image, colours[predictions.classes[index]], predictions.classes[index] > 0)
+            show_image(row[3], image, np.broadcast_to(to_rgb(RED), (*wrong.shape, 3)), wrong)
+            row[0].set_ylabel(f"IoU {iou[index]:.2f}", fontsize=9, color=RED if index in worst else INK)
+        seen = np.union1d(split.arrays["masks"][[*worst, *others]], predictions.classes[[*worst, *others]])
+        _legend(figure, [(classes[number], colours[number]) for number in seen if number > 0])
+        title = f"Test samples: the {len(worst)} worst of {len(split):,}, then others"
+        figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=11)
+        return save(figure, path)
+
+
+def mistakes_first(labels: NDArray[np.integer], predictions: Predictions, shown: int) -> NDArray[np.int64]:
+    """Return up to `shown` samples: confident mistakes, two thirds if there are, then unsure right ones."""
+    labels = np.asarray(labels)
+    by_confidence = np.argsort(-predictions.confidence, kind="stable")
+    right = (predictions.classes == labels)[by_confidence]
+    wrong = by_confidence[~right][: max(shown - shown // 3, shown - int(right.sum()))]
+    return np.concatenate([wrong, by_confidence[right][::-1][: shown - len(wrong)]])
+
+
+def sample_iou(counts: SampleCounts) -> NDArray[np.float64]:
+    """Return the mean IoU of each image (N,) over the classes that it shows or is said to show."""
+    union = counts.truth + counts.predicted - counts.overlap
+    occurs = union > 0
+    iou = np.divide(counts.overlap, union, out=np.zeros_like(union), where=occurs)
+    mean: NDArray[np.float64] = iou.sum(axis=1) / occurs.sum(axis=1)
+    return mean
+
+
+def class_colours(count: int) -> NDArray[np.float64]:
+    """Return a colour for each class (count, 3); class 0, the background, is grey."""
+    few = count - 1 <= len(COLOURS)
+    colours = COLOURS[: count - 1] if few else colormaps["gist_rainbow"](np.linspace(0, 1, count - 1))
+    return np.array([to_rgb(colour) for colour in (GREY, *colours)])
+
+
+def show_image(
+    axes: Axes,
+    image: NDArray[np.uint8],
+    colours: NDArray[np.float64] | None = None,
+    where: NDArray[np.bool_] | None = None,
+) -> None:
+    """Show an image (C, H, W), enlarged without smoothing, under colours (H, W, 3) where a mask (H, W) says so."""
+    # One or two channels: the first as grey; more than three: the first three.
+    pixels = image[:3] if len(image) >= 3 else np.repeat(image[:1], 3, axis=0)
+    shown = np.moveaxis(pixels, 0, -1) / 255
+    if colours is not None and where is not None:
+        shown = np.where(where[..., None], 0.15 * shown + 0.85 * colours, 0.45 + 0.55 * shown)
+    axes.imshow(shown, interpolation="nearest")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _legend(figure: Figure, shown: Sequence[tuple[str, NDArray[np.float64]]]) -> None:
+    """Write the classes under a figure, in rows; matplotlib itself fills columns first."""
+    if not shown:
+        return
+    longest = max(len(name) for name, _ in shown)
+    columns = min(len(shown), 10 if longest < 4 else 6 if longest < 12 else 4)
+    # matplotlib leaves out a label that begins with an underscore.
+    patches = [Patch(color=tuple(colour.tolist()), label=f" {shorten(name, 20)}") for name, colour in shown]
+    by_column = [patch for column in range(columns) for patch in patches[column::columns]]
+    figure.legend(handles=by_column, loc="outside lower center", ncols=columns, fontsize=8.5)
+
+
+def _caption(
+    split: Split, predictions: Predictions, classes: Sequence[str], index: int, width: int
+) -> tuple[str, str]:
+    truth, predicted = int(split.arrays["labels"][index]), int(predictions.classes[index])
+    said = f"{shorten(classes[predicted], width)} ({predictions.confidence[index]:.0%})"
+    if truth == predicted:
+        return f"{said}\nright", GREEN
+    return f"said {said}\nis {shorten(classes[truth], width)}", RED
+
+
+def _headline(split: Split, predictions: Predictions) -> str:
+    wrong = int(np.count_nonzero(predictions.classes != np.asarray(split.arrays["labels"])))
+    order = "the most confident mistakes, then the least sure right ones"
+    return f"{wrong:,} of {len(split):,} test samples wrong: {order}"
+
+
+def _wrapped(text: str) -> str:
+    lines = textwrap.wrap(text, TEXT_WIDTH) or ["(empty)"]
+    kept = lines[:TEXT_LINES]
+    return "\n".join([*kept[:-1], kept[-1] + (" …" if len(lines) > TEXT_LINES else "")])

@@ -1,0 +1,91 @@
+"""Stage `export`: formats written aside, verified against the trained network, and only then put in their place."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainyard import __version__
+from trainyard.data.batches import gather
+from trainyard.data.packed import Split, open_split, read_card
+from trainyard.errors import IntegrityError
+from trainyard.export.latency import measure
+from trainyard.export.onnx_format import input_names, write_onnx
+from trainyard.export.verify import open_session, run, verify
+from trainyard.models.saved import SavedModel
+
+EXAMPLE_SAMPLES = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """What came out, beside the files."""
+
+    path: Path
+    """The ONNX file."""
+    metrics: dict[str, float]
+    """Size, latency, throughput, parity."""
+    example: dict[str, NDArray[Any]]
+    """Raw inputs of two real test samples, by the names of the graph's inputs."""
+    logits: NDArray[np.float32]
+    """What the file answers to them."""
+
+
+def export(saved: SavedModel, data_dir: Path, model_path: Path, parity_path: Path) -> Exported:
+    """Write a trained network as ONNX, verified on real test samples.
+
+    Raises:
+        IntegrityError: the file does not agree with the network; nothing is left at `model_path`.
+    """
+    config = saved.recipe.export
+    card = read_card(data_dir)
+    if card.sha256 != saved.spec.data_sha256:
+        raise IntegrityError(
+            f"{data_dir}: holds data {card.sha256[:12]}, the model was trained on {saved.spec.data_sha256[:12]}; "
+            "run `dvc repro` to train it on these"
+        )
+    split = open_split(data_dir, "test", card)
+    network = saved.network.eval()
+    temporary = model_path.with_name(f".{model_path.name}.tmp")
+    model_path.unlink(missing_ok=True)
+    try:
+        write_onnx(network, saved.spec, _examples(split), temporary, _metadata(saved, data_dir))
+        parity = verify(temporary, network, split, config)
+        session = open_session(temporary)
+        metrics = {
+            "size_bytes": float(temporary.stat().st_size),
+            "parity_max_difference": parity.max_difference,
+            "parity_samples": float(parity.samples),
+            **measure(session, network, split, config.latency_runs),
+        }
+        parity_path.write_text(json.dumps(parity.to_json(), indent=2) + "\n", encoding="utf-8")
+        os.replace(temporary, model_path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    inputs = _examples(split)
+    example = {name: value.numpy() for name, value in zip(input_names(saved.spec), inputs, strict=True)}
+    return Exported(path=model_path, metrics=metrics, example=example, logits=run(session, inputs))
+
+
+def _examples(split: Split) -> tuple[Any, ...]:
+    return gather(split, np.arange(min(EXAMPLE_SAMPLES, len(split)))).inputs
+
+
+def _metadata(saved: SavedModel, data_dir: Path) -> dict[str, str]:
+    metadata = {
+        "recipe": saved.recipe.name,
+        "family": saved.recipe.family,
+        "fingerprint": saved.fingerprint,
+        "trainyard.version": __version__,
+    }
+    tokenizer = data_dir / "tokenizer.json"
+    if tokenizer.is_file():
+        metadata["tokenizer"] = tokenizer.read_text(encoding="utf-8")
+    return metadata

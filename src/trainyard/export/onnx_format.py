@@ -1,0 +1,106 @@
+"""ONNX: one self-contained file that takes raw pixels or tokens and holds all that is needed to read its answer."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from trainyard.errors import MachineError
+from trainyard.models.spec import InputSpec
+
+METADATA_FORMAT = 1
+"""Raised when the metadata changes so that older readers fail."""
+
+Inputs = tuple[Tensor, ...]
+
+
+def input_names(spec: InputSpec) -> list[str]:
+    """Return the names of the graph's inputs."""
+    return ["tokens", "lengths"] if spec.kind == "text_classification" else ["images"]
+
+
+def dynamic_axes(spec: InputSpec) -> tuple[dict[int, str], ...]:
+    """Return which axes of each input may have any size, and their names."""
+    match spec.kind:
+        case "text_classification":
+            return ({0: "batch", 1: "length"}, {0: "batch"})
+        case "segmentation":
+            return ({0: "batch", 2: "height", 3: "width"},)
+        case "image_classification":
+            return ({0: "batch"},)
+
+
+def write_onnx(network: nn.Module, spec: InputSpec, example: Inputs, path: Path, metadata: dict[str, str]) -> None:
+    """Write a network, with its preprocessing, as one ONNX file.
+
+    Args:
+        network: takes raw inputs, in evaluation mode.
+        spec: shape of the inputs and the classes.
+        example: inputs of 2 or more samples; a batch of 1 would be taken for a constant.
+        path: the file; nothing else is written beside it.
+        metadata: what to store beside `spec`: recipe, tokenizer, fingerprint.
+
+    Raises:
+        MachineError: the exporter cannot express a layer.
+    """
+    # torch keeps the unrolled form of an LSTM from an earlier export in the same process, with its length as a constant.
+    torch.ops.aten.lstm.input._dispatch_cache.clear()
+    exporter_log = logging.getLogger("torch.onnx")
+    level = exporter_log.level
+    exporter_log.setLevel(logging.CRITICAL)
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                network,
+                example,
+                input_names=input_names(spec),
+                output_names=["logits"],
+                dynamic_shapes=dynamic_axes(spec),
+                dynamo=True,
+                verbose=False,
+            )
+    except torch.onnx.errors.OnnxExporterError as error:
+        cause = error.__cause__ or error
+        headline = next((line for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
+        raise MachineError(
+            f"onnx: {headline}; the network has a layer that ONNX cannot express: leave onnx out of export.formats, "
+            "or change the layer"
+        ) from error
+    finally:
+        exporter_log.setLevel(level)
+    if program is None:
+        raise MachineError("onnx: the exporter returned nothing; leave onnx out of export.formats")
+    model = program.model_proto
+    for entry, value in {**spec_metadata(spec), **metadata}.items():
+        model.metadata_props.add(key=entry, value=value)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save_model(model, path, save_as_external_data=False)
+
+
+def spec_metadata(spec: InputSpec) -> dict[str, str]:
+    """Return what a reader of the file needs: classes, kind, and the constants of the preprocessing inside."""
+    values: dict[str, Any] = {
+        "trainyard.format": METADATA_FORMAT,
+        "kind": spec.kind,
+        "classes": list(spec.classes),
+        "data_sha256": spec.data_sha256,
+    }
+    if spec.mean:
+        values |= {"pixel_scale": 255, "mean": list(spec.mean), "std": list(spec.std)}
+    if spec.vocabulary_size:
+        values |= {"padding_token": 0, "unknown_token": 1, "max_length": spec.max_length}
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}

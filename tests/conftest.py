@@ -1,0 +1,63 @@
+"""Small real data, and recipes that train in a second."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainyard.data.digits import DigitsConfig
+from trainyard.data.prepare import prepare
+from trainyard.evaluation.config import EvaluateConfig
+from trainyard.export.config import ExportConfig
+from trainyard.models.cnn_config import CNNConfig
+from trainyard.recipe import Recipe
+from trainyard.tasks.train_config import TrainConfig
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The project's own folder."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def packed_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """scikit-learn's digits, packed."""
+    folder = tmp_path_factory.mktemp("digits") / "packed"
+    prepare("digits", DigitsConfig(source="digits", seed=0, val_fraction=0.15, test_fraction=0.2), folder)
+    return folder
+
+
+@pytest.fixture
+def digits_copy(packed_digits: Path, tmp_path: Path) -> Path:
+    """Packed digits that a test may damage."""
+    return Path(shutil.copytree(packed_digits, tmp_path / "packed"))
+
+
+@pytest.fixture
+def make_recipe() -> Callable[..., Recipe]:
+    """Return a function that makes a small CNN recipe, with changes to its `train` and `model` blocks."""
+
+    def make(model: dict[str, Any] | None = None, **train: Any) -> Recipe:
+        defaults = TrainConfig(
+            epochs=3, batch_size=64, optimizer="adamw", learning_rate=3e-3, schedule="one_cycle", warmup_fraction=0.25
+        )
+        network = CNNConfig(widths=(8, 16), convolutions=1, normalisation="group", dropout=0.2)
+        return Recipe(
+            name="digits",
+            family="cnn",
+            data=DigitsConfig(source="digits", seed=0, val_fraction=0.15, test_fraction=0.2),
+            model=dataclasses.replace(network, **(model or {})),
+            train=dataclasses.replace(defaults, **train),
+            evaluate=EvaluateConfig(),
+            export=ExportConfig(),
+        )
+
+    return make

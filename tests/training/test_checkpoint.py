@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from trainyard.training import checkpoint
+from trainyard.training.checkpoint import Facts
+
+
+def facts(epoch: int, score: float = 0.5, mark: str = "a") -> Facts:
+    return Facts(fingerprint=mark, epoch=epoch, step=10 * (epoch + 1), score=score, finished=False)
+
+
+def write(folder: Path, epoch: int, score: float = 0.5, content: bytes = b"weights") -> checkpoint.Checkpoint:
+    return checkpoint.write(folder, facts(epoch, score), lambda path: path.write_bytes(content * 100) and None)
+
+
+def test_what_was_written_is_found_in_order(tmp_path: Path) -> None:
+    for epoch in (2, 0, 1):
+        write(tmp_path, epoch)
+    valid, refused = checkpoint.scan(tmp_path, "a")
+    assert [found.facts.epoch for found in valid] == [0, 1, 2]
+    assert refused == []
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_one_changed_byte_is_refused_and_the_one_before_is_newest(tmp_path: Path, part: int) -> None:
+    write(tmp_path, 0)
+    damaged = write(tmp_path, 1).state
+    content = bytearray(damaged.read_bytes())
+    content[part * len(content) // 4] ^= 1
+    damaged.write_bytes(content)
+    valid, refused = checkpoint.scan(tmp_path, "a")
+    assert [found.facts.epoch for found in valid] == [0]
+    assert "does not match the hash" in refused[0]
+
+
+@pytest.mark.parametrize("name", [checkpoint.STATE, checkpoint.MANIFEST])
+def test_truncated_and_missing_files_are_refused(tmp_path: Path, name: str) -> None:
+    for epoch in (0, 1):
+        write(tmp_path, epoch)
+    path = tmp_path / "epoch-000000" / name
+    path.write_bytes(path.read_bytes()[:5])
+    (tmp_path / "epoch-000001" / name).unlink()
+    valid, refused = checkpoint.scan(tmp_path, "a")
+    assert valid == []
+    assert len(refused) == 2
+
+
+def test_a_checkpoint_of_another_state_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, 0)
+    valid, refused = checkpoint.scan(tmp_path, "b")
+    assert valid == []
+    assert "belongs to a, not to b" in refused[0]
+
+
+def test_the_best_is_the_first_of_the_highest_and_never_a_nan(tmp_path: Path) -> None:
+    scores = [0.5, 0.9, float("nan"), 0.9]
+    found = checkpoint.best([write(tmp_path, epoch, score) for epoch, score in enumerate(scores)])
+    assert found is not None
+    assert found.facts.epoch == 1
+
+
+def test_the_two_newest_and_the_best_are_kept(tmp_path: Path) -> None:
+    checkpoint.prune([write(tmp_path, epoch, score) for epoch, score in enumerate([0.1, 0.9, 0.2, 0.3, 0.4])])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch-000001", "epoch-000003", "epoch-000004"]
+
+
+def test_a_write_that_fails_leaves_the_old_ones_and_no_rest(tmp_path: Path) -> None:
+    write(tmp_path, 0)
+
+    def fail(path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        checkpoint.write(tmp_path, facts(1), fail)
+    assert [path.name for path in tmp_path.iterdir()] == ["epoch-000000"]
