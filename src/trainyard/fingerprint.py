@@ -5,24 +5,27 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
 from trainyard.recipe import Recipe
 
 RESULT_FREE = (
-    "trainyard.tracking",
-    "trainyard.stage",
-    "trainyard.progress",
-    "trainyard.fingerprint",
-    "trainyard.training.launch",
+    # They turn params.yaml into values, and the values themselves are compared.
+    "trainyard.params",
+    "trainyard.recipe",
+    "trainyard.errors",
+    "trainyard.data.sources",
+    "trainyard.evaluation.config",
+    "trainyard.export.config",
+    # They pass on what a training says while it runs.
     "trainyard.training.spool",
-    "trainyard.training.cluster_config",
 )
-"""Modules that decide where work runs and how it is shown, not what comes out."""
+"""Modules that a stage uses, and that cannot change what comes out of it."""
 
 ROOTS: dict[str, tuple[str, ...]] = {
-    "prepare": ("trainyard.data.prepare",),
+    "prepare": ("trainyard.data.prepare", "trainyard.data.{source}"),
     "train": ("trainyard.training.fit",),
     "evaluate": ("trainyard.evaluation.evaluate", "trainyard.models.saved"),
     "export": ("trainyard.export.export", "trainyard.models.saved"),
@@ -47,7 +50,8 @@ def stage_code(stage: str, recipe: Recipe) -> set[str]:
     ):
         others.update(f"trainyard.{package}.{name}" for name in all_of_them if name != own)
     others.update(f"{name}_config" for name in tuple(others))
-    return _reachable(ROOTS[stage], others | set(RESULT_FREE))
+    roots = tuple(root.format(source=source) for root in ROOTS[stage])
+    return _reachable(roots, others | set(RESULT_FREE))
 
 
 def code_sha256(modules: set[str]) -> str:
@@ -65,6 +69,7 @@ def fingerprint(recipe: Recipe, data_sha256: str) -> str:
     """
     values = recipe.to_json()
     parts = {
+        "libraries": {name: version(name) for name in ("torch", "pytorch-lightning")},
         "model": values["model"],
         "train": values["train"],
         "family": recipe.family,

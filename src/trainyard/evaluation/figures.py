@@ -95,8 +95,9 @@ def confusion_matrix(confusion: NDArray[np.int64], classes: Sequence[str], unit:
         name_ticks(axes, classes)
         axes.set_xlabel("predicted")
         axes.set_ylabel("true")
-        axes.set_title(f"Confusion: {unit}, coloured by share of the true class")
+        axes.set_title(f"Confusion matrix: {unit}")
         bar = figure.colorbar(image, ax=axes, shrink=0.75, pad=0.02, ticks=[0, 0.5, 1], format="{x:.0%}")
+        bar.set_label("share of the true class", color=MUTED, fontsize=8.5)
         bar.ax.spines["outline"].set_visible(False)
         return save(figure, path)
 
@@ -133,7 +134,7 @@ def class_bars(
         if baseline is not None:
             note = textwrap.fill(f"baseline: {description}", 84)
             axes.set_xlabel(note, color=MUTED, fontsize=8.5)
-            figure.legend(loc="outside upper right", ncols=2)
+            axes.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2, ncols=2)
         return save(figure, path)
 
 

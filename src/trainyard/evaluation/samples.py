@@ -37,7 +37,7 @@ COLOURS = (
 """Of the classes of a mask, without the greys that an image is made of."""
 COLUMNS = 6
 """Images in a row."""
-TEXT_WIDTH = 74
+TEXT_WIDTH = 86
 """Characters in a line of a text panel."""
 TEXT_LINES = 5
 MASK_ROWS = 6
@@ -153,7 +153,7 @@ def show_image(
     colours: NDArray[np.float64] | None = None,
     where: NDArray[np.bool_] | None = None,
 ) -> None:
-    """Show an image (C, H, W), enlarged without smoothing, under colours (H, W, 3) where a mask (H, W) says so."""
+    """Show an image (C, H, W), enlarged without smoothing, under colours (H, W, 3) in some places (H, W)."""
     # One or two channels: the first as grey; more than three: the first three.
     pixels = image[:3] if len(image) >= 3 else np.repeat(image[:1], 3, axis=0)
     shown = np.moveaxis(pixels, 0, -1) / 255

@@ -1,0 +1,116 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from trainyard.data.packed import Split
+from trainyard.evaluation.figures import class_bars, compact, confusion_matrix, learning_curves, shorten
+from trainyard.evaluation.predictions import Predictions, label_predictions, mask_predictions
+from trainyard.evaluation.samples import (
+    class_colours,
+    image_samples,
+    mask_samples,
+    mistakes_first,
+    sample_iou,
+    text_samples,
+)
+
+CLASSES = ("background", "a class with $ and $ in its long name", "_hidden")
+
+
+def is_drawn(path: Path) -> bool:
+    """Return whether a file is a picture with something on it."""
+    with Image.open(path) as image:
+        return image.format == "PNG" and len(image.convert("RGB").getcolors(1 << 24) or []) > 20
+
+
+def random_predictions(split: Split, classes: int) -> Predictions:
+    rng = np.random.default_rng(0)
+    if split.kind == "segmentation":
+        logits = rng.random((len(split), classes, *split.arrays["masks"].shape[1:]))
+        return mask_predictions([logits / logits.sum(axis=1, keepdims=True)], split.arrays["masks"])
+    return label_predictions(rng.dirichlet(np.ones(classes), len(split)), split.arrays["labels"])
+
+
+@pytest.mark.parametrize("epochs", [1, 30])
+def test_learning_curves_are_drawn_from_the_history(tmp_path: Path, epochs: int) -> None:
+    rows = [f"{epoch},{1 / epoch},{1.1 / epoch},{1 - 0.5 / epoch},7" for epoch in range(1, epochs + 1)]
+    history = tmp_path / "history.csv"
+    history.write_text("\n".join(["epoch,val/loss,train/loss,val/accuracy,seconds", *rows]) + "\n")
+    assert is_drawn(learning_curves(history, "accuracy", tmp_path / "figures" / "curves.png"))
+
+
+@pytest.mark.parametrize("count", [2, 11, 60])
+def test_confusion_matrix_is_drawn_for_few_and_many_classes(tmp_path: Path, count: int) -> None:
+    confusion = np.random.default_rng(0).integers(0, 2_000_000, (count, count))
+    names = [f"class number {number}" for number in range(count)]
+    assert is_drawn(confusion_matrix(confusion, names, "pixels", tmp_path / "confusion.png"))
+
+
+def test_class_bars_are_drawn_with_and_without_a_baseline(tmp_path: Path) -> None:
+    model, other = np.array([0.9, 0.5, np.nan]), np.array([0.4, 0.6, np.nan])
+    assert is_drawn(class_bars(model, other, CLASSES, "iou", "a forest " * 20, tmp_path / "both.png"))
+    assert is_drawn(class_bars(model, None, CLASSES, "iou", "", tmp_path / "alone.png"))
+
+
+@pytest.mark.parametrize("shown", [1, 12])
+@pytest.mark.parametrize("channels", [1, 2, 3, 5])
+def test_image_samples_are_drawn_for_any_number_of_channels(
+    tmp_path: Path, image_split: Split, channels: int, shown: int
+) -> None:
+    image_split.arrays["images"] = np.repeat(image_split.arrays["images"], channels, axis=1)
+    predictions = random_predictions(image_split, 3)
+    assert is_drawn(image_samples(image_split, predictions, CLASSES, shown, tmp_path / "samples.png"))
+
+
+def test_text_samples_are_drawn_whatever_the_texts_hold(tmp_path: Path, text_split: Split) -> None:
+    predictions = random_predictions(text_split, 2)
+    assert is_drawn(text_samples(text_split, predictions, CLASSES, 30, tmp_path / "samples.png"))
+
+
+@pytest.mark.parametrize("shown", [1, 2, 12])
+def test_mask_samples_are_drawn(tmp_path: Path, mask_split: Split, shown: int) -> None:
+    predictions = random_predictions(mask_split, 3)
+    assert is_drawn(mask_samples(mask_split, predictions, CLASSES, shown, tmp_path / "samples.png"))
+
+
+def test_equal_figures_are_equal_files(tmp_path: Path) -> None:
+    first, again = (
+        confusion_matrix(np.eye(3, dtype=np.int64), CLASSES, "images", tmp_path / name).read_bytes()
+        for name in ("first.png", "again.png")
+    )
+    assert first == again
+
+
+def test_confident_mistakes_come_first_then_unsure_right_ones() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.3, 0.7], [0.45, 0.55]])
+    labels = np.array([0, 0, 0, 0, 1])
+    # 2 and 3 are wrong, 2 the surer one; of the right ones 4 is the least sure, 0 the surest.
+    found = mistakes_first(labels, label_predictions(probabilities, labels), 4)
+    assert found.tolist() == [2, 3, 4, 1]
+    assert mistakes_first(labels, label_predictions(probabilities, labels), 99).tolist() == [2, 3, 4, 1, 0]
+
+
+def test_iou_of_a_sample_is_over_the_classes_that_it_shows() -> None:
+    truth = np.array([[[0, 1], [0, 1]]])
+    probabilities = np.moveaxis(np.eye(3)[np.array([[[0, 1], [1, 1]]])], -1, 1)
+    assert sample_iou(mask_predictions([probabilities], truth).counts) == pytest.approx([(1 / 2 + 2 / 3) / 2])
+
+
+@pytest.mark.parametrize("count", [2, 11, 200])
+def test_every_class_has_a_colour_of_its_own(count: int) -> None:
+    colours = class_colours(count)
+    assert colours.shape == (count, 3)
+    assert len(np.unique(colours.round(6), axis=0)) == count
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0"), (9876, "9876"), (12_345, "12k"), (312_000, "312k"), (1_234_567, "1.2M")]
+)
+def test_counts_are_written_short(number: int, text: str) -> None:
+    assert compact(number) == text
+
+
+def test_long_names_are_cut() -> None:
+    assert shorten("abcdef", 4) == "abc…"
