@@ -1,85 +1,123 @@
-"""Write requirements.lock and requirements-dev.lock: names, exact versions and the sha256 of every file of them.
+"""Write requirements.lock and requirements-dev.lock: names, exact versions, and the sha256 of their files.
 
-pip resolves pyproject.toml in an empty environment; the index that pip is set up with is then asked for the hashes of all
-files of each chosen version, so that the locks hold on other platforms too. No address is written.
+Run it with the Python of an empty virtual environment, as `make lock` does. pip resolves what pyproject.toml asks for,
+and every place that pip is set up to look in (indexes, extra indexes, folders) is asked for the hashes of all wheels of
+each chosen version, so that the locks hold on other platforms, and wherever those files come from. No address is
+written. PIP_CONSTRAINT=<file> holds versions back, as it does for pip.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import subprocess
 import sys
 import tempfile
 import tomllib
-import urllib.request
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
+
+from pip._internal.commands import create_command
+from pip._internal.index.collector import LinkCollector, parse_links
+from pip._internal.models.link import Link
+from pip._vendor.packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from pip._vendor.packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
-TORCH = "torch"
-BUILD = ["setuptools"]
+# torch is installed before the rest, by its pin in pyproject.toml: its build differs between machines, and with it what
+# it brings along.
+MACHINES_OWN = re.compile(r"torch|triton|nvidia-.*|cuda-.*")
+HEADER = "# Written by `make lock`; do not edit. torch goes first, by its pin in pyproject.toml.\n"
+
+
+class Chosen(NamedTuple):
+    """The file of a package that pip would install here."""
+
+    version: str
+    sha256: str
 
 
 def main() -> None:
     """Resolve, ask for hashes, write."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    run = resolve([*project["dependencies"], *BUILD])
-    everything = resolve([*project["dependencies"], *BUILD, *project["optional-dependencies"]["dev"]])
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    project = pyproject["project"]
+    needed = [*project["dependencies"], *pyproject["build-system"]["requires"]]
+    everything = resolve([*needed, *project["optional-dependencies"]["dev"]])
+    # One set of versions for both locks: what runs is what was tested.
+    run = resolve(needed, pins=[f"{name}=={chosen.version}" for name, chosen in everything.items()])
     write(ROOT / "requirements.lock", run)
-    write(ROOT / "requirements-dev.lock", {name: item for name, item in everything.items() if name not in run})
+    write(ROOT / "requirements-dev.lock", {name: chosen for name, chosen in everything.items() if name not in run})
 
 
-def resolve(requirements: list[str]) -> dict[str, tuple[str, str]]:
-    """Return version and sha256 of the file that pip would install, by name, without torch and what only CUDA needs."""
-    with tempfile.TemporaryDirectory() as folder:
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        pip = [f"{folder}/bin/python", "-m", "pip", "--disable-pip-version-check"]
-        # torch first, as in setup.sh, so that its build is the machine's own.
-        subprocess.run([*pip, "install", "-q", next(r for r in requirements if r.startswith(f"{TORCH}=="))], check=True)
-        done = subprocess.run(
-            [*pip, "install", "-q", "--dry-run", "--ignore-installed", "--report", "-", *requirements],
-            check=True,
-            capture_output=True,
-            text=True,
-        )
+def resolve(requirements: list[str], pins: list[str] | None = None) -> dict[str, Chosen]:
+    """Return what pip would install into an empty environment, by name."""
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as constraints:
+        constraints.write("\n".join(pins or []))
+        constraints.flush()
+        pip = [sys.executable, "-m", "pip", "install", "-q", "--dry-run", "--ignore-installed", "--report", "-"]
+        done = subprocess.run([*pip, "-c", constraints.name, *requirements], check=True, stdout=subprocess.PIPE)
     found = {}
     for item in json.loads(done.stdout)["install"]:
-        name = re.sub(r"[-_.]+", "-", item["metadata"]["name"]).lower()
-        if name != TORCH and not name.startswith(("nvidia-", "cuda-", "triton")):
-            found[name] = (item["metadata"]["version"], item["download_info"]["archive_info"]["hashes"]["sha256"])
+        name = canonicalize_name(item["metadata"]["name"])
+        if not MACHINES_OWN.fullmatch(name):
+            sha256 = item["download_info"]["archive_info"]["hashes"]["sha256"]
+            found[name] = Chosen(item["metadata"]["version"], sha256)
     return found
 
 
-def write(path: Path, packages: dict[str, tuple[str, str]]) -> None:
+def write(path: Path, packages: dict[str, Chosen]) -> None:
     """Write one lock."""
+    links_of = link_finder()
+    names = sorted(packages)
     with ThreadPoolExecutor(8) as pool:
-        hashes = list(pool.map(lambda item: all_hashes(item[0], *item[1]), sorted(packages.items())))
-    lines = ["# Written by `make lock`. torch is installed before these, by its own pin.\n"]
-    for (name, (version, _)), found in zip(sorted(packages.items()), hashes, strict=True):
-        lines.append(f"{name}=={version} \\\n" + " \\\n".join(f"    --hash=sha256:{sha256}" for sha256 in found) + "\n")
+        hashes = pool.map(lambda name: wheel_hashes(links_of(name), packages[name]), names)
+    lines = [HEADER]
+    for name, found in zip(names, hashes, strict=True):
+        pin = f"{name}=={packages[name].version}"
+        lines.append(" \\\n".join([pin, *(f"    --hash=sha256:{sha256}" for sha256 in found)]) + "\n")
     path.write_text("".join(lines), encoding="utf-8")
     print(f"{path.name}: {len(packages)} packages")
 
 
-def all_hashes(name: str, version: str, chosen: str) -> list[str]:
-    """Return the sha256 of every wheel of a version, and of the file that pip chose."""
-    request = urllib.request.Request(f"{index()}{name}/", headers={"Accept": "application/vnd.pypi.simple.v1+json"})
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        files = json.load(answer)["files"]
-    wheels = [file for file in files if file["filename"].endswith(".whl")]
-    return sorted({chosen, *(file["hashes"]["sha256"] for file in wheels if file["filename"].split("-")[1] == version)})
+def link_finder() -> Callable[[str], Iterator[Link]]:
+    """Return a function from a package's name to its files, wherever pip is set up to look."""
+    command = create_command("download")
+    options, _ = command.parse_args([])
+    collector = LinkCollector.create(command.get_default_session(options), options=options)
+
+    def page(link: Link) -> Iterator[Link]:
+        content = collector.fetch_response(link)
+        return iter(parse_links(content) if content else ())
+
+    def links_of(name: str) -> Iterator[Link]:
+        # pip wants candidates here; the links themselves serve, and none is left out for its platform.
+        found = collector.collect_sources(name, candidates_from_page=page)
+        for source in filter(None, chain(found.find_links, found.index_urls)):
+            yield from source.page_candidates()
+            yield from source.file_links()
+
+    return links_of
 
 
-def index() -> str:
-    """Return the package index that pip uses."""
-    command = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
-    asked = subprocess.run(command, capture_output=True, text=True, check=False)
-    if asked.returncode == 0:
-        return asked.stdout.strip().rstrip("/") + "/"
-    from pip._internal.models.index import PyPI
-
-    return f"{PyPI.simple_url}/"
+def wheel_hashes(links: Iterator[Link], chosen: Chosen) -> list[str]:
+    """Return the sha256 of every wheel of the chosen version, and of the file that pip chose."""
+    found = {chosen.sha256}
+    for link in links:
+        try:
+            version = parse_wheel_filename(link.filename)[1]
+        except InvalidWheelFilename:
+            continue
+        if version != Version(chosen.version):
+            continue
+        if link.hash_name == "sha256" and link.hash:
+            found.add(link.hash)
+        elif link.is_file:
+            found.add(hashlib.sha256(Path(link.file_path).read_bytes()).hexdigest())
+    return sorted(found)
 
 
 if __name__ == "__main__":

@@ -76,7 +76,8 @@ def test_metrics_by_class_agree_with_scikit_learn() -> None:
 
 
 def test_class_that_does_not_occur_has_no_score() -> None:
-    found = by_class("segmentation", total(mask_counts(confusions(np.zeros((1, 2, 2), int), np.zeros((1, 2, 2), int), 2))))
+    empty = np.zeros((1, 2, 2), dtype=int)
+    found = by_class("segmentation", total(mask_counts(confusions(empty, empty, 2))))
     assert found["iou"][0] == 1
     assert np.isnan(found["iou"][1])
 

@@ -58,7 +58,7 @@ FOREIGN_FOLDERS = re.compile(
 """Folders of tests, and of what a library carries along from another one."""
 FOREIGN_FILES = re.compile(r"test_.*|.*_test|conftest")
 
-_ROLE = re.compile(r":[\w:+.-]+:`[^`]*`|`+[^`]*`+_*|:\w[\w ]*:|\.\. *[\w-]+::?")
+_ROLE = re.compile(r":[\w:+.-]+:`[^`]*`|`+[^`]*`+_*|:\w[\w ]*:|\.\. +[\w-]+::")
 _ADDRESS = re.compile(r"\w+://\S+|\S+@\S+|www\.\S+")
 # `e.g` and `i.e` are no paths: one part has to have two letters.
 _DOTTED = re.compile(r"\b(?!(?:\w\.)+\w\b)[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")

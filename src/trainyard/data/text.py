@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 PADDING, UNKNOWN = "[PAD]", "[UNK]"
 """Token ids 0 and 1."""
+UNKNOWN_ID = 1
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> Tokenizer:
@@ -36,15 +37,12 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> Tokenizer:
     return tokenizer
 
 
-def encode(
-    tokenizer: Tokenizer, texts: Sequence[str], max_tokens: int
-) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+def encode(tokenizer: Tokenizer, texts: Sequence[str], max_tokens: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Return all texts' tokens in a row, (sum of lengths,) int32, and where each one starts, offsets (N + 1,) int64.
 
     A text without tokens becomes one unknown token, so that every text has a first and a last one.
     """
-    unknown = tokenizer.token_to_id(UNKNOWN)
-    ids = [encoding.ids[:max_tokens] or [unknown] for encoding in tokenizer.encode_batch(list(texts))]
+    ids = [encoding.ids[:max_tokens] or [UNKNOWN_ID] for encoding in tokenizer.encode_batch(list(texts))]
     offsets = np.zeros(len(ids) + 1, dtype=np.int64)
     np.cumsum([len(tokens) for tokens in ids], out=offsets[1:])
     tokens = np.array([token for text in ids for token in text], dtype=np.int32)

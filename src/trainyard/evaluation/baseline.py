@@ -25,10 +25,12 @@ Features = NDArray[np.float32]
 
 THREADS = 2
 """Of the numerical libraries, so that a baseline takes no more of a shared machine than it must."""
-IMAGE_VALUES = 15_000_000
+IMAGE_VALUES = 5_000_000
 """Pixels, over all channels and images, that logistic regression is trained on at most."""
+IMAGE_WORK = 4_000_000_000
+"""Those pixels times classes times iterations, which bounds the time of training."""
 ITERATIONS = 200
-"""Of the L-BFGS solver."""
+"""Of the L-BFGS solver, at most."""
 MASK_PIXELS = 40_000
 """Pixels, as many of each class as there are, that the forest is trained on at most."""
 MASK_TREE_PIXELS = 24_000_000
@@ -76,7 +78,9 @@ def _images(train: Split, test: Split, num_classes: int, seed: int) -> tuple[Pre
 
     images, labels = train.arrays["images"], train.arrays["labels"]
     rows, share = _some(len(train), IMAGE_VALUES // int(np.prod(images.shape[1:])), seed, "images")
-    model = LogisticRegression(max_iter=ITERATIONS).fit(_flat(images[rows]), labels[rows])
+    features = _flat(images[rows])
+    iterations = int(np.clip(IMAGE_WORK // (features.size * num_classes), 20, ITERATIONS))
+    model = LogisticRegression(max_iter=iterations).fit(features, labels[rows])
     found = model.predict_proba(_flat(test.arrays["images"]))
     probabilities = _all_classes(found, model.classes_, num_classes)
     return label_predictions(probabilities, test.arrays["labels"]), f"logistic regression on pixels{share}"
@@ -162,9 +166,7 @@ def _training_pixels(train: Split, num_classes: int, seed: int) -> tuple[Feature
     )
     chosen.sort()
     image_of, pixel_of = np.divmod(chosen, height * width)
-    features = [
-        local_features(images[rows[image]])[pixel_of[image_of == image]] for image in np.unique(image_of)
-    ]
+    features = [local_features(images[rows[image]])[pixel_of[image_of == image]] for image in np.unique(image_of)]
     return np.concatenate(features), classes.ravel()[chosen]
 
 

@@ -138,9 +138,7 @@ def _cell(column: str, value: float) -> str:
     return f"{value:.0f}" if column in ("support", "pixels") else f"{value:.4f}"
 
 
-def _draw(
-    saved: SavedModel, test: Split, predictions: Predictions, baseline: Baseline | None, folder: Path
-) -> None:
+def _draw(saved: SavedModel, test: Split, predictions: Predictions, baseline: Baseline | None, folder: Path) -> None:
     kind, classes, shown = saved.spec.kind, saved.spec.classes, saved.recipe.evaluate.shown_samples
     unit = {"segmentation": "pixels", "text_classification": "texts", "image_classification": "images"}[kind]
     figures.confusion_matrix(predictions.confusion, classes, unit, folder / "confusion_matrix.png")

@@ -60,9 +60,7 @@ class Estimate:
     high: float
 
 
-def label_counts(
-    labels: Integers, predicted: Integers, num_classes: int, losses: Floats | None = None
-) -> SampleCounts:
+def label_counts(labels: Integers, predicted: Integers, num_classes: int, losses: Floats | None = None) -> SampleCounts:
     """Count labels (N,) against predicted ones (N,)."""
     one_hot = np.eye(num_classes)
     truth, guess = one_hot[labels], one_hot[predicted]

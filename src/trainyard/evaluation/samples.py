@@ -44,9 +44,7 @@ MASK_ROWS = 6
 """Most images in the figure of masks."""
 
 
-def image_samples(
-    split: Split, predictions: Predictions, classes: Sequence[str], shown: int, path: Path
-) -> Path:
+def image_samples(split: Split, predictions: Predictions, classes: Sequence[str], shown: int, path: Path) -> Path:
     """Draw test images with true and predicted class: the most confident mistakes first."""
     chosen = mistakes_first(split.arrays["labels"], predictions, shown)
     columns = min(COLUMNS, len(chosen))
@@ -64,16 +62,12 @@ def image_samples(
         return save(figure, path)
 
 
-def text_samples(
-    split: Split, predictions: Predictions, classes: Sequence[str], shown: int, path: Path
-) -> Path:
+def text_samples(split: Split, predictions: Predictions, classes: Sequence[str], shown: int, path: Path) -> Path:
     """Draw test texts with true and predicted class: the most confident mistakes first."""
     chosen = mistakes_first(split.arrays["labels"], predictions, shown)
     rows = -(-len(chosen) // 2)
     texts = [_wrapped(split.text(index)) for index in chosen]
-    heights = [
-        1.8 + max(text.count("\n") + 1 for text in texts[2 * row : 2 * row + 2]) for row in range(rows)
-    ]
+    heights = [1.8 + max(text.count("\n") + 1 for text in texts[2 * row : 2 * row + 2]) for row in range(rows)]
     with rc_context(STYLE):
         figure = Figure(figsize=(11.4, 0.19 * sum(heights) + 0.5), layout="constrained")
         grid = figure.subplots(rows, 2, squeeze=False, height_ratios=heights).ravel()
@@ -91,9 +85,7 @@ def text_samples(
         return save(figure, path)
 
 
-def mask_samples(
-    split: Split, predictions: Predictions, classes: Sequence[str], shown: int, path: Path
-) -> Path:
+def mask_samples(split: Split, predictions: Predictions, classes: Sequence[str], shown: int, path: Path) -> Path:
     """Draw images beside true mask, predicted mask and errors, from the worst to the best of the split."""
     iou = sample_iou(predictions.counts)
     ranked = np.argsort(iou, kind="stable")
@@ -178,9 +170,7 @@ def _legend(figure: Figure, shown: Sequence[tuple[str, NDArray[np.float64]]]) ->
     figure.legend(handles=by_column, loc="outside lower center", ncols=columns, fontsize=8.5)
 
 
-def _caption(
-    split: Split, predictions: Predictions, classes: Sequence[str], index: int, width: int
-) -> tuple[str, str]:
+def _caption(split: Split, predictions: Predictions, classes: Sequence[str], index: int, width: int) -> tuple[str, str]:
     truth, predicted = int(split.arrays["labels"][index]), int(predictions.classes[index])
     said = f"{shorten(classes[predicted], width)} ({predictions.confidence[index]:.0%})"
     if truth == predicted:

@@ -55,9 +55,7 @@ def read_reports(folder: Path) -> Reports:
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise IntegrityError(
-                f"{path}: cannot be read ({error}); run `dvc repro` to make it again"
-            ) from None
+            raise IntegrityError(f"{path}: cannot be read ({error}); run `dvc repro` to make it again") from None
         if not isinstance(values, dict):
             raise IntegrityError(f"{path}: holds no metrics by name; run `dvc repro` to make it again")
         found[stage] = values
