@@ -26,7 +26,7 @@ ui: setup ## serve the runs' pages on 127.0.0.1; PORT=5001 chooses another port
 	@trainyard ui --port $(PORT)
 
 lint: setup-dev ## ruff and the import directions
-	@ruff check . && ruff format --check . && lint-imports
+	@ruff check . && ruff format --check . && lint-imports --no-logo
 
 types: setup-dev ## mypy, strict
 	@mypy
@@ -34,7 +34,8 @@ types: setup-dev ## mypy, strict
 check: lint types test ## all of them
 
 lock: ## write the locks anew, from what pip resolves today
-	@python3.11 scripts/lock.py
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+	  python3.11 -m venv "$$folder" && "$$folder/bin/python" scripts/lock.py
 
 clean: ## delete .venv
 	@rm -rf .venv

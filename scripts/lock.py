@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
@@ -71,10 +71,12 @@ def resolve(requirements: list[str], pins: list[str] | None = None) -> dict[str,
 
 def write(path: Path, packages: dict[str, Chosen]) -> None:
     """Write one lock."""
-    links_of = link_finder()
     names = sorted(packages)
-    with ThreadPoolExecutor(8) as pool:
-        hashes = pool.map(lambda name: wheel_hashes(links_of(name), packages[name]), names)
+    command = create_command("download")
+    options, _ = command.parse_args([])
+    with command.main_context(), ThreadPoolExecutor(8) as pool:
+        collector = LinkCollector.create(command.get_default_session(options), options=options)
+        hashes = list(pool.map(lambda name: wheel_hashes(links(collector, name), packages[name]), names))
     lines = [HEADER]
     for name, found in zip(names, hashes, strict=True):
         pin = f"{name}=={packages[name].version}"
@@ -83,30 +85,24 @@ def write(path: Path, packages: dict[str, Chosen]) -> None:
     print(f"{path.name}: {len(packages)} packages")
 
 
-def link_finder() -> Callable[[str], Iterator[Link]]:
-    """Return a function from a package's name to its files, wherever pip is set up to look."""
-    command = create_command("download")
-    options, _ = command.parse_args([])
-    collector = LinkCollector.create(command.get_default_session(options), options=options)
+def links(collector: LinkCollector, name: str) -> Iterator[Link]:
+    """Return all files of a package, wherever pip is set up to look."""
 
     def page(link: Link) -> Iterator[Link]:
         content = collector.fetch_response(link)
         return iter(parse_links(content) if content else ())
 
-    def links_of(name: str) -> Iterator[Link]:
-        # pip wants candidates here; the links themselves serve, and none is left out for its platform.
-        found = collector.collect_sources(name, candidates_from_page=page)
-        for source in filter(None, chain(found.find_links, found.index_urls)):
-            yield from source.page_candidates()
-            yield from source.file_links()
-
-    return links_of
+    # pip wants candidates here; the links themselves serve, and none is left out for its platform.
+    found = collector.collect_sources(name, candidates_from_page=page)
+    for source in filter(None, chain(found.find_links, found.index_urls)):
+        yield from source.page_candidates()
+        yield from source.file_links()
 
 
-def wheel_hashes(links: Iterator[Link], chosen: Chosen) -> list[str]:
+def wheel_hashes(files: Iterator[Link], chosen: Chosen) -> list[str]:
     """Return the sha256 of every wheel of the chosen version, and of the file that pip chose."""
     found = {chosen.sha256}
-    for link in links:
+    for link in files:
         try:
             version = parse_wheel_filename(link.filename)[1]
         except InvalidWheelFilename:

@@ -1,71 +1,107 @@
 #!/usr/bin/env bash
-# Make .venv exactly as the locks say. A stamp is written last, so an interrupted installation is repaired by the next
-# call: first in place, and from nothing where that does not help.
+# Make .venv as the locks say: `scripts/setup.sh` what runs, `scripts/setup.sh dev` the tests' tools as well.
+# A stamp is written last, so the next call takes up an interrupted installation: in place first, from nothing where
+# that does not help.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+root=$(pwd -P)
+# The Python that makes .venv is never the one in it.
+unset PYTHONPATH PYTHONHOME
+PATH=${PATH//"$root/.venv/bin:"/}
 
 die() { printf 'ERROR: %s\n' "$1" >&2; exit 3; }
 
-want_dev=${1:-}
-locks=(requirements.lock)
-[ "$want_dev" = dev ] && locks+=(requirements-dev.lock)
-
-python=$(command -v python3.11 || command -v python3 || true)
-[ -n "$python" ] || die "no python3.11 on this machine; install it: apt-get install python3.11 python3.11-venv"
-version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-[ "$version" = 3.11 ] || die "found Python $version at $python, the locks are for 3.11; install it: apt-get install python3.11 python3.11-venv"
-
-hash=$(cat "${locks[@]}" pyproject.toml scripts/setup.sh | sha256sum | cut -c1-16)
-stamp=.venv/.trainyard-${want_dev:-run}-$hash
+# The folder is part of the name: programs in .venv/bin hold its path, so a copied or moved one is no longer good.
+stamp_of() { printf '.venv/.trainyard-%s-%s' "$1" "$({ cat "${@:2}" pyproject.toml scripts/setup.sh; echo "$root"; } | sha256sum | cut -c1-16)"; }
+run_stamp=$(stamp_of run requirements.lock)
+dev_stamp=$(stamp_of dev requirements.lock requirements-dev.lock)
+if [ "${1:-run}" = dev ]; then
+    locks=(requirements.lock requirements-dev.lock) stamp=$dev_stamp
+else
+    locks=(requirements.lock) stamp=$run_stamp
+fi
 [ -e "$stamp" ] && [ -x .venv/bin/python ] && exit 0
 
+python="" seen=""
+for candidate in python3.11 python3 python /usr/bin/python3.11; do
+    version=$("$candidate" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue
+    seen=${seen:-"found Python $version ($candidate)"}
+    if [ "$version" = 3.11 ]; then python=$candidate; break; fi
+done
+how="apt-get install python3.11 python3.11-venv, or any other Python 3.11 on the PATH"
+[ -n "$python" ] || die "${seen:-found no Python}; the libraries are locked for Python 3.11: $how"
+
+touch .setup.lock 2>/dev/null || die "$root: cannot be written to; make it writable and not full, or clone somewhere else"
+log=$(mktemp "${TMPDIR:-/tmp}/trainyard-setup.XXXXXX" 2>/dev/null) || die "${TMPDIR:-/tmp}: cannot be written to; make room there"
+trap 'rm -f "$log"' EXIT
+if command -v flock >/dev/null; then
+    exec 9<>.setup.lock
+    flock -n 9 || { echo "Another setup is at work in this folder; waiting for it ..."; flock 9; }
+    [ -e "$stamp" ] && exit 0
+fi
 free=$(df -Pk . | awk 'NR == 2 { print $4 }')
 if [ ! -d .venv ] && [ "$free" -lt 4000000 ]; then
-    die "$PWD: $((free / 1024)) MB free, the libraries need 4,000 MB (more with CUDA); make room there"
+    die "$root: $((free / 1000)) MB are free, the libraries need 4,000 MB (with CUDA, 10,000); make room there"
 fi
-log=$(mktemp "${TMPDIR:-/tmp}/trainyard-setup.XXXXXX") || die "cannot write to ${TMPDIR:-/tmp}; make room there"
-trap 'rm -f "$log"' EXIT
-touch .setup.lock 2>/dev/null || die "$PWD: cannot be written to; make it writable, or clone somewhere else"
-exec 9<>.setup.lock
-if ! flock -n 9; then
-    echo "Another setup is at work in this folder; waiting for it."
-    flock 9
-fi
-[ -e "$stamp" ] && exit 0
 
-install() {
-    # torch goes first and by itself: its build depends on the machine (CPU, CUDA), so it can have no one hash.
-    pip=(.venv/bin/python -m pip --disable-pip-version-check --no-input)
-    "${pip[@]}" install -q torch==2.13.0 || return 1
-    for lock in "${locks[@]}"; do
-        "${pip[@]}" install -q --require-hashes --no-deps -r "$lock" || return 1
-    done
-    "${pip[@]}" install -q --no-deps --no-build-isolation --editable . || return 1
-    .venv/bin/python -c 'import torch, ray, mlflow, dvc, onnxruntime, pytorch_lightning, trainyard.recipe'
+fail() {
+    grep -vE 'is ignored: it is|^ *$' "$log" | tail -n 12 >&2
+    if grep -qE 'No space left|Disk quota' "$log"; then
+        die "the disk of $root or ${TMPDIR:-/tmp} is full; make room and run the same command again"
+    elif grep -qE 'Read-only file system|Permission denied' "$log"; then
+        die "$root or ${TMPDIR:-/tmp} cannot be written to (above); make it writable and run the same command again"
+    elif grep -q 'DO NOT MATCH THE HASHES' "$log"; then
+        die "a package is not the one that was locked (above); pip's index serves another file: use one that serves the original"
+    fi
+    die "the libraries could not be installed (above); check the network and pip's index, then run the same command again"
 }
 
-echo "Setting up .venv (a few minutes the first time) ..."
-[ -x .venv/bin/python ] && .venv/bin/python -c 'import pip' 2>/dev/null || rm -rf .venv
-if [ ! -d .venv ]; then
-    "$python" -m venv .venv >"$log" 2>&1 || {
-        rm -rf .venv
-        grep -q ensurepip "$log" && die "python has no venv module; install it: apt-get install python3.11-venv"
-        die "$(tail -n 1 "$log")"
-    }
-fi
-# A process that was killed half-way can leave packages that pip takes for whole; they lack a part, so a second try
-# starts from nothing.
-if ! install >"$log" 2>&1; then
-    echo "The installation is damaged or was interrupted; starting it anew ..."
+create() {
     rm -rf .venv
-    "$python" -m venv .venv >"$log" 2>&1 && install >"$log" 2>&1 || {
-        grep -v 'is ignored: it is' "$log" | tail -n 8 >&2
-        grep -qE 'No space left|Disk quota' "$log" && die "$PWD: the disk is full; make room there and run the same command again"
-        die "the libraries could not be installed (above); check the network or pip's index, then run the same command again"
-    }
+    if ! "$python" -m venv .venv >"$log" 2>&1; then
+        rm -rf .venv
+        grep -qE 'ensurepip|No module named venv' "$log" && die "$python has no venv module: apt-get install python3.11-venv"
+        fail
+    fi
+}
+
+install() {
+    local pip=(.venv/bin/python -m pip --disable-pip-version-check --no-input install -q) lock
+    # torch goes first and by its version alone: its build depends on the machine (CPU, CUDA), so no one hash is right.
+    "${pip[@]}" "$(grep -oE 'torch==[0-9.]+' pyproject.toml)" || return 1
+    # setuptools next, so that packages without a wheel, and this one, are built with the locked one.
+    "${pip[@]}" --require-hashes --no-deps -r <(sed -n '/^setuptools==/,/[0-9a-f]$/p' requirements.lock) || return 1
+    for lock in "${locks[@]}"; do
+        "${pip[@]}" --require-hashes --no-deps --no-build-isolation -r "$lock" || return 1
+    done
+    "${pip[@]}" --no-deps --no-build-isolation --editable .
+}
+
+sound() {
+    .venv/bin/python scripts/half_installed.py &&
+        .venv/bin/python -W ignore -c 'import torch, ray, mlflow, dvc, onnxruntime, pytorch_lightning, trainyard.recipe'
+}
+
+in_place() {
+    .venv/bin/python scripts/half_installed.py --forget >"$log" 2>&1 || true
+    if ! install >"$log" 2>&1; then
+        # What starting anew cannot help is said; nothing that is there is thrown away for it.
+        grep -qiE "$outside" "$log" && fail
+        return 1
+    fi
+    sound >"$log" 2>&1 && .venv/bin/python -m pip check >"$log" 2>&1
+}
+outside='connect|timed out|network|name resolution|No matching distribution|SSL|HASHES|No space|quota|Read-only|Permission'
+
+echo "Setting up .venv (about 5 minutes the first time) ..."
+done=""
+if .venv/bin/python -c 'import pip' 2>/dev/null && grep -qF "$root/.venv" .venv/bin/activate; then
+    in_place && done=yes || echo "What is there is damaged; making .venv anew ..."
 fi
-rm -f .venv/.trainyard-"${want_dev:-run}"-*
-touch "$stamp"
-# What holds the tests holds the run as well.
-[ "$want_dev" = dev ] && touch ".venv/.trainyard-run-$(cat requirements.lock pyproject.toml scripts/setup.sh | sha256sum | cut -c1-16)"
-exit 0
+if [ -z "$done" ]; then
+    create
+    install >"$log" 2>&1 || fail
+    sound >"$log" 2>&1 || fail
+fi
+rm -f .venv/.trainyard-*
+touch "$run_stamp" "$stamp"

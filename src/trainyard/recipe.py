@@ -138,9 +138,7 @@ def _read(params: Params, name: str, problems: list[Problem]) -> Recipe | None:
     elif "family" in block:
         expected = f"expected one of {', '.join(MODELS)}{nearest(str(family), MODELS)}"
         problems.append(Problem(params.line(*keys, "family"), f"recipes.{name}.family", f"found {family!r}", expected))
-    parts = {
-        key: params.collect(schema, (*keys, key), problems) for key, schema in schemas.items() if key in block
-    }
+    parts = {key: params.collect(schema, (*keys, key), problems) for key, schema in schemas.items() if key in block}
     if len(problems) > before:
         return None
     recipe = Recipe(name=name, family=cast("Family", family), **cast("dict[str, Any]", parts))
@@ -170,7 +168,12 @@ def _contradictions(params: Params, recipe: Recipe) -> list[Problem]:
             f"expected one of {', '.join(sources)}",
         )
     if recipe.train.loss == "cross_entropy_dice" and needed != "segmentation":
-        add("train", "loss", f"cross_entropy_dice needs masks, but family is {recipe.family}", "use cross_entropy or mse")
+        add(
+            "train",
+            "loss",
+            f"cross_entropy_dice needs masks, but family is {recipe.family}",
+            "use cross_entropy or mse",
+        )
     if recipe.train.word_dropout and needed != "text_classification":
         add("train", "word_dropout", f"needs texts, but family is {recipe.family}", "remove it")
     return problems

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import subprocess
@@ -63,10 +64,10 @@ def test_no_name_of_a_library_remains(raw: RawDataset) -> None:
     assert [text for text in raw.arrays["texts"] if pattern.search(text)] == []
 
 
-def test_no_backtick_remains_and_every_text_has_five_words(raw: RawDataset) -> None:
+def test_no_backtick_remains_and_every_text_has_eight_words(raw: RawDataset) -> None:
     for text in raw.arrays["texts"]:
         assert not re.search(r"`[^`]*`", text)
-        assert len(re.findall(r"[^\W\d_]+", text)) >= 5
+        assert len(re.findall(r"[^\W\d_]+", text)) >= 8
         assert text == " ".join(text.split())
 
 
@@ -81,18 +82,12 @@ def test_texts_do_not_depend_on_the_hash_seed(raw: RawDataset) -> None:
         "raw = load(DocstringsConfig(source='docstrings', libraries=('networkx', 'numpy'), max_per_library=300)); "
         "print(hashlib.sha256(repr((raw.arrays['texts'], raw.groups.tolist())).encode()).hexdigest())"
     )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    prints = {
-        subprocess.run(
-            [sys.executable, "-c", code],
-            env={**environment, "PYTHONHASHSEED": seed},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for seed in ("1", "2")
-    }
-    assert len(prints) == 1
+    # Sets are in another order in a process with another hash seed than this one's, which is random.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONHASHSEED": "1"}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert raw.groups is not None
+    expected = hashlib.sha256(repr((raw.arrays["texts"], raw.groups.tolist())).encode()).hexdigest()
+    assert run.stdout.strip() == expected
 
 
 def test_texts_do_not_depend_on_the_seed_of_the_split(raw: RawDataset) -> None:
@@ -123,45 +118,69 @@ def test_a_chosen_library_that_is_not_well_known_loses_its_name_too() -> None:
 
 def test_only_the_first_paragraph_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _package(
-        tmp_path, "leftlib", {"__init__.py": "One two three four\n    five.\n\n    Second paragraph is here, yes."}
+        tmp_path, "leftlib", {"__init__.py": "One two three four\n    five six seven eight.\n\n    Second paragraph."}
     )
-    _package(tmp_path, "rightlib", {"__init__.py": "Words of the right library here."})
+    _package(tmp_path, "rightlib", {"__init__.py": "Words of the right library stand here, eight of them."})
     assert _load_two(tmp_path, monkeypatch) == {
-        "One two three four five.": 0,
-        "Words of the right library here.": 1,
+        "One two three four five six seven eight.": 0,
+        "Words of the right library stand here, eight of them.": 1,
     }
 
 
 def test_a_text_of_two_libraries_is_left_out_of_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _package(tmp_path, "leftlib", {"__init__.py": "Only the left one says this.", "a.py": "Both of them say it so."})
-    _package(tmp_path, "rightlib", {"__init__.py": "BOTH of them say it so.", "b.py": "Only the right one says this."})
+    _package(
+        tmp_path,
+        "leftlib",
+        {
+            "__init__.py": "Only the left one of them says this thing.",
+            "a.py": "Both of them say it with the same words.",
+        },
+    )
+    _package(
+        tmp_path,
+        "rightlib",
+        {
+            "__init__.py": "BOTH of them say it with the same words.",
+            "b.py": "Only the right one of them says this thing.",
+        },
+    )
     assert sorted(_load_two(tmp_path, monkeypatch)) == [
-        "Only the left one says this.",
-        "Only the right one says this.",
+        "Only the left one of them says this thing.",
+        "Only the right one of them says this thing.",
     ]
 
 
+def test_spellings_that_differ_in_case_count_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "The left library says this more than once."
+    _package(tmp_path, "leftlib", {"__init__.py": text, "a.py": text.upper(), "b.py": text.lower()})
+    _package(tmp_path, "rightlib", {"__init__.py": "Words of the right library stand here, eight of them."})
+    assert list(_load_two(tmp_path, monkeypatch).values()) == [0, 1]
+
+
 def test_tests_and_vendored_code_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    left = {"__init__.py": "Taken because it is the library's own."}
+    left = {"__init__.py": "Taken because it is the very own text of the library."}
     for number, path in enumerate(["tests/a.py", "_vendor/b.py", "externals/c.py", "test_d.py", "conftest.py"]):
-        left[path] = f"Not taken as it is foreign {number}."
+        left[path] = f"Not taken as it is foreign to this library, number {number}."
     _package(tmp_path, "leftlib", left)
-    _package(tmp_path, "rightlib", {"__init__.py": "Words of the right library here."})
+    _package(tmp_path, "rightlib", {"__init__.py": "Words of the right library stand here, eight of them."})
     assert len(_load_two(tmp_path, monkeypatch)) == 2
 
 
 def test_files_that_are_not_python_are_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _package(tmp_path, "leftlib", {"__init__.py": "Words of the left library here."})
+    _package(tmp_path, "leftlib", {"__init__.py": "Words of the left library stand here, eight of them."})
     (tmp_path / "leftlib" / "template.py").write_text("{{ this is a template }} \\d")
-    _package(tmp_path, "rightlib", {"__init__.py": "Words of the right library here."})
+    _package(tmp_path, "rightlib", {"__init__.py": "Words of the right library stand here, eight of them."})
     assert len(_load_two(tmp_path, monkeypatch)) == 2
 
 
 def test_the_same_texts_stay_whatever_the_names_of_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    texts = [f"The left library describes its {word} thing." for word in ("first", "second", "third", "fourth")]
+    texts = [
+        f"The left library describes its {word} thing in one sentence."
+        for word in ("first", "second", "third", "fourth")
+    ]
     _package(tmp_path / "1", "leftlib", {"__init__.py": texts[0], **{f"{n}.py": texts[n] for n in (1, 2, 3)}})
     _package(tmp_path / "2", "leftlib2", {"__init__.py": texts[3], **{f"{n}.py": texts[n] for n in (2, 1, 0)}})
-    _package(tmp_path / "1", "rightlib", {"__init__.py": "Words of the right library here."})
+    _package(tmp_path / "1", "rightlib", {"__init__.py": "Words of the right library stand here, eight of them."})
     found = sorted(_load_two(tmp_path / "1", monkeypatch, most=2))
     monkeypatch.syspath_prepend(tmp_path / "2")
     config = DocstringsConfig(source="docstrings", libraries=("leftlib2", "rightlib"), max_per_library=2)
@@ -188,7 +207,7 @@ def test_a_dotted_name_is_refused_without_importing_its_parent() -> None:
 
 def test_a_library_without_docstrings_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _package(tmp_path, "leftlib", {"__init__.py": "Too short."})
-    _package(tmp_path, "rightlib", {"__init__.py": "Words of the right library here."})
+    _package(tmp_path, "rightlib", {"__init__.py": "Words of the right library stand here, eight of them."})
     with pytest.raises(InputError, match="leftlib has no docstring"):
         _load_two(tmp_path, monkeypatch)
 

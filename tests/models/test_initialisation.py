@@ -54,9 +54,7 @@ def test_kaiming_carries_the_signal_through_twenty_layers_and_small_weights_lose
     images = torch.randn(2, 16, 16, 16)
     spreads = {}
     for scheme in ("kaiming", "normal_small"):
-        config = CNNConfig(
-            widths=(64,), convolutions=20, pooling="none", normalisation="none", initialisation=scheme
-        )
+        config = CNNConfig(widths=(64,), convolutions=20, pooling="none", normalisation="none", initialisation=scheme)
         spreads[scheme] = CNN(config, in_channels=16, num_classes=2).blocks(images).std().item()
     assert 0.02 < spreads["kaiming"] < 10
     assert spreads["normal_small"] < 1e-6

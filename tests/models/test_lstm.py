@@ -55,9 +55,7 @@ def test_lstm_refuses_neither_or_both_kinds_of_input(sizes: dict[str, int]) -> N
 def test_lstm_has_the_parameters_its_shape_implies() -> None:
     network = LSTM(small(pooling="mean_max"), num_outputs=3, vocabulary_size=11)
     first, second = 4 * 6 * (5 + 6 + 2), 4 * 6 * (12 + 6 + 2)
-    assert (
-        sum(p.numel() for p in network.parameters()) == 11 * 5 + 2 * first + 2 * second + 24 * 3 + 3 == 1_714
-    )
+    assert sum(p.numel() for p in network.parameters()) == 11 * 5 + 2 * first + 2 * second + 24 * 3 + 3 == 1_714
 
 
 def test_lstm_follows_the_equations() -> None:
@@ -67,9 +65,7 @@ def test_lstm_follows_the_equations() -> None:
     layer = network.forward_layers[0]
     w_i, w_f, w_g, w_o = layer.get_parameter("weight_ih_l0").detach().chunk(4)
     u_i, u_f, u_g, u_o = layer.get_parameter("weight_hh_l0").detach().chunk(4)
-    b_i, b_f, b_g, b_o = (
-        (layer.get_parameter("bias_ih_l0") + layer.get_parameter("bias_hh_l0")).detach().chunk(4)
-    )
+    b_i, b_f, b_g, b_o = (layer.get_parameter("bias_ih_l0") + layer.get_parameter("bias_hh_l0")).detach().chunk(4)
     series = torch.randn(1, 8, 4, dtype=torch.double)
     hidden, cell = torch.zeros(6, dtype=torch.double), torch.zeros(6, dtype=torch.double)
     for step, found in zip(series[0], network.states(series, torch.tensor([8]))[0], strict=True):
@@ -95,9 +91,7 @@ def test_lstm_equals_packing(bidirectional: bool) -> None:
             for name, weight in layer.named_parameters():
                 packed.get_parameter(f"{name.removesuffix('0')}{index}{suffix}").data.copy_(weight)
     tokens, lengths = batch(4, 9, 1, 12, time=12)
-    sequence = pack_padded_sequence(
-        network.embedding(tokens), lengths, batch_first=True, enforce_sorted=False
-    )
+    sequence = pack_padded_sequence(network.embedding(tokens), lengths, batch_first=True, enforce_sorted=False)
     outputs, (hidden, _) = packed(sequence)
     expected, _ = pad_packed_sequence(outputs, batch_first=True)
     states = network.states(tokens, lengths)
@@ -162,15 +156,9 @@ def test_lstm_of_the_same_seed_is_the_same() -> None:
     assert not torch.equal(logits[0], logits[2])
 
 
-@pytest.mark.filterwarnings(
-    "ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning"
-)  # torch's own
-@pytest.mark.parametrize(
-    ("pooling", "bidirectional"), [("last", False), ("attention", True), ("mean_max", True)]
-)
-def test_lstm_exports_to_onnx_with_free_batch_and_time(
-    pooling: Any, bidirectional: bool, tmp_path: Path
-) -> None:
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning")  # torch's own
+@pytest.mark.parametrize(("pooling", "bidirectional"), [("last", False), ("attention", True), ("mean_max", True)])
+def test_lstm_exports_to_onnx_with_free_batch_and_time(pooling: Any, bidirectional: bool, tmp_path: Path) -> None:
     torch.manual_seed(0)
     config = small(pooling=pooling, bidirectional=bidirectional)
     network = LSTM(config, num_outputs=3, vocabulary_size=11).eval()

@@ -50,8 +50,7 @@ def test_unpadded_unet_gives_the_size_that_the_config_says(upsampling: Any, size
 def test_unpadded_unet_is_the_middle_of_the_padded_one() -> None:
     """The same weights give the same logits wherever no convolution reaches the border."""
     padded, unpadded = (
-        UNet(UNetConfig(depth=1, base_width=4, normalisation="none", padding=padding), 1, 3)
-        for padding in PADDINGS
+        UNet(UNetConfig(depth=1, base_width=4, normalisation="none", padding=padding), 1, 3) for padding in PADDINGS
     )
     unpadded.load_state_dict(padded.state_dict())
     images = torch.randn(2, 1, 40, 40)
@@ -130,15 +129,11 @@ def test_unet_without_skips_sees_details_only_through_the_bottom() -> None:
     assert torch.equal(logits[0], logits[1])
 
 
-@pytest.mark.filterwarnings(
-    "ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning"
-)  # torch's own
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning")  # torch's own
 @pytest.mark.parametrize("upsampling", UPSAMPLINGS)
 def test_unet_exports_to_onnx_with_free_batch_height_and_width(upsampling: Any, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    network = UNet(
-        UNetConfig(depth=2, base_width=4, upsampling=upsampling), in_channels=1, num_classes=3
-    ).eval()
+    network = UNet(UNetConfig(depth=2, base_width=4, upsampling=upsampling), in_channels=1, num_classes=3).eval()
     program = torch.onnx.export(
         network,
         (torch.randn(2, 1, 40, 44),),

@@ -21,9 +21,7 @@ def test_output_size_of_a_padded_unet_is_the_input_size() -> None:
 
 
 @pytest.mark.parametrize(("size", "fitting"), [(573, 588), (571, 572), (20, 188)])
-def test_output_size_refuses_a_side_that_cannot_be_halved_and_names_the_next_that_can(
-    size: int, fitting: int
-) -> None:
+def test_output_size_refuses_a_side_that_cannot_be_halved_and_names_the_next_that_can(size: int, fitting: int) -> None:
     message = rf"side of {size} pixels does not go through depth: 4 with padding: none; use {fitting} pixels"
     with pytest.raises(ValueError, match=message):
         output_size(UNetConfig(padding="none"), size)

@@ -101,10 +101,16 @@ class Project:
 def make_project(root: Path, folder: Path, params: Mapping[str, str] | None = None) -> Project:
     """Copy the project's tracked and new files, and commit them with the small recipes."""
     listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"], cwd=root, capture_output=True, check=True
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=root,
+        capture_output=True,
+        check=True,
     )
     for name in listed.stdout.decode().split("\0"):
-        if name.startswith(("src/", "pipeline/", ".dvc/", "dvc.yaml", ".dvcignore", ".gitignore")) and (root / name).is_file():
+        if (
+            name.startswith(("src/", "pipeline/", ".dvc/", "dvc.yaml", ".dvcignore", ".gitignore"))
+            and (root / name).is_file()
+        ):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(root / name, folder / name)
     text = TINY

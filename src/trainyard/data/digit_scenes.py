@@ -21,10 +21,10 @@ from trainyard.params import Count, Fraction, Index
 
 Pixels = NDArray[np.float64]
 
-PLACES_TRIED = 8
-"""Random places that are drawn for a digit; it goes where it hides the least of the earlier ones."""
-EDGE_SHARPNESS = 4.0
-"""How steeply ink turns opaque around the threshold of the mask; the resized ink alone is too soft to have an edge."""
+PLACES_TRIED = 16
+"""Random places that are drawn for a digit; where all of them touch an earlier one, it is left out."""
+FAINTEST_INK = 0.3
+"""Ink below this, on a scale from 0 to 1, is neither drawn nor in the mask: the mask has an exact edge."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,10 +119,11 @@ def compose(
     for _ in range(rng.integers(1, config.max_digits + 1)):
         digit = rng.integers(len(labels))
         resized = resize_ink(ink[digit], int(rng.integers(config.smallest_digit, config.largest_digit + 1)))
-        drawn = resized > 0.5
-        window = _place(rng, mask, drawn)
-        opacity = np.clip((resized - 0.5) * EDGE_SHARPNESS + 0.5, 0, 1)
-        canvas[window] += opacity * (_tone(rng, canvas[window]) - canvas[window])
+        window = _place(rng, mask, len(resized))
+        if window is None:
+            continue
+        drawn = resized > FAINTEST_INK
+        canvas[window] += np.where(drawn, resized, 0) * (_tone(rng, canvas[window]) - canvas[window])
         mask[window][drawn] = labels[digit] + 1
     canvas += rng.normal(0, rng.uniform(0, 0.03), canvas.shape)
     return np.rint(np.clip(canvas, 0, 1) * 255).astype(np.uint8), mask
@@ -143,24 +144,18 @@ def _interpolation(length: int, side: int) -> Pixels:
     return np.maximum(0, 1 - np.abs(centres[:, None] - np.arange(length)))
 
 
-def _place(rng: np.random.Generator, mask: NDArray[np.uint8], drawn: NDArray[np.bool_]) -> tuple[slice, slice]:
-    """Return the window of the scene that a digit goes to."""
-    side = len(drawn)
-    windows = [
-        (slice(y, y + side), slice(x, x + side))
-        for y, x in rng.integers(0, len(mask) - side + 1, size=(PLACES_TRIED, 2)).tolist()
-    ]
-    return min(windows, key=lambda window: np.count_nonzero(mask[window][drawn]))
+def _place(rng: np.random.Generator, mask: NDArray[np.uint8], side: int) -> tuple[slice, slice] | None:
+    """Return a window of the scene that is still free, or None where none of those tried is."""
+    for y, x in rng.integers(0, len(mask) - side + 1, size=(PLACES_TRIED, 2)).tolist():
+        window = (slice(y, y + side), slice(x, x + side))
+        if not mask[window].any():
+            return window
+    return None
 
 
 def _tone(rng: np.random.Generator, background: Pixels) -> float:
-    """Return a grey that stands out from the background, lighter or darker."""
-    middle = float(background.mean())
-    contrast = rng.uniform(0.3, 0.6)
-    lighter = rng.random() < 0.5
-    if middle + contrast > 1 or middle - contrast < 0:
-        lighter = middle < 0.5
-    return middle + contrast if lighter else middle - contrast
+    """Return a grey that stands out from the background as chalk does."""
+    return float(background.mean()) + float(rng.uniform(0.35, 0.6))
 
 
 def _texture(rng: np.random.Generator, size: int) -> Pixels:
@@ -170,7 +165,7 @@ def _texture(rng: np.random.Generator, size: int) -> Pixels:
     gradient = rng.uniform(0, 0.3) * (np.cos(angle) * x + np.sin(angle) * y)
     waves = rng.uniform(4, 16) * 2 * np.pi
     stripes = rng.choice([0.0, 0.06]) * np.sin(waves * (np.cos(stripe_angle) * x + np.sin(stripe_angle) * y) + phase)
-    canvas: Pixels = rng.uniform(0.3, 0.7) + gradient + stripes
+    canvas: Pixels = rng.uniform(0.15, 0.45) + gradient + stripes
     for cells in (4, 12, 32):
         weights = _interpolation(cells, size)
         canvas += weights @ rng.normal(0, rng.uniform(0, 0.06), (cells, cells)) @ weights.T

@@ -47,11 +47,14 @@ NAMES = {
     "torch": ("aten", "caffe2"),
 }
 """Libraries, and by what other names their authors and users call them."""
+DEFAULT_LIBRARIES = ("matplotlib", "mlflow", "networkx", "pandas", "scipy", "sklearn", "sqlalchemy", "torch")
+"""Not NumPy: most of its docstrings are attached by calls (`add_newdoc`), so its definitions hold too few."""
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "pytorch_lightning": "pytorch-lightning"}
 """Of the libraries that are published under another name than they are imported by."""
 CERTAIN_LENGTH = 5
 """A name this long counts wherever it stands in a word; a shorter one only as a whole part of a word, or as a word."""
-LEAST_WORDS = 5
+LEAST_WORDS = 8
+"""Shorter texts, such as "Return the value as a string.", could stand in any library."""
 FOREIGN_FOLDERS = re.compile(
     r"tests?|_?testing|__pycache__|node_modules|cloudpickle|externals?|.*vendor.*|third_?party.*|array_api_\w+"
 )
@@ -71,13 +74,13 @@ class DocstringsConfig:
     """Which libraries' docstrings, and how they become tokens."""
 
     source: Literal["docstrings"]
-    libraries: tuple[str, ...] = ("matplotlib", "mlflow", "numpy", "pandas", "ray", "scipy", "sklearn", "torch")
+    libraries: tuple[str, ...] = DEFAULT_LIBRARIES
     """Names by which they are imported: the classes."""
-    max_per_library: Count = 2000
+    max_per_library: Count = 2500
     """Texts of one class at most: those whose sha256 comes first."""
     vocabulary_size: Count = 8000
     """Tokens at most, padding and unknown included."""
-    max_tokens: Count = 64
+    max_tokens: Count = 40
     """Tokens of a text at most; what comes after them is cut off."""
     seed: Index = 0
     """Of the split."""

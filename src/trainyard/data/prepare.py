@@ -29,9 +29,7 @@ def prepare(name: str, config: DataConfig, out_dir: Path) -> Card:
         MachineError: the disk is full or read-only; nothing is left of the attempt.
     """
     raw = load(config)
-    splits = split_dataset(
-        raw, val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=config.seed
-    )
+    splits = split_dataset(raw, val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=config.seed)
     temporary = out_dir.with_name(f".{out_dir.name}.tmp")
     try:
         shutil.rmtree(temporary, ignore_errors=True)

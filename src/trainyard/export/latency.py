@@ -22,9 +22,7 @@ WARM_UP_CALLS = 3
 Inputs = tuple[Tensor, ...]
 
 
-def measure(
-    session: onnxruntime.InferenceSession, network: nn.Module, split: Split, runs: int
-) -> dict[str, float]:
+def measure(session: onnxruntime.InferenceSession, network: nn.Module, split: Split, runs: int) -> dict[str, float]:
     """Return latency of batch 1 in milliseconds and throughput of batch 32 in samples/s, on real test samples."""
     one = gather(split, np.arange(1)).inputs
     many = gather(split, np.arange(min(BATCH, len(split)))).inputs

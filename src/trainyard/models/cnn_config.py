@@ -63,8 +63,7 @@ class CNNConfig:
                 )
             if self.stem != "imagenet":
                 raise ValueError(
-                    f"stem: {self.stem} goes with a ResNet, found architecture: plain; "
-                    "remove stem, or name a ResNet"
+                    f"stem: {self.stem} goes with a ResNet, found architecture: plain; remove stem, or name a ResNet"
                 )
             return
         defaults = {field.name: field.default for field in fields(self)}

@@ -29,7 +29,11 @@ class LSTM(nn.Module):
         self.hidden_size = config.hidden_size
         self.embedding: nn.Module
         if vocabulary_size is not None and num_features is None:
-            self.embedding = nn.Embedding(vocabulary_size, config.embedding_size, padding_idx=0)
+            embedding = nn.Embedding(vocabulary_size, config.embedding_size, padding_idx=0)
+            # torch draws N(0, 1), and a rare word then never loses its random vector to what little it is trained.
+            nn.init.normal_(embedding.weight, std=config.embedding_scale)
+            nn.init.zeros_(embedding.weight[0].detach())
+            self.embedding = embedding
             in_size = config.embedding_size
         elif num_features is not None and vocabulary_size is None:
             self.embedding = nn.Identity()

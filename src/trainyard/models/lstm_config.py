@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from trainyard.params import Count, Fraction
+from trainyard.params import Count, Fraction, Positive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +25,8 @@ class LSTMConfig:
     """Between layers and before the head."""
     embedding_dropout: Fraction = 0.0
     """Of the embedded tokens."""
+    embedding_scale: Positive = 0.1
+    """Standard deviation of the embedding at the beginning of training."""
     pooling: Literal["last", "mean", "max", "mean_max", "attention"] = "last"
     """How all steps' outputs become one. last: each direction's last one; attention: a learned mean."""
     forget_gate_bias: Annotated[float, Field(allow_inf_nan=False)] = 1.0

@@ -40,9 +40,7 @@ class ResidualBlock(nn.Module):
             )
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or in_channels != channels:
-            self.shortcut = nn.Sequential(
-                *_convolution(config, in_channels, channels, kernel_size=1, stride=stride)
-            )
+            self.shortcut = nn.Sequential(*_convolution(config, in_channels, channels, kernel_size=1, stride=stride))
         self.activation = activation(config.activation)
 
     def forward(self, features: Tensor) -> Tensor:

@@ -21,9 +21,7 @@ def build_optimizer(network: nn.Module, config: TrainConfig) -> Optimizer:
     groups = [group for group in groups if group["params"]]
     match config.optimizer:
         case "sgd":
-            return SGD(
-                groups, lr=config.learning_rate, momentum=config.momentum, nesterov=config.nesterov, fused=True
-            )
+            return SGD(groups, lr=config.learning_rate, momentum=config.momentum, nesterov=config.nesterov, fused=True)
         case "adam":
             return Adam(groups, lr=config.learning_rate, fused=True)
         case "adamw":

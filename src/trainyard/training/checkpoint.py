@@ -1,6 +1,6 @@
 """Checkpoints that are whole or not there: written aside, flushed, hashed, renamed; found again by an own scan.
 
-    <folder>/epoch-000003/state.ckpt   <folder>/epoch-000003/manifest.json
+<folder>/epoch-000003/state.ckpt   <folder>/epoch-000003/manifest.json
 """
 
 from __future__ import annotations

@@ -91,6 +91,9 @@ def fit(job: FitJob, *, rank: int = 0, world_size: int = 1, strategy: Any = "aut
 
     pl.seed_everything(config.seed, verbose=False)
     network = build_network(job.recipe.model, InputSpec.from_card(card))
+    if card.kind != "text_classification":
+        # Channels last, as convolutions want them in memory: on processors with bf16 up to three times as fast.
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     task = build_task(network, card, config, config.epochs * batches.steps)
     keeper = Keeper(
         config=config,
@@ -187,5 +190,7 @@ def _quiet() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     # The loaders are iterables of ready batches from memory-mapped arrays; worker processes would only add copies.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*not.* a `Sampler`.*|.*sync_dist=True.*|.*srun.*|.*isinstance.*LeafSpec.*")
+    warnings.filterwarnings(
+        "ignore", message=".*not.* a `Sampler`.*|.*sync_dist=True.*|.*srun.*|.*isinstance.*LeafSpec.*"
+    )
     warnings.filterwarnings("ignore", message=".*`IterableDataset` has `__len__` defined.*")

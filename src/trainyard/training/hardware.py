@@ -17,14 +17,10 @@ def processors() -> int:
 
 
 def has_native_bf16() -> bool:
-    """Say whether bfloat16 matrices are multiplied in hardware: AMX tiles, or a GPU from Ampere on.
-
-    AVX512-BF16 alone does not count: there convolutions with bf16 were slower than fp32 by more than their conversion
-    saves.
-    """
+    """Say whether bfloat16 matrices are multiplied in hardware: AVX512-BF16 or AMX, or a GPU from Ampere on."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_capability() >= (8, 0)
-    return bool(torch.cpu._is_amx_tile_supported())
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def choose_precision(wanted: Literal["auto", "fp32", "bf16"]) -> tuple[Precision, str]:

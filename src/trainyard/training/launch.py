@@ -139,6 +139,8 @@ def _ray(address: str, workers: int, cluster: ClusterConfig) -> Iterator[None]:
         RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S="60",
         RAY_DEDUP_LOGS_SKIP_REGEX=".*",
         RAY_ENABLE_UV_RUN_RUNTIME_ENV="0",
+        # Ray would run workers at a low priority; training is what the user waits for.
+        RAY_worker_niceness="0",
         RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
         # Workers import the same package as the driver, also from a copy of the project.
         PYTHONPATH=os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")])),
@@ -169,7 +171,9 @@ def _ray(address: str, workers: int, cluster: ClusterConfig) -> Iterator[None]:
         if isinstance(error, TrainyardError):
             raise
         if address == "local":
-            raise MachineError(f"Ray could not start on this machine ({_last_line(error)}); set cluster.workers: 0") from error
+            raise MachineError(
+                f"Ray could not start on this machine ({_last_line(error)}); set cluster.workers: 0"
+            ) from error
         raise ServiceError(f"cluster.address: {address} does not answer ({_last_line(error)}); start it") from error
     finally:
         ray.shutdown()
