@@ -28,9 +28,7 @@ def tracking(tmp_path: Path, make_recipe: MakeRecipe) -> Tracking:
 
 
 def epoch(number: int, loss: float) -> Record:
-    return Record(
-        kind="epoch", epoch=number, step=number * 3 + 3, seconds=1.0, left_seconds=1.0, values={"train/loss": loss}
-    )
+    return Record(kind="epoch", epoch=number, step=number * 3 + 3, seconds=1.0, left_seconds=1.0, values={"train/loss": loss})
 
 
 def test_a_run_holds_parameters_data_and_tags(tracking: Tracking, packed_digits: Path) -> None:

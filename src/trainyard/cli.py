@@ -50,9 +50,7 @@ def ui(port: Annotated[int, typer.Option(min=1, max=65535)] = 5000) -> None:
     _, tracking = read_settings(PARAMS)
     remote = os.environ.get("MLFLOW_TRACKING_URI") or tracking.uri
     if remote and remote.startswith("http"):
-        raise InputError(
-            "runs are recorded at MLFLOW_TRACKING_URI or tracking.uri; open that page in a browser instead"
-        )
+        raise InputError("runs are recorded at MLFLOW_TRACKING_URI or tracking.uri; open that page in a browser instead")
     root = scratch_root()
     if not remote and not (root / "mlflow.db").exists():
         raise InputError(f"{root / 'mlflow.db'}: no such file, so there are no runs yet; run `make run` first")

@@ -42,7 +42,7 @@ def stage_code(stage: str, recipe: Recipe) -> set[str]:
     and the `build.py` files name but do not use here.
     """
     source = recipe.data.source
-    others = set()
+    others: set[str] = set()
     for package, own, all_of_them in (
         ("data", source, ("digits", "digit_scenes", "docstrings")),
         ("models", recipe.family, ("cnn", "unet", "lstm")),
@@ -108,7 +108,7 @@ def _imports(module: str) -> set[str]:
                 inner = f"{node.module}.{alias.name}"
                 is_module = node.module.count(".") < 2 and _is_module(inner)
                 found.add(inner if is_module else node.module)
-    return {name for name in found if not source_path(name).name == "__init__.py"}
+    return {name for name in found if source_path(name).name != "__init__.py"}
 
 
 def _is_module(name: str) -> bool:

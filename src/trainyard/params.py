@@ -91,9 +91,7 @@ class Params:
                 )
             values = values[key]
         if not isinstance(values, dict):
-            raise ParamsError(
-                f"{self.path}:{self.line(*keys)}: {'.'.join(keys)} is {values!r}; expected a mapping of names"
-            )
+            raise ParamsError(f"{self.path}:{self.line(*keys)}: {'.'.join(keys)} is {values!r}; expected a mapping of names")
         return values
 
     def read(self, schema: type[Schema], *keys: str) -> Schema:

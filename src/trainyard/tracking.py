@@ -76,9 +76,7 @@ class Tracking:
                         return run_id
                 except MISSING:
                     pass
-            found = self.client.search_runs(
-                [self.experiment_id], f"tags.`{FINGERPRINT_TAG}` = '{fingerprint}'", max_results=1
-            )
+            found = self.client.search_runs([self.experiment_id], f"tags.`{FINGERPRINT_TAG}` = '{fingerprint}'", max_results=1)
             return found[0].info.run_id if found else None
 
     def attach(self, run_path: Path, fingerprint: str, card: Card) -> str:

@@ -117,9 +117,7 @@ def test_a_chosen_library_that_is_not_well_known_loses_its_name_too() -> None:
 
 
 def test_only_the_first_paragraph_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _package(
-        tmp_path, "leftlib", {"__init__.py": "One two three four\n    five six seven eight.\n\n    Second paragraph."}
-    )
+    _package(tmp_path, "leftlib", {"__init__.py": "One two three four\n    five six seven eight.\n\n    Second paragraph."})
     _package(tmp_path, "rightlib", {"__init__.py": "Words of the right library stand here, eight of them."})
     assert _load_two(tmp_path, monkeypatch) == {
         "One two three four five six seven eight.": 0,
@@ -174,10 +172,7 @@ def test_files_that_are_not_python_are_passed_over(tmp_path: Path, monkeypatch: 
 
 
 def test_the_same_texts_stay_whatever_the_names_of_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    texts = [
-        f"The left library describes its {word} thing in one sentence."
-        for word in ("first", "second", "third", "fourth")
-    ]
+    texts = [f"The left library describes its {word} thing in one sentence." for word in ("first", "second", "third", "fourth")]
     _package(tmp_path / "1", "leftlib", {"__init__.py": texts[0], **{f"{n}.py": texts[n] for n in (1, 2, 3)}})
     _package(tmp_path / "2", "leftlib2", {"__init__.py": texts[3], **{f"{n}.py": texts[n] for n in (2, 1, 0)}})
     _package(tmp_path / "1", "rightlib", {"__init__.py": "Words of the right library stand here, eight of them."})

@@ -34,9 +34,7 @@ def test_baseline_is_a_function_of_the_seed(name: str, request: pytest.FixtureRe
     np.testing.assert_array_equal(first.confidence, again.confidence)
 
 
-def test_large_data_are_sampled_and_the_description_says_so(
-    image_split: Split, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_large_data_are_sampled_and_the_description_says_so(image_split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(baseline, "IMAGE_VALUES", 36 * 25)
     assert "trained on 25 of 40 images" in run_baseline(image_split, image_split, 3, seed=0).description
 

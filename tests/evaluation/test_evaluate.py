@@ -71,9 +71,7 @@ def saved(data_dir: Path) -> SavedModel:
 
 def run(saved: SavedModel, data_dir: Path, report: str = "report") -> tuple[Evaluation, ReportPaths]:
     folder = data_dir.parent / report
-    paths = ReportPaths(
-        metrics=folder / "evaluate.json", per_class=folder / "per_class.csv", figures=folder / "figures"
-    )
+    paths = ReportPaths(metrics=folder / "evaluate.json", per_class=folder / "per_class.csv", figures=folder / "figures")
     return evaluate(saved, data_dir, data_dir.parent / "history.csv", paths), paths
 
 

@@ -88,16 +88,12 @@ def test_broken_report_is_named(tmp_path: Path, content: str) -> None:
         render(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(8.61, "8.6 s"), (59.97, "1:00 min"), (245.3, "4:05 min"), (7800, "2:10 h")]
-)
+@pytest.mark.parametrize(("seconds", "text"), [(8.61, "8.6 s"), (59.97, "1:00 min"), (245.3, "4:05 min"), (7800, "2:10 h")])
 def test_durations_are_readable(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-@pytest.mark.parametrize(
-    ("size", "text"), [(512, "512 B"), (290_000, "290 kB"), (999_600, "1.0 MB"), (4.2e6, "4.2 MB")]
-)
+@pytest.mark.parametrize(("size", "text"), [(512, "512 B"), (290_000, "290 kB"), (999_600, "1.0 MB"), (4.2e6, "4.2 MB")])
 def test_file_sizes_are_readable(size: float, text: str) -> None:
     assert file_size(size) == text
 

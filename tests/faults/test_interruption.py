@@ -45,9 +45,7 @@ def test_a_killed_repro_leaves_no_process_and_continues_to_the_same_bits(root: P
 
     started = project.start("dvc", "repro", "train@cnn")
     spools = project.folder / ".trainyard" / "train"
-    wait_for(
-        lambda: any(s.read_text().count('"epoch",') >= 3 for s in spools.glob("*/spool.jsonl")), 120, "three epochs"
-    )
+    wait_for(lambda: any(s.read_text().count('"epoch",') >= 3 for s in spools.glob("*/spool.jsonl")), 120, "three epochs")
     os.kill(started.pid, signal.SIGKILL)
     started.wait()
     assert not weights.exists(), "training was over before it was killed"
@@ -66,9 +64,7 @@ def test_a_full_disk_is_named_and_nothing_is_lost(root: Path, tmp_path: Path) ->
         pytest.skip("mounting a small file system needs root")
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(disk)], capture_output=True, text=True
-    )
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(disk)], capture_output=True, text=True)
     if mounted.returncode:
         pytest.skip(f"this machine mounts no tmpfs: {mounted.stderr.strip()}")
     try:

@@ -121,8 +121,6 @@ def test_an_experiment_leaves_its_run_in_the_projects_store(project: Project) ->
     project.run("git", "add", "-A")
     project.run("git", "commit", "-q", "-m", "results")
     before = len(runs(project))
-    project.run(
-        "dvc", "exp", "run", "--temp", "-q", "-n", "slow", "-S", "recipes.cnn.train.learning_rate=1e-3", "train@cnn"
-    )
+    project.run("dvc", "exp", "run", "--temp", "-q", "-n", "slow", "-S", "recipes.cnn.train.learning_rate=1e-3", "train@cnn")
     assert "slow" in project.run("dvc", "exp", "list")
     assert len(runs(project)) == before + 1

@@ -21,9 +21,7 @@ def make_job(recipe: Recipe, data_dir: Path, scratch: Path) -> FitJob:
     return FitJob(recipe=recipe, data_dir=data_dir, scratch_dir=scratch, fingerprint="f")
 
 
-def test_a_fit_learns_digits_and_records_each_epoch(
-    make_recipe: MakeRecipe, packed_digits: Path, tmp_path: Path
-) -> None:
+def test_a_fit_learns_digits_and_records_each_epoch(make_recipe: MakeRecipe, packed_digits: Path, tmp_path: Path) -> None:
     job = make_job(make_recipe(epochs=6, learning_rate=1e-2), packed_digits, tmp_path / "s")
     result = fit(job)
     assert len(result.history) == 6
@@ -75,9 +73,7 @@ def test_a_finished_fit_is_not_trained_again(make_recipe: MakeRecipe, packed_dig
 
 
 def test_early_stopping_ends_after_its_patience(make_recipe: MakeRecipe, packed_digits: Path, tmp_path: Path) -> None:
-    recipe = make_recipe(
-        epochs=40, learning_rate=1e-12, schedule="constant", warmup_fraction=0.0, early_stopping_patience=2
-    )
+    recipe = make_recipe(epochs=40, learning_rate=1e-12, schedule="constant", warmup_fraction=0.0, early_stopping_patience=2)
     result = fit(make_job(recipe, packed_digits, tmp_path / "s"))
     assert len(result.history) == 3
     assert newest(make_job(recipe, packed_digits, tmp_path / "s")).facts.finished  # type: ignore[union-attr]
@@ -88,9 +84,7 @@ def test_a_loss_that_is_no_number_stops_at_once_and_says_where(
 ) -> None:
     recipe = make_recipe(optimizer="sgd", learning_rate=1e20, schedule="constant", warmup_fraction=0.0)
     job = make_job(recipe, packed_digits, tmp_path / "s")
-    with pytest.raises(
-        InputError, match=r"at epoch 1, step \d+, training samples \d+.*lower train.learning_rate \(1e\+20\)"
-    ):
+    with pytest.raises(InputError, match=r"at epoch 1, step \d+, training samples \d+.*lower train.learning_rate \(1e\+20\)"):
         fit(job)
     assert checkpoint.scan(job.checkpoints, "f") == ([], [])
 
@@ -133,5 +127,5 @@ def test_checkpoints_that_are_all_damaged_do_not_silently_start_over(
     fit(job)
     for state in job.checkpoints.glob("*/state.ckpt"):
         state.write_bytes(b"x")
-    with pytest.raises(IntegrityError, match="none of 2 checkpoints is valid.*delete"):
+    with pytest.raises(IntegrityError, match=r"none of \d checkpoints is valid.*delete"):
         fit(job)

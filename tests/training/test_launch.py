@@ -37,9 +37,7 @@ def make_job(recipe: Recipe, data_dir: Path, scratch: Path) -> FitJob:
     return FitJob(recipe=recipe, data_dir=data_dir, scratch_dir=scratch, fingerprint="f")
 
 
-def test_more_workers_than_processors_are_refused_at_once(
-    make_recipe: MakeRecipe, packed_digits: Path, tmp_path: Path
-) -> None:
+def test_more_workers_than_processors_are_refused_at_once(make_recipe: MakeRecipe, packed_digits: Path, tmp_path: Path) -> None:
     began = time.monotonic()
     with pytest.raises(ParamsError, match=rf"cluster.workers: 64 .* this machine has {processors()}; use at most"):
         launch(make_job(make_recipe(), packed_digits, tmp_path / "s"), ClusterConfig(workers=64), lambda: None)
@@ -65,9 +63,7 @@ def test_no_workers_means_this_process_and_no_ray(make_recipe: MakeRecipe, packe
 
 @needs_two_processors
 @pytest.mark.cluster
-def test_two_workers_take_the_step_that_one_process_takes(
-    make_recipe: MakeRecipe, packed_digits: Path, tmp_path: Path
-) -> None:
+def test_two_workers_take_the_step_that_one_process_takes(make_recipe: MakeRecipe, packed_digits: Path, tmp_path: Path) -> None:
     """With plain SGD, a rate of 1 and one step, the difference of the weights is that of the averaged gradients."""
     recipe = make_recipe(model={"dropout": 0.0}, **ONE_STEP)
     alone = make_job(recipe, packed_digits, tmp_path / "alone")

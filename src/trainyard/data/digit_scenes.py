@@ -141,7 +141,8 @@ def resize_ink(ink: Pixels, side: int) -> Pixels:
 def _interpolation(length: int, side: int) -> Pixels:
     """Return the matrix (side, length) that interpolates linearly between pixel centres and repeats the border."""
     centres = np.clip((np.arange(side) + 0.5) * length / side - 0.5, 0, length - 1)
-    return np.maximum(0, 1 - np.abs(centres[:, None] - np.arange(length)))
+    weights: Pixels = np.maximum(0, 1 - np.abs(centres[:, None] - np.arange(length)))
+    return weights
 
 
 def _place(rng: np.random.Generator, mask: NDArray[np.uint8], side: int) -> tuple[slice, slice] | None:

@@ -114,9 +114,7 @@ def load(config: DocstringsConfig) -> RawDataset:
     for label, (library, found) in enumerate(by_library.items()):
         own = sorted((text for key, text in found.items() if key not in shared), key=_sha256)
         if not own:
-            raise InputError(
-                f"libraries: {library} has no docstring of {LEAST_WORDS} words that is its own; leave it out"
-            )
+            raise InputError(f"libraries: {library} has no docstring of {LEAST_WORDS} words that is its own; leave it out")
         texts += own[: config.max_per_library]
         labels += [label] * len(own[: config.max_per_library])
     return RawDataset(

@@ -50,9 +50,7 @@ def prepare(name: str, config: DataConfig, out_dir: Path) -> Card:
     return card
 
 
-def _pack(
-    name: str, config: DataConfig, raw: RawDataset, indices: Mapping[Any, Indices], dropped: int, folder: Path
-) -> Card:
+def _pack(name: str, config: DataConfig, raw: RawDataset, indices: Mapping[Any, Indices], dropped: int, folder: Path) -> Card:
     files: dict[str, str] = {}
     normalisation: dict[str, list[float]] = {}
     if raw.kind == "text_classification":
@@ -63,9 +61,9 @@ def _pack(
         normalisation = _statistics(parts["train"]["images"])
         channels, height, width = (int(side) for side in raw.arrays["images"].shape[1:])
         shape = {"channels": channels, "height": height, "width": width}
-    described = {split: write_arrays(folder, split, parts[split]) for split in SPLITS}
+    described: dict[str, dict[str, dict[str, Any]]] = {split: write_arrays(folder, split, parts[split]) for split in SPLITS}
     key = "masks" if raw.kind == "segmentation" else "labels"
-    counts = {split: _count(parts[split][key], raw.classes) for split in SPLITS}
+    counts: dict[str, dict[str, int]] = {split: _count(parts[split][key], raw.classes) for split in SPLITS}
     card = Card(
         name=name,
         source=config.source,

@@ -92,11 +92,10 @@ def stratified_split(
         InputError: a class has too few samples to be in every split.
     """
     _check_counts(strata, classes)
-    take = _take_samples if groups is None else _take_groups
     everything = np.arange(len(strata))
-    rest, test = take(strata, groups, test_fraction, seed)
+    rest, test = _take(strata, groups, test_fraction, seed)
     rest_groups = None if groups is None else groups[rest]
-    train, val = take(strata[rest], rest_groups, val_fraction / (1 - test_fraction), seed)
+    train, val = _take(strata[rest], rest_groups, val_fraction / (1 - test_fraction), seed)
     parts = [everything[rest[train]], everything[rest[val]], everything[test]]
     for name, part in zip(SPLITS, parts, strict=True):
         for missing in np.setdiff1d(strata, strata[part]):
@@ -109,9 +108,12 @@ def stratified_split(
     return parts
 
 
-def _take_samples(
-    strata: NDArray[np.int64], groups: NDArray[np.int64] | None, fraction: float, seed: int
-) -> tuple[Indices, Indices]:
+def _take(strata: NDArray[np.int64], groups: NDArray[np.int64] | None, fraction: float, seed: int) -> tuple[Indices, Indices]:
+    """Return the positions that stay, and those of about a fraction of the samples."""
+    return _take_samples(strata, fraction, seed) if groups is None else _take_groups(strata, groups, fraction, seed)
+
+
+def _take_samples(strata: NDArray[np.int64], fraction: float, seed: int) -> tuple[Indices, Indices]:
     from sklearn.model_selection import StratifiedShuffleSplit
 
     splitter = StratifiedShuffleSplit(n_splits=1, test_size=max(1, round(fraction * len(strata))), random_state=seed)
@@ -125,9 +127,7 @@ def _take_samples(
     return rest, taken
 
 
-def _take_groups(
-    strata: NDArray[np.int64], groups: NDArray[np.int64] | None, fraction: float, seed: int
-) -> tuple[Indices, Indices]:
+def _take_groups(strata: NDArray[np.int64], groups: NDArray[np.int64], fraction: float, seed: int) -> tuple[Indices, Indices]:
     """Cut the samples into folds of whole groups and take as many folds as come nearest to the fraction."""
     from sklearn.model_selection import StratifiedGroupKFold
 

@@ -92,9 +92,7 @@ def _texts(train: Split, test: Split, num_classes: int, seed: int) -> tuple[Pred
 
     rows, share = _some(len(train), TEXTS, seed, "texts")
     # Single letters and signs count as words, too; scikit-learn's own pattern drops them.
-    words = TfidfVectorizer(
-        ngram_range=(1, 2), sublinear_tf=True, max_features=TEXT_FEATURES, token_pattern=r"\w+|[^\w\s]"
-    )
+    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, max_features=TEXT_FEATURES, token_pattern=r"\w+|[^\w\s]")
     features = words.fit_transform([train.text(row) for row in rows])
     model = LogisticRegression(C=TEXT_INVERSE_PENALTY, max_iter=ITERATIONS)
     model.fit(features, train.arrays["labels"][rows])
@@ -161,9 +159,7 @@ def _training_pixels(train: Split, num_classes: int, seed: int) -> tuple[Feature
     rows = np.sort(rng.permutation(len(train))[: max(20, TRAINING_IMAGE_PIXELS // (height * width))])
     classes = np.asarray(masks[rows]).reshape(len(rows), -1)
     quota = MASK_PIXELS // num_classes
-    chosen = np.concatenate(
-        [rng.permutation(np.flatnonzero(classes == number))[:quota] for number in range(num_classes)]
-    )
+    chosen = np.concatenate([rng.permutation(np.flatnonzero(classes == number))[:quota] for number in range(num_classes)])
     chosen.sort()
     image_of, pixel_of = np.divmod(chosen, height * width)
     features = [local_features(images[rows[image]])[pixel_of[image_of == image]] for image in np.unique(image_of)]

@@ -81,9 +81,7 @@ def open_verified(data_dir: Path, saved: SavedModel, names: tuple[SplitName, ...
     return {name: open_split(data_dir, name, card) for name in names}
 
 
-def all_metrics(
-    kind: Kind, predictions: Predictions, baseline: Baseline | None, config: EvaluateConfig
-) -> dict[str, float]:
+def all_metrics(kind: Kind, predictions: Predictions, baseline: Baseline | None, config: EvaluateConfig) -> dict[str, float]:
     """Return every metric of model and baseline with its interval, and how much better the model is.
 
     The interval of the difference comes from the same resamples for both. It tells more than two overlapping

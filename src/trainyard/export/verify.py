@@ -60,9 +60,7 @@ def open_session(path: Path) -> onnxruntime.InferenceSession:
         return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except IntegrityError:
         raise
-    except (
-        Exception
-    ) as error:  # protobuf, the checker and onnxruntime each have exceptions of their own, without a parent
+    except Exception as error:  # protobuf, the checker and onnxruntime each have exceptions of their own, without a parent
         headline = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise IntegrityError(f"{path}: is not a whole ONNX file ({headline}); export it again") from error
 

@@ -52,9 +52,7 @@ class ResidualBlock(nn.Module):
 def resnet_stem(config: CNNConfig, in_channels: int) -> nn.Sequential:
     """Return the first layers: images (N, in_channels, H, W) to 64 channels at 1/4 of the side, or all."""
     if config.stem == "small":
-        return nn.Sequential(
-            *_convolution(config, in_channels, STEM_WIDTH, kernel_size=3), activation(config.activation)
-        )
+        return nn.Sequential(*_convolution(config, in_channels, STEM_WIDTH, kernel_size=3), activation(config.activation))
     return nn.Sequential(
         *_convolution(config, in_channels, STEM_WIDTH, kernel_size=7, stride=2),
         activation(config.activation),

@@ -190,7 +190,5 @@ def _quiet() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     # The loaders are iterables of ready batches from memory-mapped arrays; worker processes would only add copies.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings(
-        "ignore", message=".*not.* a `Sampler`.*|.*sync_dist=True.*|.*srun.*|.*isinstance.*LeafSpec.*"
-    )
+    warnings.filterwarnings("ignore", message=".*not.* a `Sampler`.*|.*sync_dist=True.*|.*srun.*|.*isinstance.*LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*`IterableDataset` has `__len__` defined.*")

@@ -73,9 +73,7 @@ class Keeper(Checkpoint):
         self.epoch_started = time.monotonic()
         self.norms.clear()
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int) -> None:
         # Dropout is a function of (seed, step, rank), so a resumed step draws what it would have drawn.
         torch.manual_seed(_mix(self.config.seed, trainer.current_epoch, batch_idx, trainer.global_rank))
 
@@ -88,9 +86,7 @@ class Keeper(Checkpoint):
             values = {"train/step_loss": float(self.loss), "gradient_norm": float(self.gradient_norm)}
             self._record(trainer, "progress", values)
 
-    def on_before_optimizer_step(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
-    ) -> None:
+    def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer) -> None:
         # After the reduction over workers, so all of them see the same norm, and stop at the same step.
         limit = self.config.gradient_clip or math.inf
         self.gradient_norm = torch.nn.utils.clip_grad_norm_(pl_module.parameters(), limit)
@@ -182,9 +178,7 @@ class Keeper(Checkpoint):
 
 def epochs_without_gain(scores: list[float]) -> int:
     """Return how many epochs have passed since the best score was reached first."""
-    best = max(
-        range(len(scores)), key=lambda epoch: (-math.inf if math.isnan(scores[epoch]) else scores[epoch], -epoch)
-    )
+    best = max(range(len(scores)), key=lambda epoch: (-math.inf if math.isnan(scores[epoch]) else scores[epoch], -epoch))
     return len(scores) - 1 - best
 
 
@@ -198,7 +192,7 @@ def _average_buffers(module: pl.LightningModule) -> None:
     """Give all workers the mean of their running statistics, so they score, and save, the same network."""
     if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
         return
-    for buffer in module.network.buffers():  # type: ignore[union-attr,operator]
+    for buffer in module.network.buffers():  # type: ignore[union-attr]
         if buffer.is_floating_point():
             torch.distributed.all_reduce(buffer)
             buffer /= torch.distributed.get_world_size()

@@ -76,9 +76,7 @@ def _train(job: FitJob, cluster: ClusterConfig, workers: int, storage: Path) -> 
         _work,
         train_loop_config={"job": job},
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo", timeout_s=int(cluster.timeout_seconds)),
-        scaling_config=ScalingConfig(
-            num_workers=workers, use_gpu=use_gpu, resources_per_worker=_resources(cluster, use_gpu)
-        ),
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu, resources_per_worker=_resources(cluster, use_gpu)),
         run_config=RunConfig(
             name=job.fingerprint,
             storage_path=str(folder),
@@ -171,9 +169,7 @@ def _ray(address: str, workers: int, cluster: ClusterConfig) -> Iterator[None]:
         if isinstance(error, TrainyardError):
             raise
         if address == "local":
-            raise MachineError(
-                f"Ray could not start on this machine ({_last_line(error)}); set cluster.workers: 0"
-            ) from error
+            raise MachineError(f"Ray could not start on this machine ({_last_line(error)}); set cluster.workers: 0") from error
         raise ServiceError(f"cluster.address: {address} does not answer ({_last_line(error)}); start it") from error
     finally:
         ray.shutdown()
