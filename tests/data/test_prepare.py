@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trainyard.data.digits import DigitsConfig
+from trainyard.data.packed import SPLITS, open_split, read_card, verify
+from trainyard.data.prepare import prepare
+from trainyard.data.raw import RawDataset
+from trainyard.data.splits import split_dataset, stratified_split
+from trainyard.errors import InputError, IntegrityError
+
+CONFIG = DigitsConfig(source="digits", seed=0, val_fraction=0.15, test_fraction=0.2)
+
+
+def test_the_same_seed_gives_the_same_data_and_another_does_not(packed_digits: Path, tmp_path: Path) -> None:
+    again = prepare("x", CONFIG, tmp_path / "a")
+    other = prepare("x", DigitsConfig(source="digits", seed=1, val_fraction=0.15, test_fraction=0.2), tmp_path / "b")
+    assert again.sha256 == read_card(packed_digits).sha256
+    assert other.sha256 != again.sha256
+
+
+def test_splits_share_no_sample_and_hold_all_classes_alike(packed_digits: Path) -> None:
+    card = read_card(packed_digits)
+    seen = [{image.tobytes() for image in open_split(packed_digits, name).arrays["images"]} for name in SPLITS]
+    assert [len(part) for part in seen] == list(card.samples.values())
+    assert not (seen[0] & seen[1] or seen[0] & seen[2] or seen[1] & seen[2])
+    for counts in card.counts.values():
+        assert max(counts.values()) - min(counts.values()) <= 0.1 * sum(counts.values()) / 10 + 3
+
+
+def test_the_normalisation_is_that_of_the_training_pixels(packed_digits: Path) -> None:
+    pixels = open_split(packed_digits, "train").arrays["images"] / 255
+    card = read_card(packed_digits)
+    assert card.normalisation["mean"] == [pytest.approx(pixels.mean())]
+    assert card.normalisation["std"] == [pytest.approx(pixels.std())]
+
+
+def test_arrays_are_memory_mapped(packed_digits: Path) -> None:
+    assert isinstance(open_split(packed_digits, "train").arrays["images"], np.memmap)
+
+
+def test_duplicates_are_dropped_before_the_split() -> None:
+    images = np.arange(30, dtype=np.uint8).reshape(30, 1, 1, 1).repeat(2, axis=0)
+    raw = RawDataset(
+        kind="image_classification",
+        classes=("a", "b"),
+        arrays={"images": images, "labels": np.arange(60) // 2 % 2},
+        about="",
+    )
+    splits = split_dataset(raw, val_fraction=0.2, test_fraction=0.2, seed=0)
+    assert splits.duplicates_dropped == 30
+    assert sorted(np.concatenate(list(splits.indices.values()))) == list(range(0, 60, 2))
+
+
+def test_groups_stay_together() -> None:
+    strata, groups = np.arange(300) % 3, np.arange(300) // 6
+    parts = stratified_split(strata, groups, val_fraction=0.2, test_fraction=0.2, seed=0)
+    found = [set(groups[part]) for part in parts]
+    assert not (found[0] & found[1] or found[0] & found[2] or found[1] & found[2])
+    assert sum(map(len, parts)) == 300
+
+
+def test_a_class_with_too_few_samples_is_named() -> None:
+    with pytest.raises(InputError, match="class 'rare': has 2 samples; it needs at least 3"):
+        stratified_split(np.array([0] * 50 + [1] * 2), val_fraction=0.2, test_fraction=0.2, seed=0, classes=("common", "rare"))
+
+
+@pytest.mark.parametrize("damage", ["bit", "cut", "pickle", "gone", "dtype"])
+def test_a_damaged_array_is_refused(digits_copy: Path, damage: str) -> None:
+    path = digits_copy / "train" / "images.npy"
+    card = read_card(digits_copy)
+    if damage == "bit":
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 1
+        path.write_bytes(content)
+    elif damage == "cut":
+        path.write_bytes(path.read_bytes()[:1000])
+    elif damage == "pickle":
+        np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    elif damage == "gone":
+        path.unlink()
+    else:
+        np.save(path, np.load(path).astype(np.int16))
+    with pytest.raises(IntegrityError, match=r"images.npy: .*prepare it again"):
+        verify(digits_copy, card)
+    if damage != "bit":
+        with pytest.raises(IntegrityError, match=r"images.npy: .*prepare it again"):
+            open_split(digits_copy, "train", card)
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"name": "x"}'])
+def test_a_card_that_is_none_is_refused(digits_copy: Path, content: str) -> None:
+    (digits_copy / "card.json").write_text(content)
+    with pytest.raises(IntegrityError, match="is not a data card"):
+        read_card(digits_copy)
+
+
+@pytest.mark.faults
+def test_a_file_size_limit_stops_with_the_place_and_leaves_nothing(tmp_path: Path, root: Path) -> None:
+    """A real write error: the kernel refuses to let a file grow past 10,000 bytes."""
+    code = (
+        "import resource, signal, pathlib; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10000, 10000));"
+        "from trainyard.data.prepare import prepare; from trainyard.data.digits import DigitsConfig;"
+        "prepare('x', DigitsConfig(source='digits'), pathlib.Path('out'))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(root / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert "MachineError: out: cannot be written (File too large" in done.stderr
+    assert list(tmp_path.iterdir()) == []
