@@ -51,7 +51,7 @@ def evaluate_stage(arguments: argparse.Namespace, clock: Clock) -> str:
     primary = PRIMARY[saved.spec.kind]
     line = f"test {primary} {scored.metrics[f'test/{primary}']:.4f}"
     if scored.baseline:
-        line += f", {scored.baseline} {scored.metrics[f'baseline/{primary}']:.4f}"
+        line += f", baseline {scored.metrics[f'baseline/{primary}']:.4f} ({scored.baseline})"
     return line
 
 

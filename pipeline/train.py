@@ -21,6 +21,7 @@ def train(arguments: argparse.Namespace, clock: Clock) -> str:
     """Train, record, and hand on the best weights."""
     from trainyard.data.packed import read_card, verify
     from trainyard.fingerprint import fingerprint
+    from trainyard.models.build import check_size
     from trainyard.models.saved import save_model
     from trainyard.models.spec import InputSpec
     from trainyard.progress import TrainProgress, say
@@ -38,6 +39,8 @@ def train(arguments: argparse.Namespace, clock: Clock) -> str:
     cluster, tracking_config = read_settings(Path("params.yaml"))
     card = read_card(arguments.data_dir)
     verify(arguments.data_dir, card)
+    spec = InputSpec.from_card(card)
+    check_size(recipe.model, spec)
     mark = fingerprint(recipe, card.sha256)
     root = scratch_root()
     scratch = open_scratch(root, mark)
@@ -71,7 +74,6 @@ def train(arguments: argparse.Namespace, clock: Clock) -> str:
     clock.work_seconds += result.history[-1]["seconds"]
 
     model_dir = arguments.model_dir
-    spec = InputSpec.from_card(card)
     save_model(model_dir / "model.safetensors", model_dir / "recipe.json", weights, recipe, spec, mark)
     write_history(arguments.report_dir / "history.csv", result.history)
     write_metrics(arguments.report_dir / "train.json", metrics)

@@ -104,7 +104,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path, part: int) -> None:
     network, split = exported(images, path)
     content = path.read_bytes()
     path.write_bytes(content[: len(content) * part // 4])
-    with pytest.raises(IntegrityError, match="model.onnx"):
+    with pytest.raises(IntegrityError, match=r"model\.onnx"):
         verify(path, network, split, QUICK)
 
 
@@ -160,7 +160,7 @@ def test_an_export_that_fails_leaves_nothing(packed_digits: Path, tmp_path: Path
     (tmp_path / "model.onnx").write_bytes(b"the one before")
     saved = saved_model(packed_digits)
     strict = replace(saved, recipe=replace(saved.recipe, export=replace(QUICK, max_logit_difference=1e-12)))
-    with pytest.raises(IntegrityError, match="differs from torch by .* export.max_logit_difference is 1e-12"):
+    with pytest.raises(IntegrityError, match=r"differs from torch by .* export.max_logit_difference is 1e-12"):
         export(strict, packed_digits, tmp_path / "model.onnx", tmp_path / "parity.json")
     assert list(tmp_path.iterdir()) == []
 

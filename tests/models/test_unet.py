@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from trainyard.models.unet import UNet
+from trainyard.models.unet import UNet, WithContext
 from trainyard.models.unet_config import UNetConfig, output_size, receptive_field
 
 UPSAMPLINGS = ("transposed", "bilinear", "nearest")
@@ -45,6 +45,19 @@ def test_unpadded_unet_gives_the_size_that_the_config_says(upsampling: Any, size
         side,
         side,
     )
+
+
+@pytest.mark.parametrize("size", [(1, 5), (16, 16), (33, 50)])
+def test_unpadded_unet_with_context_labels_every_pixel_as_the_padless_one_does(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    config = UNetConfig(depth=2, base_width=4, padding="none", normalisation="none")
+    network = UNet(config, in_channels=1, num_classes=3)
+    images = torch.randn(2, 1, *size)
+    logits = WithContext(network, config)(images)
+    assert logits.shape == (2, 3, *size)
+    # With a border that is the image's own, it is the bare network on the larger image.
+    larger = torch.nn.functional.pad(images, (20, 20 + (-size[1]) % 4, 20, 20 + (-size[0]) % 4), mode="replicate")
+    torch.testing.assert_close(network(larger)[..., : size[0], : size[1]], logits)
 
 
 def test_unpadded_unet_is_the_middle_of_the_padded_one() -> None:

@@ -19,7 +19,7 @@ class Batch(NamedTuple):
     inputs: tuple[Tensor, ...]
     """images (N, C, H, W) uint8; or tokens (N, T) int64, padded with 0, and lengths (N,) int64."""
     targets: Tensor
-    """labels (N,) int64, or masks (N, H, W) int64."""
+    """labels (N,) int64, masks (N, H, W) int64, or numbers (N,) float32."""
     weight: float
     """Factor of each sample's loss, so that the mean gradient over workers is that of the global batch's mean loss."""
 
@@ -102,7 +102,8 @@ def gather(split: Split, indices: NDArray[np.int64], weight: float = 1.0) -> Bat
     else:
         inputs = (torch.from_numpy(arrays["images"][indices]),)
     targets = torch.from_numpy(np.asarray(arrays["masks" if split.kind == "segmentation" else "labels"][indices]))
-    return Batch(inputs, targets.long(), weight)
+    # Classes are whole numbers; a target that is a measured number stays one, and its loss is the squared error.
+    return Batch(inputs, targets.float() if targets.is_floating_point() else targets.long(), weight)
 
 
 def _pad(tokens: NDArray[np.int32], offsets: NDArray[np.int64], indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:

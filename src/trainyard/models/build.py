@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from trainyard.models.cnn_config import CNNConfig
+from trainyard.errors import InputError
+from trainyard.models.cnn_config import CNNConfig, smallest_side
 from trainyard.models.lstm_config import LSTMConfig
 from trainyard.models.spec import InputSpec
 from trainyard.models.unet_config import UNetConfig
@@ -31,8 +32,26 @@ class NormalisedImages(nn.Module):
         return logits
 
 
+def check_size(config: ModelConfig, spec: InputSpec) -> None:
+    """Refuse images that a network's halvings would leave nothing of.
+
+    Raises:
+        InputError: naming the size found and the size needed.
+    """
+    if isinstance(config, CNNConfig) and min(spec.height, spec.width) < smallest_side(config):
+        raise InputError(
+            f"model: needs images of at least {smallest_side(config)} pixels a side, the data are {spec.height} x "
+            f"{spec.width}; use fewer model.widths, pooling: none, or larger images"
+        )
+
+
 def build_network(config: ModelConfig, spec: InputSpec) -> nn.Module:
-    """Return an untrained network that takes `Batch.inputs` and gives logits (N, classes) or (N, classes, H, W)."""
+    """Return an untrained network that takes `Batch.inputs` and gives logits (N, classes) or (N, classes, H, W).
+
+    Raises:
+        InputError: the images are too small for it.
+    """
+    check_size(config, spec)
     num_classes = len(spec.classes)
     match config:
         case CNNConfig():
@@ -40,9 +59,10 @@ def build_network(config: ModelConfig, spec: InputSpec) -> nn.Module:
 
             return NormalisedImages(CNN(config, spec.channels, num_classes), spec)
         case UNetConfig():
-            from trainyard.models.unet import UNet
+            from trainyard.models.unet import UNet, WithContext
 
-            return NormalisedImages(UNet(config, spec.channels, num_classes), spec)
+            unet = UNet(config, spec.channels, num_classes)
+            return NormalisedImages(unet if config.padding == "same" else WithContext(unet, config), spec)
         case LSTMConfig():
             from trainyard.models.lstm import LSTM
 

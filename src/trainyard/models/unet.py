@@ -13,7 +13,7 @@ from torch.nn.functional import pad
 
 from trainyard.models.activation import activation, normalisation
 from trainyard.models.initialisation import initialise
-from trainyard.models.unet_config import UNetConfig
+from trainyard.models.unet_config import UNetConfig, context
 
 
 class UNet(nn.Module):
@@ -54,6 +54,28 @@ class UNet(nn.Module):
             features = level(features)
         logits: Tensor = self.head(features)
         return logits[..., : images.shape[2], : images.shape[3]] if self.is_padded else logits
+
+
+class WithContext(nn.Module):
+    """An unpadded U-Net that labels every pixel: the border is repeated outwards by what its convolutions take away.
+
+    The paper mirrors the border, which needs an image larger than the context; repeating works at any size.
+    """
+
+    def __init__(self, unet: UNet, config: UNetConfig) -> None:
+        super().__init__()
+        self.unet = unet
+        self.multiple = 2**config.depth
+        self.lost, self.remainder = context(config)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images (N, in_channels, H, W) to logits (N, num_classes, H, W)."""
+        height, width = images.shape[2], images.shape[3]
+        before = self.lost // 2
+        bottom = self.lost - before + (self.remainder - height - self.lost) % self.multiple
+        right = self.lost - before + (self.remainder - width - self.lost) % self.multiple
+        logits: Tensor = self.unet(pad(images, (before, right, before, bottom), mode="replicate"))
+        return logits[..., :height, :width]
 
 
 def _level(config: UNetConfig, in_channels: int, out_channels: int) -> nn.Sequential:

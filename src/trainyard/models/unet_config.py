@@ -74,6 +74,16 @@ def output_size(config: UNetConfig, size: int) -> int:
     return result
 
 
+def context(config: UNetConfig) -> tuple[int, int]:
+    """Return how many pixels unpadded convolutions take away in all, and the remainder that sizes must leave.
+
+    A side fits when it leaves that remainder divided by 2^depth; the logits are then smaller by the first number.
+    """
+    multiple = 2**config.depth
+    smallest = next(side for side in range(1, 4 * receptive_field(config) + multiple) if _unpadded_size(config, side))
+    return smallest - output_size(config, smallest), smallest % multiple
+
+
 def _unpadded_size(config: UNetConfig, size: int) -> int | None:
     """Return what unpadded convolutions leave of `size`; None where a level is odd or vanishes."""
     lost = config.convolutions * (config.kernel_size - 1)
