@@ -43,7 +43,7 @@ def evaluate_stage(arguments: argparse.Namespace, clock: Clock) -> str:
     tracking = Tracking(scratch_root(), tracking_config, recipe)
     card = read_card(arguments.data_dir)
     run_id = tracking.attach(arguments.model_dir / "run.json", saved.fingerprint, card)
-    tracking.metrics(run_id, scored.metrics)
+    tracking.metrics(run_id, headline(scored.metrics, PRIMARY[saved.spec.kind]))
     tracking.tag(run_id, {**dvc_tags(Path("dvc.lock"), recipe.name), "baseline": scored.baseline or "none"})
     tracking.artifacts(run_id, [paths.metrics, paths.per_class, report_dir / "history.csv"], "evaluate")
     tracking.artifacts(run_id, sorted(paths.figures.glob("*.png")), "figures")
@@ -53,6 +53,15 @@ def evaluate_stage(arguments: argparse.Namespace, clock: Clock) -> str:
     if scored.baseline:
         line += f", baseline {scored.metrics[f'baseline/{primary}']:.4f} ({scored.baseline})"
     return line
+
+
+def headline(metrics: dict[str, float], primary: str) -> dict[str, float]:
+    """Return the metrics that are charted: all values, but the interval of the primary one alone."""
+    return {
+        name: value
+        for name, value in metrics.items()
+        if not name.endswith(("_low", "_high")) or name.startswith(f"test/{primary}")
+    }
 
 
 if __name__ == "__main__":
