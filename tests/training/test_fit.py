@@ -109,6 +109,7 @@ def test_accumulated_pieces_give_the_gradient_of_the_whole_batch(
             epochs=1,
             batch_size="full",
             micro_batch_size=piece,
+            precision="fp32",
             optimizer="sgd",
             learning_rate=1.0,
             schedule="constant",

@@ -29,6 +29,7 @@ ONE_STEP = {
     "learning_rate": 1.0,
     "schedule": "constant",
     "warmup_fraction": 0.0,
+    "precision": "fp32",
 }
 
 

@@ -149,6 +149,8 @@ def _ray(address: str, workers: int, cluster: ClusterConfig) -> Iterator[None]:
     temporary = None
     try:
         if address == "local":
+            # A cloud may take a node of a cluster away; nobody takes this machine.
+            os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
             # Short, because the sockets in it may have no more than 107 characters.
             temporary = tempfile.mkdtemp(prefix="ty-")
             ray.init(
@@ -205,7 +207,6 @@ def _in_thread(work: Callable[[], FitResult], watch: Callable[[], None]) -> FitR
     while thread.is_alive():
         watch()
         thread.join(POLL_SECONDS)
-    time.sleep(0)
     watch()
     if isinstance(outcome[0], BaseException):
         raise outcome[0]
