@@ -20,6 +20,7 @@ def main() -> None:
 def train(arguments: argparse.Namespace, clock: Clock) -> str:
     """Train, record, and hand on the best weights."""
     from trainyard.data.packed import read_card, verify
+    from trainyard.files import write_whole
     from trainyard.fingerprint import fingerprint
     from trainyard.models.build import check_size
     from trainyard.models.saved import save_model
@@ -52,7 +53,7 @@ def train(arguments: argparse.Namespace, clock: Clock) -> str:
     if run_id is None:
         tags = {**git_tags(Path.cwd()), **dvc_tags(Path("dvc.lock"), recipe.name), **describe()}
         run_id = tracking.start(mark, card, {**tags, "cluster.workers": str(cluster.workers)})
-        run_path.write_text(json.dumps({"run_id": run_id, "fingerprint": mark}) + "\n", encoding="utf-8")
+        write_whole(run_path, f"{json.dumps({'run_id': run_id, 'fingerprint': mark})}\n".encode())
 
     job = FitJob(recipe=recipe, data_dir=arguments.data_dir.resolve(), scratch_dir=scratch, fingerprint=mark)
     primary = PRIMARY[card.kind]
@@ -77,7 +78,7 @@ def train(arguments: argparse.Namespace, clock: Clock) -> str:
     save_model(model_dir / "model.safetensors", model_dir / "recipe.json", weights, recipe, spec, mark)
     write_history(arguments.report_dir / "history.csv", result.history)
     write_metrics(arguments.report_dir / "train.json", metrics)
-    (model_dir / "run.json").write_text(run_path.read_text(encoding="utf-8"), encoding="utf-8")
+    write_whole(model_dir / "run.json", run_path.read_bytes())
     close_scratch(scratch)
     best = metrics[f"best/{primary}"]
     return f"best val {primary} {best:.4f} in epoch {metrics['best/epoch']} of {metrics['epochs']}, {result.precision}"

@@ -16,6 +16,7 @@ RESULT_FREE = (
     "trainyard.params",
     "trainyard.recipe",
     "trainyard.errors",
+    "trainyard.files",
     "trainyard.data.sources",
     "trainyard.evaluation.config",
     "trainyard.export.config",

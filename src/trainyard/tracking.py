@@ -6,15 +6,17 @@ import json
 import logging
 import os
 import re
+import tempfile
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from trainyard.data.packed import Card
-from trainyard.errors import ServiceError
+from trainyard.errors import MachineError, ServiceError
+from trainyard.files import write_whole
 from trainyard.recipe import Recipe
 from trainyard.training.cluster_config import TrackingConfig
 from trainyard.training.spool import Reader, Record
@@ -29,8 +31,11 @@ import mlflow.exceptions
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking import MlflowClient
+from sqlalchemy.exc import SQLAlchemyError
 
 MISSING = mlflow.exceptions.MlflowException
+LOST = (MISSING, SQLAlchemyError, OSError)
+"""What MLflow raises when its store cannot be reached or written."""
 RETRY_SECONDS = 15.0
 SAMPLING_SECONDS = 5.0
 FINGERPRINT_TAG = "trainyard.fingerprint"
@@ -43,15 +48,18 @@ class Tracking:
         """Open the store.
 
         Raises:
+            MachineError: the database file cannot be written or read.
             ServiceError: the tracking server does not answer.
         """
         self.uri = tracking_uri(root, config)
         self.recipe = recipe
         self.system_metrics = config.system_metrics
-        logging.getLogger("mlflow").setLevel(logging.ERROR)
+        # What goes wrong is raised as well, and said once.
+        logging.getLogger("mlflow").setLevel(logging.CRITICAL)
         logging.getLogger("alembic").setLevel(logging.ERROR)
         warnings.filterwarnings("ignore", module="mlflow.*")
         with self._reached():
+            _create_database(self.uri)
             self.client = MlflowClient(self.uri)
             self.experiment_id = self._experiment(root, config.experiment or recipe.name)
 
@@ -143,7 +151,8 @@ class Tracking:
         finally:
             if monitor is not None:
                 monitor.finish()
-            with self._reached():
+            # What ended the training is told first, also where the store is what failed.
+            with self._reached() if status == "FINISHED" else suppress(*LOST):
                 self.client.set_terminated(run_id, status)
 
     def _experiment(self, root: Path, name: str) -> str:
@@ -159,10 +168,13 @@ class Tracking:
     def _reached(self) -> Iterator[None]:
         try:
             yield
-        except (MISSING, OSError) as error:
-            if isinstance(error, OSError) and self.uri.startswith("sqlite:"):
-                raise
+        except LOST as error:
             headline = without_password(str(error).splitlines()[0])[:300]
+            if self.uri.startswith("sqlite:"):
+                raise MachineError(
+                    f"MLflow at {self.uri}: {headline}; make room on that disk, or make the file writable, then run the same "
+                    "command again; nothing is lost"
+                ) from error
             raise ServiceError(
                 f"MLflow at {without_password(self.uri)}: {headline}; start the server, or change MLFLOW_TRACKING_URI or "
                 "tracking.uri, then run the same command again"
@@ -203,15 +215,30 @@ class Forwarder:
         try:
             for start in range(0, len(metrics), 1000):
                 self.tracking.client.log_batch(self.run_id, metrics=metrics[start : start + 1000])
-        except (MISSING, OSError):
+        except LOST:
             self.not_before = time.monotonic() + RETRY_SECONDS
             return False
         self.pending.clear()
         self.sent = sent
-        temporary = self.sent_path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(sent), encoding="utf-8")
-        os.replace(temporary, self.sent_path)
+        write_whole(self.sent_path, json.dumps(sent).encode())
         return True
+
+
+def _create_database(uri: str) -> None:
+    """Create the tables of a sqlite store aside: a full disk in the midst of it would leave a file that nothing opens."""
+    path = Path(uri.removeprefix("sqlite:///"))
+    if not uri.startswith("sqlite:///") or path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+        MlflowClient(f"sqlite:///{folder}/{path.name}")
+        try:
+            # Not a rename, which would replace the store that another process made meanwhile.
+            os.link(f"{folder}/{path.name}", path)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without links
+            os.replace(f"{folder}/{path.name}", path)
 
 
 def tracking_uri(root: Path, config: TrackingConfig) -> str:

@@ -14,7 +14,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,9 +78,16 @@ def write_arrays(folder: Path, split: SplitName, arrays: Mapping[str, NDArray[An
     described = {}
     for name, array in sorted(arrays.items()):
         path = folder / split / f"{name}.npy"
-        np.save(path, np.ascontiguousarray(array), allow_pickle=False)
+        with path.open("wb") as file:
+            _write_array(file, np.ascontiguousarray(array))
         described[name] = {"dtype": str(array.dtype), "shape": list(array.shape), "sha256": file_sha256(path)}
     return described
+
+
+def _write_array(file: BinaryIO, array: NDArray[Any]) -> None:
+    """Write what numpy.save writes, through Python's file, which says why a write failed; numpy's own does not."""
+    np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+    file.write(memoryview(array).cast("B") if array.size else b"")
 
 
 def write_card(folder: Path, card: Card) -> None:

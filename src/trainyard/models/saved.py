@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from trainyard.errors import IntegrityError
+from trainyard.files import write_whole
 from trainyard.models.build import build_network
 from trainyard.models.spec import InputSpec
 from trainyard.recipe import Recipe, recipe_from_json
@@ -37,14 +37,10 @@ def save_model(
     weights_path: Path, recipe_path: Path, weights: Mapping[str, Tensor], recipe: Recipe, spec: InputSpec, mark: str
 ) -> None:
     """Write weights and recipe; neither file is ever seen half-written."""
-    weights_path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = weights_path.with_suffix(".tmp")
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, temporary)
-    os.replace(temporary, weights_path)
+    # Not by safetensors' own writer, whose error for a full disk is no OSError.
+    write_whole(weights_path, save({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}))
     values = {"format": FORMAT, "fingerprint": mark, "recipe": recipe.to_json(), "spec": asdict(spec)}
-    temporary = recipe_path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, recipe_path)
+    write_whole(recipe_path, f"{json.dumps(values, indent=2, ensure_ascii=False)}\n".encode())
 
 
 def load_model(folder: Path) -> SavedModel:

@@ -8,9 +8,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from trainyard.data.packed import file_sha256
 
@@ -68,6 +71,22 @@ def write(folder: Path, facts: Facts, save: Callable[[Path], None]) -> Checkpoin
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     return Checkpoint(final, facts)
+
+
+def save_state(state: Mapping[str, Any], path: Path) -> None:
+    """Write a training state, which `torch.load(..., weights_only=True)` reads.
+
+    Raises:
+        OSError: the disk is full or broken.
+    """
+    with path.open("wb") as file:
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:
+            # The archive's writer tells of a failed write only that it is not where it should be.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def scan(folder: Path, fingerprint: str) -> tuple[list[Checkpoint], list[str]]:

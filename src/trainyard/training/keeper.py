@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,9 @@ class Keeper(Checkpoint):
         now = time.monotonic()
         if trainer.is_global_zero and now - self.recorded >= RECORD_SECONDS:
             values = {"train/step_loss": float(self.loss), "gradient_norm": float(self.gradient_norm)}
-            self._record(trainer, "progress", values)
+            with suppress(OSError):
+                # A full disk ends the training with its epoch, where all workers can leave at the same point.
+                self._record(trainer, "progress", values)
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer) -> None:
         # After the reduction over workers, so all of them see the same norm, and stop at the same step.
@@ -124,7 +127,7 @@ class Keeper(Checkpoint):
         try:
             # Lightning's own state, without its writer, which neither flushes nor hashes.
             state = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
-            checkpoint.write(self.folder, facts, lambda path: torch.save(state, path))
+            checkpoint.write(self.folder, facts, lambda path: checkpoint.save_state(state, path))
             checkpoint.prune(checkpoint.scan(self.folder, self.fingerprint)[0])
             self._record(trainer, "epoch", values)
         except OSError as error:
