@@ -1,10 +1,18 @@
 """Stage `train`: packed data in; best weights, their recipe, the run's identity and the curves out."""
 
+from __future__ import annotations
+
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trainyard.stage import Clock, run_stage
+
+if TYPE_CHECKING:
+    from trainyard.data.packed import Card
+    from trainyard.training.cluster_config import TrackingConfig
+    from trainyard.training.launch import Launch
 
 
 def main() -> None:
@@ -18,55 +26,66 @@ def main() -> None:
 
 
 def train(arguments: argparse.Namespace, clock: Clock) -> str:
-    """Train, record, and hand on the best weights."""
+    """Start the workers, and record and hand on what they make."""
     from trainyard.data.packed import read_card, verify
-    from trainyard.files import write_whole
     from trainyard.fingerprint import fingerprint
-    from trainyard.models.build import check_size
+    from trainyard.models.spec import InputSpec, check_size
+    from trainyard.provenance import scratch_root
+    from trainyard.recipe import read_recipe, read_settings
+    from trainyard.training.job import FitJob
+    from trainyard.training.launch import started
+    from trainyard.training.outcome import open_scratch
+
+    recipe = read_recipe(Path("params.yaml"), arguments.recipe)
+    cluster, tracking = read_settings(Path("params.yaml"))
+    card = read_card(arguments.data_dir)
+    verify(arguments.data_dir, card)
+    check_size(recipe.model, InputSpec.from_card(card))
+    mark = fingerprint(recipe, card.sha256)
+    scratch = open_scratch(scratch_root(), mark)
+    job = FitJob(recipe=recipe, data_dir=arguments.data_dir.resolve(), scratch_dir=scratch, fingerprint=mark)
+    with started(job, cluster) as launched:
+        # The workers start while this process imports torch and MLflow.
+        return follow(launched, card, tracking, arguments, clock)
+
+
+def follow(launched: Launch, card: Card, tracking_config: TrackingConfig, arguments: argparse.Namespace, clock: Clock) -> str:
+    """Show and record a training while it runs, and write what came out."""
+    from trainyard.files import write_whole
     from trainyard.models.saved import save_model
     from trainyard.models.spec import InputSpec
     from trainyard.progress import TrainProgress, say
     from trainyard.provenance import dvc_tags, git_tags, scratch_root
-    from trainyard.recipe import read_recipe, read_settings
     from trainyard.tasks.primary import PRIMARY
     from trainyard.tracking import Forwarder, Tracking
-    from trainyard.training.fit import FitJob, best_weights
+    from trainyard.training.checkpoint import best_weights
     from trainyard.training.hardware import describe
-    from trainyard.training.launch import launch
-    from trainyard.training.outcome import close_scratch, open_scratch, summarise, write_history, write_metrics
+    from trainyard.training.outcome import close_scratch, summarise, write_history, write_metrics
     from trainyard.training.spool import Reader
 
-    recipe = read_recipe(Path("params.yaml"), arguments.recipe)
-    cluster, tracking_config = read_settings(Path("params.yaml"))
-    card = read_card(arguments.data_dir)
-    verify(arguments.data_dir, card)
-    spec = InputSpec.from_card(card)
-    check_size(recipe.model, spec)
-    mark = fingerprint(recipe, card.sha256)
-    root = scratch_root()
-    scratch = open_scratch(root, mark)
-    run_path = scratch / "run.json"
-
-    tracking = Tracking(root, tracking_config, recipe)
+    job, recipe, mark = launched.job, launched.job.recipe, launched.job.fingerprint
+    run_path = job.scratch_dir / "run.json"
+    tracking = Tracking(scratch_root(), tracking_config, recipe)
+    # What cannot be run leaves no run behind.
+    launched.ready()
     known = json.loads(run_path.read_text(encoding="utf-8"))["run_id"] if run_path.is_file() else None
     run_id = known and tracking.find(known, mark)
     if run_id is None:
         tags = {**git_tags(Path.cwd()), **dvc_tags(Path("dvc.lock"), recipe.name), **describe()}
-        run_id = tracking.start(mark, card, {**tags, "cluster.workers": str(cluster.workers)})
+        run_id = tracking.start(mark, card, {**tags, "workers": str(launched.workers)})
         write_whole(run_path, f"{json.dumps({'run_id': run_id, 'fingerprint': mark})}\n".encode())
 
-    job = FitJob(recipe=recipe, data_dir=arguments.data_dir.resolve(), scratch_dir=scratch, fingerprint=mark)
     primary = PRIMARY[card.kind]
     progress = TrainProgress(recipe.name, recipe.train.epochs, primary)
-    forwarder = Forwarder(tracking, run_id, Reader(job.spool), scratch / "sent.json")
+    forwarder = Forwarder(tracking, run_id, Reader(job.spool), job.scratch_dir / "sent.json")
 
     def watch() -> None:
         for record in forwarder.forward():
             progress.show(record)
 
     with tracking.running(run_id):
-        result = launch(job, cluster, watch)
-        weights, facts = best_weights(job)
+        result = launched.wait(watch)
+        weights, facts = best_weights(job.checkpoints, mark)
         metrics = summarise(result, primary, facts.epoch)
         if not forwarder.flush():
             say(recipe.name, "train", f"the tracking server is away; its records wait in {job.spool}")
@@ -75,11 +94,12 @@ def train(arguments: argparse.Namespace, clock: Clock) -> str:
     clock.work_seconds += result.history[-1]["seconds"]
 
     model_dir = arguments.model_dir
+    spec = InputSpec.from_card(card)
     save_model(model_dir / "model.safetensors", model_dir / "recipe.json", weights, recipe, spec, mark)
     write_history(arguments.report_dir / "history.csv", result.history)
     write_metrics(arguments.report_dir / "train.json", metrics)
     write_whole(model_dir / "run.json", run_path.read_bytes())
-    close_scratch(scratch)
+    close_scratch(job.scratch_dir)
     best = metrics[f"best/{primary}"]
     return f"best val {primary} {best:.4f} in epoch {metrics['best/epoch']} of {metrics['epochs']}, {result.precision}"
 

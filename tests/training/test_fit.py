@@ -10,7 +10,9 @@ import torch
 from trainyard.errors import InputError, IntegrityError
 from trainyard.recipe import Recipe
 from trainyard.training import checkpoint
-from trainyard.training.fit import FitJob, best_weights, fit, newest
+from trainyard.training.checkpoint import best_weights
+from trainyard.training.fit import fit, newest
+from trainyard.training.job import FitJob
 from trainyard.training.spool import Reader
 
 MakeRecipe = Callable[..., Recipe]
@@ -60,8 +62,8 @@ def test_a_fit_that_continues_ends_as_one_that_was_never_interrupted(
     assert result.resumed_epoch == resume.facts.epoch + 1
     assert [row["val/loss"] for row in result.history] == [row["val/loss"] for row in expected.history]
     assert [row["train/loss"] for row in result.history] == [row["train/loss"] for row in expected.history]
-    for name, weights in best_weights(whole)[0].items():
-        assert torch.equal(weights, best_weights(cut)[0][name]), name
+    for name, weights in best_weights(whole.checkpoints, whole.fingerprint)[0].items():
+        assert torch.equal(weights, best_weights(cut.checkpoints, cut.fingerprint)[0][name]), name
 
 
 def test_a_finished_fit_is_not_trained_again(make_recipe: MakeRecipe, packed_digits: Path, tmp_path: Path) -> None:
@@ -117,7 +119,7 @@ def test_accumulated_pieces_give_the_gradient_of_the_whole_batch(
         )
         job = make_job(recipe, packed_digits, tmp_path / f"s{piece}")
         fit(job)
-        weights.append(best_weights(job)[0])
+        weights.append(best_weights(job.checkpoints, job.fingerprint)[0])
     assert max(float((weights[0][name] - weights[1][name]).abs().max()) for name in weights[0]) <= 1e-6
 
 

@@ -14,10 +14,12 @@ import torch
 from trainyard.errors import InputError, ServiceError
 from trainyard.params import ParamsError
 from trainyard.recipe import Recipe
+from trainyard.training.checkpoint import best_weights
 from trainyard.training.cluster_config import ClusterConfig
-from trainyard.training.fit import FitJob, best_weights, fit
+from trainyard.training.fit import fit
 from trainyard.training.hardware import processors
-from trainyard.training.launch import launch
+from trainyard.training.job import FitJob, FitResult
+from trainyard.training.launch import started
 from trainyard.training.spool import Reader, Record
 
 MakeRecipe = Callable[..., Recipe]
@@ -36,6 +38,11 @@ ONE_STEP = {
 def make_job(recipe: Recipe, data_dir: Path, scratch: Path) -> FitJob:
     scratch.mkdir(exist_ok=True)
     return FitJob(recipe=recipe, data_dir=data_dir, scratch_dir=scratch, fingerprint="f")
+
+
+def launch(job: FitJob, cluster: ClusterConfig, watch: Callable[[], None]) -> FitResult:
+    with started(job, cluster) as launched:
+        return launched.wait(watch)
 
 
 def test_more_workers_than_processors_are_refused_at_once(make_recipe: MakeRecipe, packed_digits: Path, tmp_path: Path) -> None:
@@ -71,7 +78,10 @@ def test_two_workers_take_the_step_that_one_process_takes(make_recipe: MakeRecip
     fit(alone)
     two = make_job(recipe, packed_digits, tmp_path / "two")
     launch(two, ClusterConfig(workers=2), lambda: None)
-    one_weights, two_weights = best_weights(alone)[0], best_weights(two)[0]
+    one_weights, two_weights = (
+        best_weights(alone.checkpoints, alone.fingerprint)[0],
+        best_weights(two.checkpoints, two.fingerprint)[0],
+    )
     assert max(float((one_weights[name] - two_weights[name]).abs().max()) for name in one_weights) <= 1e-6
 
 
@@ -105,8 +115,8 @@ def test_a_killed_worker_is_replaced_and_the_end_is_bit_identical(
     assert any(record.resumed for record in seen), "training was over before the worker was killed"
     for key in ("train/loss", "val/loss", "val/accuracy", "gradient_norm"):
         assert [row[key] for row in result.history] == [row[key] for row in expected.history]
-    for name, weights in best_weights(whole)[0].items():
-        assert torch.equal(weights, best_weights(job)[0][name]), name
+    for name, weights in best_weights(whole.checkpoints, whole.fingerprint)[0].items():
+        assert torch.equal(weights, best_weights(job.checkpoints, job.fingerprint)[0][name]), name
 
 
 @needs_two_processors

@@ -18,9 +18,12 @@ import importlib.metadata
 import importlib.util
 import os
 import re
+import threading
+import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -53,6 +56,7 @@ DISTRIBUTIONS = {"sklearn": "scikit-learn", "pytorch_lightning": "pytorch-lightn
 """Of the libraries that are published under another name than they are imported by."""
 CERTAIN_LENGTH = 5
 """A name this long counts wherever it stands in a word; a shorter one only as a whole part of a word, or as a word."""
+FILES_PER_PIECE = 100
 LEAST_WORDS = 8
 """Shorter texts, such as "Return the value as a string.", could stand in any library."""
 FOREIGN_FOLDERS = re.compile(
@@ -106,8 +110,7 @@ def load(config: DocstringsConfig) -> RawDataset:
         InputError: a library is not installed, or has no docstrings to take.
     """
     folders = {library: _find(library) for library in config.libraries}
-    removed = _removed_names(config.libraries)
-    by_library = {library: _distinct(_paragraphs(folder), removed) for library, folder in folders.items()}
+    by_library = _read(folders, _removed_names(config.libraries))
     shared = _in_several(by_library.values())
     texts: list[str] = []
     labels: list[int] = []
@@ -174,14 +177,51 @@ def _version(library: str) -> str:
         return "unknown"
 
 
-def _paragraphs(folder: Path) -> Iterator[str]:
-    """Yield the first paragraph of every docstring under a folder."""
+def _read(folders: Mapping[str, Path], removed: frozenset[str]) -> dict[str, dict[str, str]]:
+    """Return the texts of each library as `_distinct` does, read on all processors."""
+    from joblib import Parallel, delayed
+
+    pieces = []
+    for library, folder in folders.items():
+        files = _files(folder)
+        pieces += [(library, files[start : start + FILES_PER_PIECE]) for start in range(0, len(files), FILES_PER_PIECE)]
+    # A process takes longer to start than a piece to read.
+    workers = -1 if len(pieces) > len(folders) else 1
+    parallel = Parallel(n_jobs=workers, return_as="generator", initializer=_end_with, initargs=(os.getpid(),))
+    found: dict[str, dict[str, str]] = {library: {} for library in folders}
+    work = (delayed(_distinct_of_files)(files, removed) for _, files in pieces)
+    for (library, _), texts in zip(pieces, parallel(work), strict=True):
+        for key, text in texts.items():
+            found[library][key] = min(text, found[library].get(key, text))
+    return found
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent is gone, however that ended; joblib's own would wait for minutes."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    if os.getpid() != parent:
+        threading.Thread(target=watch, daemon=True).start()
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return a library's own source files."""
+    found = []
     for parent, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not FOREIGN_FOLDERS.fullmatch(name))
         for name in sorted(files):
             stem, suffix = os.path.splitext(name)
             if suffix == ".py" and not FOREIGN_FILES.fullmatch(stem):
-                yield from _first_paragraphs(Path(parent, name).read_bytes())
+                found.append(Path(parent, name))
+    return found
+
+
+def _distinct_of_files(paths: Sequence[Path], removed: frozenset[str]) -> dict[str, str]:
+    return _distinct((paragraph for path in paths for paragraph in _first_paragraphs(path.read_bytes())), removed)
 
 
 def _first_paragraphs(source: bytes) -> Iterator[str]:
@@ -236,6 +276,7 @@ def _strip(text: str, removed: frozenset[str]) -> str:
     return " ".join(_WORD.sub(lambda match: "" if _tells(match[0], removed) else match[0], text).split())
 
 
+@lru_cache(maxsize=100_000)
 def _tells(word: str, removed: frozenset[str]) -> bool:
     """Whether a word holds the name of a library."""
     folded = word.casefold()

@@ -87,7 +87,7 @@ def write_arrays(folder: Path, split: SplitName, arrays: Mapping[str, NDArray[An
 def _write_array(file: BinaryIO, array: NDArray[Any]) -> None:
     """Write what numpy.save writes, through Python's file, which says why a write failed; numpy's own does not."""
     np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
-    file.write(memoryview(array).cast("B") if array.size else b"")
+    file.write(array.reshape(-1).view(np.uint8).data)
 
 
 def write_card(folder: Path, card: Card) -> None:

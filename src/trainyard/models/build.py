@@ -5,10 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from trainyard.errors import InputError
-from trainyard.models.cnn_config import CNNConfig, smallest_side
+from trainyard.models.cnn_config import CNNConfig
 from trainyard.models.lstm_config import LSTMConfig
-from trainyard.models.spec import InputSpec
+from trainyard.models.spec import InputSpec, check_size
 from trainyard.models.unet_config import UNetConfig
 
 ModelConfig = CNNConfig | UNetConfig | LSTMConfig
@@ -30,19 +29,6 @@ class NormalisedImages(nn.Module):
         """Map images (N, C, H, W) uint8 in 0..255 to logits."""
         logits: Tensor = self.network((images.float() / 255 - self.mean) / self.std)
         return logits
-
-
-def check_size(config: ModelConfig, spec: InputSpec) -> None:
-    """Refuse images that a network's halvings would leave nothing of.
-
-    Raises:
-        InputError: naming the size found and the size needed.
-    """
-    if isinstance(config, CNNConfig) and min(spec.height, spec.width) < smallest_side(config):
-        raise InputError(
-            f"model: needs images of at least {smallest_side(config)} pixels a side, the data are {spec.height} x "
-            f"{spec.width}; use fewer model.widths, pooling: none, or larger images"
-        )
 
 
 def build_network(config: ModelConfig, spec: InputSpec) -> nn.Module:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from trainyard.data.packed import Card
 from trainyard.data.raw import Kind
+from trainyard.errors import InputError
+from trainyard.models.cnn_config import CNNConfig, smallest_side
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,4 +40,17 @@ class InputSpec:
             std=tuple(card.normalisation.get("std", ())),
             data_sha256=card.sha256,
             **card.input,
+        )
+
+
+def check_size(config: object, spec: InputSpec) -> None:
+    """Refuse images that a network's halvings would leave nothing of.
+
+    Raises:
+        InputError: naming the size found and the size needed.
+    """
+    if isinstance(config, CNNConfig) and min(spec.height, spec.width) < smallest_side(config):
+        raise InputError(
+            f"model: needs images of at least {smallest_side(config)} pixels a side, the data are {spec.height} x "
+            f"{spec.width}; use fewer model.widths, pooling: none, or larger images"
         )

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from trainyard.data.packed import file_sha256
+from trainyard.errors import IntegrityError
 
 STATE, MANIFEST = "state.ckpt", "manifest.json"
 
@@ -112,6 +113,20 @@ def best(checkpoints: list[Checkpoint]) -> Checkpoint | None:
     """Return the checkpoint with the highest score, the earlier one of equals; a score that is no number never wins."""
     scored = [checkpoint for checkpoint in checkpoints if checkpoint.facts.score == checkpoint.facts.score]
     return max(scored, key=lambda checkpoint: checkpoint.facts.score, default=None)
+
+
+def best_weights(folder: Path, fingerprint: str) -> tuple[dict[str, torch.Tensor], Facts]:
+    """Return the network's weights at the best validation score, and what its checkpoint says.
+
+    Raises:
+        IntegrityError: no checkpoint has a score.
+    """
+    top = best(scan(folder, fingerprint)[0])
+    if top is None:
+        raise IntegrityError(f"{folder}: no checkpoint has a validation score; train the recipe again")
+    state = torch.load(top.state, map_location="cpu", weights_only=True)["state_dict"]
+    prefix = "network."
+    return {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}, top.facts
 
 
 def prune(checkpoints: list[Checkpoint], keep: int = 2) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -17,47 +15,12 @@ from trainyard.data.packed import open_split, read_card
 from trainyard.errors import IntegrityError
 from trainyard.models.build import build_network
 from trainyard.models.spec import InputSpec
-from trainyard.recipe import Recipe
 from trainyard.tasks.build import build_task
 from trainyard.tasks.primary import PRIMARY
 from trainyard.training import checkpoint
 from trainyard.training.hardware import choose_precision
+from trainyard.training.job import FitJob, FitResult
 from trainyard.training.keeper import Keeper
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FitJob:
-    """All that a worker needs to know; every path is absolute."""
-
-    recipe: Recipe
-    data_dir: Path
-    scratch_dir: Path
-    """Of this fingerprint: checkpoints/ and spool.jsonl."""
-    fingerprint: str
-
-    @property
-    def checkpoints(self) -> Path:
-        """Folder of the checkpoints."""
-        return self.scratch_dir / "checkpoints"
-
-    @property
-    def spool(self) -> Path:
-        """File of the records."""
-        return self.scratch_dir / "spool.jsonl"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FitResult:
-    """What a finished fit says of itself."""
-
-    history: list[dict[str, float]]
-    """Metrics by epoch."""
-    precision: str
-    """The arithmetic used, and why."""
-    start_seconds: float
-    """From the call to the first step."""
-    resumed_epoch: int | None
-    """Epochs that an earlier attempt had finished."""
 
 
 def fit(job: FitJob, *, rank: int = 0, world_size: int = 1, strategy: Any = "auto", plugins: Any = None) -> FitResult:
@@ -161,21 +124,6 @@ def newest(job: FitJob) -> checkpoint.Checkpoint | None:
     for line in refused:
         logging.getLogger(__name__).warning("refused: %s", line)
     return valid[-1] if valid else None
-
-
-def best_weights(job: FitJob) -> tuple[dict[str, torch.Tensor], checkpoint.Facts]:
-    """Return the network's weights at the best validation score, and what its checkpoint says.
-
-    Raises:
-        IntegrityError: no checkpoint has a score.
-    """
-    valid, _ = checkpoint.scan(job.checkpoints, job.fingerprint)
-    top = checkpoint.best(valid)
-    if top is None:
-        raise IntegrityError(f"{job.checkpoints}: no checkpoint has a validation score; train the recipe again")
-    state = torch.load(top.state, map_location="cpu", weights_only=True)["state_dict"]
-    prefix = "network."
-    return {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}, top.facts
 
 
 def _keeper_state(source: checkpoint.Checkpoint) -> dict[str, Any]:

@@ -6,8 +6,6 @@ import os
 import platform
 from typing import Literal
 
-import torch
-
 Precision = Literal["32-true", "bf16-mixed"]
 
 
@@ -16,8 +14,17 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def gpus() -> int:
+    """Return the number of GPUs that this process may use."""
+    import torch
+
+    return torch.cuda.device_count()
+
+
 def has_native_bf16() -> bool:
     """Say whether bfloat16 matrices are multiplied in hardware: AVX512-BF16 or AMX, or a GPU from Ampere on."""
+    import torch
+
     if torch.cuda.is_available():
         return torch.cuda.get_device_capability() >= (8, 0)
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
@@ -36,6 +43,8 @@ def choose_precision(wanted: Literal["auto", "fp32", "bf16"]) -> tuple[Precision
 
 def describe() -> dict[str, str]:
     """Return the facts about this machine that a run records."""
+    import torch
+
     facts = {
         "machine.platform": platform.platform(),
         "machine.processors": str(processors()),

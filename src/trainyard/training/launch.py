@@ -1,4 +1,7 @@
-"""Spread a fit over Ray workers, on this machine or a cluster. Knows no model."""
+"""Spread a fit over Ray workers, on this machine or a cluster.
+
+Knows no model, and imports no torch before a worker needs it: each of Ray's own processes imports this file.
+"""
 
 from __future__ import annotations
 
@@ -8,38 +11,154 @@ import shutil
 import socket
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from trainyard.errors import Interrupted, MachineError, ServiceError, TrainyardError
 from trainyard.params import ParamsError
 from trainyard.training.cluster_config import ClusterConfig
-from trainyard.training.fit import FitJob, FitResult, fit
-from trainyard.training.hardware import processors
+from trainyard.training.hardware import gpus, processors
+from trainyard.training.job import FitJob, FitResult
 
 POLL_SECONDS = 0.2
 
 
-def launch(job: FitJob, cluster: ClusterConfig, watch: Callable[[], None]) -> FitResult:
-    """Run a fit to its end and call `watch` a few times a second meanwhile.
+@contextmanager
+def started(job: FitJob, cluster: ClusterConfig) -> Iterator[Launch]:
+    """Start a fit in the background, while the caller goes on to import and open what it needs; end it after the block."""
+    launch = Launch(job, cluster)
+    try:
+        yield launch
+    finally:
+        launch.end()
 
-    Raises:
-        ParamsError: more workers than the machine has processors for.
-        Interrupted: workers were lost more often than `cluster.max_restarts`.
-        ServiceError: the cluster does not answer.
-        TrainyardError: whatever the workers met.
-    """
-    address = os.environ.get("RAY_ADDRESS") or cluster.address
-    workers = count_workers(cluster, address)
-    if workers == 0:
-        return _in_thread(lambda: fit(job), watch)
-    with _ray(address, workers, cluster):
-        return _in_thread(lambda: _train(job, cluster, workers, Path(tempfile.gettempdir())), watch)
+
+class Launch:
+    """A fit under way: in this process, on a private Ray, or on a cluster."""
+
+    def __init__(self, job: FitJob, cluster: ClusterConfig) -> None:
+        self.job = job
+        self.cluster = cluster
+        self.address = os.environ.get("RAY_ADDRESS") or cluster.address
+        self.workers = 0
+        self._temporary: Path | None = None
+        self._outcome: FitResult | BaseException | None = None
+        self._ready, self._done, self._over = threading.Event(), threading.Event(), threading.Event()
+        threading.Thread(target=self._live, name="launch", daemon=True).start()
+
+    def ready(self) -> None:
+        """Wait until workers can be asked for.
+
+        Raises:
+            ParamsError: more workers than the machine has processors for.
+            MachineError: Ray could not start.
+            ServiceError: the cluster does not answer.
+        """
+        self._ready.wait()
+        if isinstance(self._outcome, BaseException):
+            raise self._outcome
+
+    def wait(self, watch: Callable[[], None]) -> FitResult:
+        """Wait for the end of the fit and call `watch` a few times a second meanwhile.
+
+        Raises:
+            Interrupted: workers were lost more often than `cluster.max_restarts`.
+            TrainyardError: whatever `ready` raises, and whatever the workers met.
+        """
+        while not self._done.wait(POLL_SECONDS):
+            watch()
+        watch()
+        if not isinstance(self._outcome, FitResult):
+            raise self._outcome or RuntimeError("the fit has no outcome")
+        return self._outcome
+
+    def end(self) -> None:
+        """End the private Ray, or leave the cluster, also in the midst of the fit."""
+        self._ready.wait()
+        if self.workers:
+            import ray
+
+            ray.shutdown()
+        if self._temporary is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+        self._over.set()
+
+    def _live(self) -> None:
+        try:
+            self._connect()
+            self._ready.set()
+            self._outcome = self._fit()
+        except BaseException as error:
+            self._outcome = error
+        self._ready.set()
+        self._done.set()
+        # Ray's processes are children of this thread: the kernel would end them with it.
+        self._over.wait()
+
+    def _fit(self) -> FitResult:
+        if self.workers:
+            return _train(self.job, self.cluster, self.workers, Path(tempfile.gettempdir()))
+
+        from trainyard.training.fit import fit
+
+        return fit(self.job)
+
+    def _connect(self) -> None:
+        workers = count_workers(self.cluster, self.address)
+        if not workers:
+            return
+        self.workers = workers
+        try:
+            self._start_ray()
+        except TrainyardError:
+            raise
+        except Exception as error:  # Ray raises RuntimeError, ConnectionError, ValueError and more for the same thing
+            if self.address == "local":
+                raise MachineError(
+                    f"Ray could not start on this machine ({_last_line(error)}); free memory, or set cluster.workers: 0"
+                ) from error
+            raise ServiceError(f"cluster.address: {self.address} does not answer ({_last_line(error)}); start it") from error
+
+    def _start_ray(self) -> None:
+        os.environ.update(
+            RAY_USAGE_STATS_ENABLED="0",
+            RAY_TRAIN_ENABLE_PRINT_PATCH="0",
+            RAY_TRAIN_METRICS_ENABLED="0",
+            RAY_TRAIN_HEALTH_CHECK_INTERVAL_S="0.25",
+            RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S="60",
+            RAY_DEDUP_LOGS_SKIP_REGEX=".*",
+            RAY_ENABLE_UV_RUN_RUNTIME_ENV="0",
+            # Ray would run workers at a low priority; training is what the user waits for.
+            RAY_worker_niceness="0",
+            # Ray Train takes none of the processes that Ray would start ahead.
+            RAY_prestart_worker_first_driver="0",
+            RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
+            # Workers import the same package as the driver, also from a copy of the project.
+            PYTHONPATH=os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")])),
+        )
+        import ray
+
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        if self.address == "local":
+            # A cloud may take a node of a cluster away; nobody takes this machine.
+            os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
+            # Short, because the sockets in it may have no more than 107 characters.
+            self._temporary = Path(tempfile.mkdtemp(prefix="ty-"))
+            ray.init(
+                address="local",
+                num_cpus=self.workers * self.cluster.cpus_per_worker,
+                num_gpus=gpus(),
+                include_dashboard=False,
+                object_store_memory=80 * 2**20,
+                _temp_dir=str(self._temporary),
+                **quiet,
+            )
+        else:
+            _answers(self.address)
+            ray.init(address=self.address, **quiet)
+        logging.getLogger("ray").setLevel(logging.ERROR)
 
 
 def count_workers(cluster: ClusterConfig, address: str) -> int:
@@ -48,18 +167,19 @@ def count_workers(cluster: ClusterConfig, address: str) -> int:
     Raises:
         ParamsError: this machine is to run more workers than it has processors for.
     """
-    gpus = torch.cuda.device_count()
+    if cluster.workers == 0:
+        return 0
     if cluster.workers == "auto":
-        return gpus or min(2, max(1, processors() // cluster.cpus_per_worker))
+        return gpus() or min(2, max(1, processors() // cluster.cpus_per_worker))
     needed, have = cluster.workers * cluster.cpus_per_worker, processors()
     if address == "local" and needed > have:
         raise ParamsError(
             f"params.yaml: cluster.workers: {cluster.workers} x cpus_per_worker: {cluster.cpus_per_worker} need {needed} "
             f"processors, this machine has {have}; use at most {have // cluster.cpus_per_worker} workers, or 'auto'"
         )
-    if address == "local" and 0 < gpus < cluster.workers:
+    if address == "local" and 0 < (have := gpus()) < cluster.workers:
         raise ParamsError(
-            f"params.yaml: cluster.workers: {cluster.workers}, this machine has {gpus} GPUs; use at most {gpus}, or 'auto'"
+            f"params.yaml: cluster.workers: {cluster.workers}, this machine has {have} GPUs; use at most {have}, or 'auto'"
         )
     return cluster.workers
 
@@ -69,7 +189,7 @@ def _train(job: FitJob, cluster: ClusterConfig, workers: int, storage: Path) -> 
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
 
-    use_gpu = torch.cuda.is_available()
+    use_gpu = gpus() > 0
     # A folder of its own each time: Ray must not continue from its own snapshot, which forgets the newest checkpoint.
     folder = Path(tempfile.mkdtemp(prefix="trainyard-ray-", dir=storage))
     trainer = TorchTrainer(
@@ -107,6 +227,8 @@ def _work(config: dict[str, Any]) -> FitResult | TrainyardError:
     import ray.train
     from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment
 
+    from trainyard.training.fit import fit
+
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
     alone = world_size == 1
@@ -126,59 +248,6 @@ def _work(config: dict[str, Any]) -> FitResult | TrainyardError:
         return error
 
 
-@contextmanager
-def _ray(address: str, workers: int, cluster: ClusterConfig) -> Iterator[None]:
-    """A connection to Ray: a private light one, or the cluster that was asked for by name."""
-    os.environ.update(
-        RAY_USAGE_STATS_ENABLED="0",
-        RAY_TRAIN_ENABLE_PRINT_PATCH="0",
-        RAY_TRAIN_METRICS_ENABLED="0",
-        RAY_TRAIN_HEALTH_CHECK_INTERVAL_S="0.25",
-        RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S="60",
-        RAY_DEDUP_LOGS_SKIP_REGEX=".*",
-        RAY_ENABLE_UV_RUN_RUNTIME_ENV="0",
-        # Ray would run workers at a low priority; training is what the user waits for.
-        RAY_worker_niceness="0",
-        RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
-        # Workers import the same package as the driver, also from a copy of the project.
-        PYTHONPATH=os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")])),
-    )
-    import ray
-
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    temporary = None
-    try:
-        if address == "local":
-            # A cloud may take a node of a cluster away; nobody takes this machine.
-            os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
-            # Short, because the sockets in it may have no more than 107 characters.
-            temporary = tempfile.mkdtemp(prefix="ty-")
-            ray.init(
-                address="local",
-                num_cpus=workers * cluster.cpus_per_worker,
-                num_gpus=torch.cuda.device_count(),
-                include_dashboard=False,
-                object_store_memory=80 * 2**20,
-                _temp_dir=temporary,
-                **quiet,
-            )
-        else:
-            _answers(address)
-            ray.init(address=address, **quiet)
-        logging.getLogger("ray").setLevel(logging.ERROR)
-        yield
-    except (ConnectionError, TimeoutError, RuntimeError) as error:
-        if isinstance(error, TrainyardError):
-            raise
-        if address == "local":
-            raise MachineError(f"Ray could not start on this machine ({_last_line(error)}); set cluster.workers: 0") from error
-        raise ServiceError(f"cluster.address: {address} does not answer ({_last_line(error)}); start it") from error
-    finally:
-        ray.shutdown()
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
-
-
 def _answers(address: str) -> None:
     """Raise ServiceError at once where nothing listens; Ray itself would try for half a minute."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
@@ -190,27 +259,6 @@ def _answers(address: str) -> None:
         raise ServiceError(
             f"cluster.address: {address} does not answer ({error}); start the cluster, or use address: local"
         ) from None
-
-
-def _in_thread(work: Callable[[], FitResult], watch: Callable[[], None]) -> FitResult:
-    """Run `work` beside the main thread, which stays free for Ctrl-C and for `watch`."""
-    outcome: list[FitResult | BaseException] = []
-
-    def run() -> None:
-        try:
-            outcome.append(work())
-        except BaseException as error:
-            outcome.append(error)
-
-    thread = threading.Thread(target=run, name="train", daemon=True)
-    thread.start()
-    while thread.is_alive():
-        watch()
-        thread.join(POLL_SECONDS)
-    watch()
-    if isinstance(outcome[0], BaseException):
-        raise outcome[0]
-    return outcome[0]
 
 
 def _last_line(error: BaseException) -> str:

@@ -7,7 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
-from trainyard.training.fit import FitResult
+from trainyard.training.job import FitResult
 
 DONE = "done"
 
