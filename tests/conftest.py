@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,23 @@ ROOT = Path(__file__).parents[1]
 def root() -> Path:
     """The project's own folder."""
     return ROOT
+
+
+@pytest.fixture
+def out_of_space(root: Path, tmp_path: Path) -> Callable[[str], str]:
+    """Run code where a file cannot grow past 10,000 bytes, as the kernel sees to; return what it wrote to stderr."""
+    limit = (
+        "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10000, 10000));"
+    )
+
+    def run(code: str) -> str:
+        environment = {**os.environ, "PYTHONPATH": str(root / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+        return subprocess.run(
+            [sys.executable, "-c", limit + code], cwd=tmp_path, env=environment, capture_output=True, text=True
+        ).stderr
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -95,6 +95,17 @@ def test_a_server_that_is_down_is_named_in_seconds(
     assert time.monotonic() - began < 30
 
 
+@pytest.mark.faults
+def test_a_store_that_cannot_be_made_is_named_and_leaves_nothing(tmp_path: Path, out_of_space: Callable[[str], str]) -> None:
+    said = out_of_space(
+        "import pathlib; from types import SimpleNamespace; from trainyard.tracking import Tracking;"
+        "from trainyard.training.cluster_config import TrackingConfig;"
+        "Tracking(pathlib.Path('.').resolve(), TrackingConfig(), SimpleNamespace(name='cnn'))"
+    )
+    assert f"MachineError: MLflow at sqlite:///{tmp_path}/mlflow.db: (sqlite3.OperationalError)" in said
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_passwords_are_not_shown() -> None:
     assert without_password("https://me:pw@host/x") == "https://host/x"
     assert without_password("sqlite:////a/mlflow.db") == "sqlite:////a/mlflow.db"

@@ -7,10 +7,12 @@ import os
 import re
 import subprocess
 import sys
+import time
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from trainyard.data.docstrings import (
@@ -88,6 +90,24 @@ def test_texts_do_not_depend_on_the_hash_seed(raw: RawDataset) -> None:
     assert raw.groups is not None
     expected = hashlib.sha256(repr((raw.arrays["texts"], raw.groups.tolist())).encode()).hexdigest()
     assert run.stdout.strip() == expected
+
+
+@pytest.mark.faults
+def test_a_killed_reading_leaves_no_process(root: Path, tmp_path: Path) -> None:
+    code = (
+        "from trainyard.data.docstrings import DocstringsConfig, load; load(DocstringsConfig(source='docstrings', libraries=("
+        "'networkx', 'torch', 'sympy'))); print('read')"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(root / "src")}
+    reading = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
+    helpers: list[psutil.Process] = []
+    while not helpers:
+        assert reading.poll() is None, "it was over before it could be killed"
+        helpers = [process for process in psutil.Process(reading.pid).children() if "popen_loky" in " ".join(process.cmdline())]
+        time.sleep(0.05)
+    reading.kill()
+    assert reading.communicate()[0] == ""
+    assert not psutil.wait_procs(helpers, timeout=20)[1]
 
 
 def test_texts_do_not_depend_on_the_seed_of_the_split(raw: RawDataset) -> None:

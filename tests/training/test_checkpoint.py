@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from trainyard.training import checkpoint
 from trainyard.training.checkpoint import Facts
@@ -78,3 +80,19 @@ def test_a_write_that_fails_leaves_the_old_ones_and_no_rest(tmp_path: Path) -> N
     with pytest.raises(OSError, match="No space"):
         checkpoint.write(tmp_path, facts(1), fail)
     assert [path.name for path in tmp_path.iterdir()] == ["epoch-000000"]
+
+
+@pytest.mark.faults
+def test_a_state_that_does_not_fit_on_the_disk_is_an_oserror(tmp_path: Path, out_of_space: Callable[[str], str]) -> None:
+    said = out_of_space(
+        "import pathlib, torch; from trainyard.training.checkpoint import save_state;"
+        "save_state({'weights': torch.zeros(10000)}, pathlib.Path('state.ckpt'))"
+    )
+    assert said.rstrip().endswith("OSError: [Errno 27] File too large")
+
+
+def test_what_is_saved_is_what_is_read(tmp_path: Path) -> None:
+    checkpoint.save_state({"weights": torch.arange(5), "epoch": 3}, tmp_path / "state.ckpt")
+    found = torch.load(tmp_path / "state.ckpt", weights_only=True)
+    assert found["epoch"] == 3
+    assert torch.equal(found["weights"], torch.arange(5))

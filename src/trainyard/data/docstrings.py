@@ -179,7 +179,7 @@ def _version(library: str) -> str:
 
 def _read(folders: Mapping[str, Path], removed: frozenset[str]) -> dict[str, dict[str, str]]:
     """Return the texts of each library as `_distinct` does, read on all processors."""
-    from joblib import Parallel, delayed
+    from sklearn.utils.parallel import Parallel, delayed
 
     pieces = []
     for library, folder in folders.items():
@@ -197,7 +197,7 @@ def _read(folders: Mapping[str, Path], removed: frozenset[str]) -> dict[str, dic
 
 
 def _end_with(parent: int) -> None:
-    """End this process when its parent is gone, however that ended; joblib's own would wait for minutes."""
+    """End this process when its parent is gone, however that ended; left alone, it would wait for minutes."""
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -123,10 +123,7 @@ def _masks(train: Split, test: Split, num_classes: int, seed: int) -> tuple[Pred
             weighted /= weighted.sum(axis=1, keepdims=True)
             yield weighted.T.reshape(1, num_classes, *image.shape[1:])
 
-    description = (
-        f"random forest of {trees} trees on local features of {len(classes):,} training pixels, "
-        "as many of each class where there are"
-    )
+    description = f"random forest of {trees} trees on the surroundings of {len(classes):,} pixels"
     return mask_predictions(batches(), test.arrays["masks"]), description
 
 

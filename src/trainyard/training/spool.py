@@ -6,6 +6,7 @@ Only rank 0 writes. Nothing that reads it (terminal, tracking server) can delay 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,20 +33,24 @@ class Record:
 
 
 def append(path: Path, record: Record) -> None:
-    """Add one line."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(record)) + "\n")
+    """Add one line; what a killed attempt left of another stays a line of its own."""
+    with path.open("ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
+        file.write(f"{json.dumps(asdict(record))}\n".encode())
 
 
 class Reader:
-    """Yields each whole line of a growing spool once."""
+    """Yields each whole record of a growing spool once."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.position = 0
 
     def read(self) -> Iterator[Record]:
-        """Yield the records that were added since the last call; a torn line waits for its end."""
+        """Yield the records that were added since the last call; a torn line waits for its end, or is passed over."""
         try:
             with self.path.open("rb") as file:
                 file.seek(self.position)
@@ -53,6 +58,10 @@ class Reader:
                     if not line.endswith(b"\n"):
                         break
                     self.position += len(line)
-                    yield Record(**json.loads(line))
+                    try:
+                        record = Record(**json.loads(line))
+                    except (ValueError, TypeError):
+                        continue
+                    yield record
         except FileNotFoundError:
             return
