@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trainyard.data.batches import ScoringBatches, TrainBatches, epoch_order, gather
+from trainyard.data.batches import ScoringBatches, TrainBatches, epoch_batches, gather
 from trainyard.data.packed import Split
 
 
@@ -21,12 +21,27 @@ def seen(batches: TrainBatches) -> list[set[int]]:
     return [set().union(*parts[start : start + pieces]) for start in range(0, len(parts), pieces)]
 
 
-def test_an_epochs_order_is_a_permutation_and_a_function_of_seed_and_epoch() -> None:
-    order = epoch_order(3, 5, 100)
-    assert sorted(order) == list(range(100))
-    assert np.array_equal(order, epoch_order(3, 5, 100))
-    assert not np.array_equal(order, epoch_order(3, 6, 100))
-    assert not np.array_equal(order, epoch_order(4, 5, 100))
+LENGTHS = np.random.default_rng(0).integers(1, 40, 1000)
+
+
+@pytest.mark.parametrize("lengths", [None, LENGTHS])
+def test_an_epoch_visits_every_sample_once_in_an_order_that_seed_and_epoch_decide(lengths: np.ndarray | None) -> None:
+    def order(seed: int, epoch: int) -> list[int]:
+        return np.concatenate(epoch_batches(seed, epoch, 1000, 16, lengths)).tolist()
+
+    assert sorted(order(3, 5)) == list(range(1000))
+    assert order(3, 5) == order(3, 5)
+    assert order(3, 5) != order(3, 6)
+    assert order(3, 5) != order(4, 5)
+
+
+def test_texts_of_a_batch_are_of_similar_length_and_batches_in_no_order_of_it() -> None:
+    batches = epoch_batches(0, 0, 1000, 16, LENGTHS)
+    assert sorted(map(len, batches)) == [8, *[16] * 62]
+    padding = sum(LENGTHS[batch].max() * len(batch) for batch in batches) - LENGTHS.sum()
+    assert padding < 0.1 * LENGTHS.sum()
+    means = [LENGTHS[batch].mean() for batch in batches]
+    assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.5
 
 
 @pytest.mark.parametrize("micro_batches", [1, 2, 3])

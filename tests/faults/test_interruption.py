@@ -59,6 +59,21 @@ def test_a_killed_repro_leaves_no_process_and_continues_to_the_same_bits(root: P
     assert hashlib.sha256(weights.read_bytes()).hexdigest() == continued
 
 
+def test_ctrl_c_stops_at_once_and_the_same_command_continues(root: Path, tmp_path: Path) -> None:
+    project = make_project(root, tmp_path, {"epochs: 6,": "epochs: 30,"})
+    started = project.start("dvc", "repro", "train@cnn")
+    spools = project.folder / ".trainyard" / "train"
+    wait_for(lambda: any(s.read_text().count('"epoch",') >= 3 for s in spools.glob("*/spool.jsonl")), 120, "three epochs")
+    os.killpg(started.pid, signal.SIGINT)
+    started.wait(timeout=20)
+    said = (project.folder / "start.log").read_text()
+    assert "cnn · train · ERROR: stopped; run the same command again to continue" in said
+    assert "exited with 130" in said
+    assert "Traceback" not in said
+
+    assert "cnn · train · continues after epoch " in project.run("dvc", "repro", "train@cnn")
+
+
 def test_a_full_disk_is_named_and_nothing_is_lost(root: Path, tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("mounting a small file system needs root")

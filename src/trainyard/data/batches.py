@@ -24,14 +24,35 @@ class Batch(NamedTuple):
     """Factor of each sample's loss, so that the mean gradient over workers is that of the global batch's mean loss."""
 
 
-def epoch_order(seed: int, epoch: int, samples: int) -> NDArray[np.int64]:
-    """Return the order (samples,) in which an epoch visits the samples."""
-    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(samples)
+WINDOW_BATCHES = 50
+"""Texts are sorted by length among the samples of so many batches."""
 
 
-def global_batches(order: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
-    """Cut an epoch's order into global batches; the last one holds the remainder."""
-    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+def epoch_batches(
+    seed: int, epoch: int, samples: int, batch_size: int, lengths: NDArray[np.int64] | None = None
+) -> list[NDArray[np.int64]]:
+    """Return the samples of each global batch of an epoch, in random order.
+
+    Args:
+        seed: of the training.
+        epoch: 0-based.
+        samples: in the split.
+        batch_size: samples of a batch; one of the batches holds the remainder.
+        lengths: (samples,) where they differ: each batch then holds samples of similar length, so little is padded.
+    """
+    generator = np.random.Generator(np.random.Philox(key=[seed, epoch]))
+    order = generator.permutation(samples)
+    if lengths is None:
+        return cut(order, batch_size)
+    windows = cut(order, WINDOW_BATCHES * batch_size)
+    by_length = np.concatenate([window[np.argsort(lengths[window], kind="stable")] for window in windows])
+    batches = cut(by_length, batch_size)
+    return [batches[position] for position in generator.permutation(len(batches))]
+
+
+def cut(order: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
+    """Cut samples into pieces of a size; the last one holds the remainder."""
+    return [order[start : start + size] for start in range(0, len(order), size)]
 
 
 class TrainBatches:
@@ -51,6 +72,7 @@ class TrainBatches:
         self.world_size = world_size
         self.micro_batches = micro_batches
         self.epoch = 0
+        self.lengths = np.diff(split.arrays["offsets"]) if "offsets" in split.arrays else None
 
     @property
     def steps(self) -> int:
@@ -60,14 +82,13 @@ class TrainBatches:
     def __len__(self) -> int:
         return self.steps * self.micro_batches
 
-    def step_indices(self, epoch: int, step: int) -> NDArray[np.int64]:
-        """Return the samples in the global batch of one step of an epoch."""
-        return global_batches(epoch_order(self.seed, epoch, len(self.split)), self.batch_size)[step]
+    def steps_of(self, epoch: int) -> list[NDArray[np.int64]]:
+        """Return the samples in the global batch of each step of an epoch."""
+        return epoch_batches(self.seed, epoch, len(self.split), self.batch_size, self.lengths)
 
     def __iter__(self) -> Iterator[Batch]:
-        order = epoch_order(self.seed, self.epoch, len(self.split))
         parts = self.world_size * self.micro_batches
-        for indices in global_batches(order, self.batch_size):
+        for indices in self.steps_of(self.epoch):
             shares = np.array_split(indices, parts)
             for share in shares[self.rank * self.micro_batches : (self.rank + 1) * self.micro_batches]:
                 yield gather(self.split, share if len(share) else indices[:1], parts / len(indices) * bool(len(share)))
@@ -85,7 +106,7 @@ class ScoringBatches:
         return -(-len(self.indices) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        for indices in global_batches(self.indices, self.batch_size):
+        for indices in cut(self.indices, self.batch_size):
             yield gather(self.split, indices, 1 / len(indices))
 
 

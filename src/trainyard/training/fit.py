@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 import warnings
 from typing import Any
@@ -23,10 +24,19 @@ from trainyard.training.job import FitJob, FitResult
 from trainyard.training.keeper import Keeper
 
 
-def fit(job: FitJob, *, rank: int = 0, world_size: int = 1, strategy: Any = "auto", plugins: Any = None) -> FitResult:
+def fit(
+    job: FitJob,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    strategy: Any = "auto",
+    plugins: Any = None,
+    stop: threading.Event | None = None,
+) -> FitResult:
     """Train a recipe to its end, from the newest valid checkpoint if there is one.
 
     Raises:
+        Interrupted: `stop` was set.
         InputError: the loss or its gradient is not a number.
         MachineError: a checkpoint could not be written.
         IntegrityError: checkpoints are there and none of them is valid.
@@ -65,6 +75,7 @@ def fit(job: FitJob, *, rank: int = 0, world_size: int = 1, strategy: Any = "aut
         fingerprint=job.fingerprint,
         folder=job.checkpoints,
         spool_path=job.spool,
+        stop=stop or threading.Event(),
     )
     precision, reason = choose_precision(config.precision)
     trainer = pl.Trainer(

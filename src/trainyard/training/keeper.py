@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from trainyard.data.batches import Batch, TrainBatches
-from trainyard.errors import InputError, MachineError
+from trainyard.errors import InputError, Interrupted, MachineError
 from trainyard.tasks.train_config import TrainConfig
 from trainyard.training import checkpoint, spool
 
@@ -39,6 +40,7 @@ class Keeper(Checkpoint):
         fingerprint: str,
         folder: Path,
         spool_path: Path,
+        stop: threading.Event,
     ) -> None:
         self.config = config
         self.batches = batches
@@ -46,6 +48,7 @@ class Keeper(Checkpoint):
         self.fingerprint = fingerprint
         self.folder = folder
         self.spool_path = spool_path
+        self.stop = stop
         self.history: list[dict[str, float]] = []
         self.earlier_seconds = 0.0
         self.gradient_norm = torch.zeros(())
@@ -75,6 +78,8 @@ class Keeper(Checkpoint):
         self.norms.clear()
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int) -> None:
+        if self.stop.is_set():
+            raise Interrupted("training was told to stop; run the same command again to continue")
         # Dropout is a function of (seed, step, rank), so a resumed step draws what it would have drawn.
         torch.manual_seed(_mix(self.config.seed, trainer.current_epoch, batch_idx, trainer.global_rank))
 
@@ -169,7 +174,7 @@ class Keeper(Checkpoint):
     def _diverged(self, trainer: pl.Trainer) -> InputError:
         epoch = trainer.current_epoch
         step = trainer.global_step - epoch * self.batches.steps
-        samples = self.batches.step_indices(epoch, step)
+        samples = self.batches.steps_of(epoch)[step]
         shown = ", ".join(map(str, samples[:8])) + (", ..." if len(samples) > 8 else "")
         kept = f"epoch {epoch} is kept" if self.history else "no epoch was finished"
         return InputError(

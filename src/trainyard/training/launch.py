@@ -46,6 +46,7 @@ class Launch:
         self._temporary: Path | None = None
         self._outcome: FitResult | BaseException | None = None
         self._ready, self._done, self._over = threading.Event(), threading.Event(), threading.Event()
+        self._stop = threading.Event()
         threading.Thread(target=self._live, name="launch", daemon=True).start()
 
     def ready(self) -> None:
@@ -77,10 +78,14 @@ class Launch:
     def end(self) -> None:
         """End the private Ray, or leave the cluster, also in the midst of the fit."""
         self._ready.wait()
+        self._stop.set()
         if self.workers:
             import ray
 
             ray.shutdown()
+        else:
+            # A thread that computes while the interpreter ends would crash it.
+            self._done.wait()
         if self._temporary is not None:
             shutil.rmtree(self._temporary, ignore_errors=True)
         self._over.set()
@@ -103,7 +108,7 @@ class Launch:
 
         from trainyard.training.fit import fit
 
-        return fit(self.job)
+        return fit(self.job, stop=self._stop)
 
     def _connect(self) -> None:
         workers = count_workers(self.cluster, self.address)
