@@ -19,7 +19,7 @@ from trainyard.training.cluster_config import ClusterConfig
 from trainyard.training.fit import fit
 from trainyard.training.hardware import processors
 from trainyard.training.job import FitJob, FitResult
-from trainyard.training.launch import started
+from trainyard.training.launch import _private_folder, started
 from trainyard.training.spool import Reader, Record
 
 MakeRecipe = Callable[..., Recipe]
@@ -67,6 +67,19 @@ def test_no_workers_means_this_process_and_no_ray(make_recipe: MakeRecipe, packe
     result = launch(job, ClusterConfig(workers=0), lambda: None)
     assert len(result.history) == 1
     assert len(psutil.Process().children(recursive=True)) == before
+
+
+def test_folders_of_killed_launches_are_deleted_and_of_living_ones_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    killed, lock = _private_folder()
+    lock.close()
+    alive, held = _private_folder()
+    assert not killed.exists()
+    _private_folder()
+    assert alive.exists()
+    held.close()
 
 
 @needs_two_processors

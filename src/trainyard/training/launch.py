@@ -5,6 +5,7 @@ Knows no model, and imports no torch before a worker needs it: each of Ray's own
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import shutil
@@ -12,9 +13,9 @@ import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from trainyard.errors import Interrupted, MachineError, ServiceError, TrainyardError
 from trainyard.params import ParamsError
@@ -44,6 +45,7 @@ class Launch:
         self.address = os.environ.get("RAY_ADDRESS") or cluster.address
         self.workers = 0
         self._temporary: Path | None = None
+        self._lock: IO[str] | None = None
         self._outcome: FitResult | BaseException | None = None
         self._ready, self._done, self._over = threading.Event(), threading.Event(), threading.Event()
         self._stop = threading.Event()
@@ -86,8 +88,9 @@ class Launch:
         else:
             # A thread that computes while the interpreter ends would crash it.
             self._done.wait()
-        if self._temporary is not None:
+        if self._temporary is not None and self._lock is not None:
             shutil.rmtree(self._temporary, ignore_errors=True)
+            self._lock.close()
         self._over.set()
 
     def _live(self) -> None:
@@ -104,7 +107,7 @@ class Launch:
 
     def _fit(self) -> FitResult:
         if self.workers:
-            return _train(self.job, self.cluster, self.workers, Path(tempfile.gettempdir()))
+            return _train(self.job, self.cluster, self.workers, self._temporary or Path(tempfile.gettempdir()))
 
         from trainyard.training.fit import fit
 
@@ -149,8 +152,7 @@ class Launch:
         if self.address == "local":
             # A cloud may take a node of a cluster away; nobody takes this machine.
             os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
-            # Short, because the sockets in it may have no more than 107 characters.
-            self._temporary = Path(tempfile.mkdtemp(prefix="ty-"))
+            self._temporary, self._lock = _private_folder()
             ray.init(
                 address="local",
                 num_cpus=self.workers * self.cluster.cpus_per_worker,
@@ -251,6 +253,22 @@ def _work(config: dict[str, Any]) -> FitResult | TrainyardError:
     except TrainyardError as error:
         # All workers meet it at the same step. Returned, because Ray would start them again after an exception.
         return error
+
+
+def _private_folder() -> tuple[Path, IO[str]]:
+    """Return a folder for a private Ray and the lock on it; delete those whose owners were killed."""
+    place = Path(tempfile.gettempdir())
+    for old in place.glob("ty-*/lock"):
+        with suppress(OSError), old.open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(old.parent, ignore_errors=True)
+    # Short, because the sockets in it may have no more than 107 characters.
+    folder = Path(tempfile.mkdtemp(prefix="ty-"))
+    lock = (folder / "new").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    # Under its name only once it is held, so that nobody takes it for a killed one's.
+    os.replace(folder / "new", folder / "lock")
+    return folder, lock
 
 
 def _answers(address: str) -> None:
