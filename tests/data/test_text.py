@@ -6,15 +6,20 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from trainyard.data.text import PADDING, UNKNOWN, encode, train_tokenizer
+from trainyard.data.text import PADDING, UNKNOWN, TokenizerKind, encode, train_tokenizer
 
 TEXTS = ["Return the mean of an array.", "Return the sum of an array.", "Draw the line."]
 
 
+@pytest.fixture(scope="module", params=["words", "bpe"])
+def kind(request: pytest.FixtureRequest) -> TokenizerKind:
+    return request.param  # type: ignore[no-any-return]
+
+
 @pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
+def tokenizer(kind: TokenizerKind) -> Tokenizer:
     """Fitted on three sentences."""
-    return train_tokenizer(TEXTS, vocabulary_size=100)
+    return train_tokenizer(TEXTS, 100, kind)
 
 
 def test_padding_is_token_0_and_unknown_is_token_1(tokenizer: Tokenizer) -> None:
@@ -62,12 +67,18 @@ def test_a_long_text_is_cut_off(tokenizer: Tokenizer) -> None:
     assert offsets.tolist() == [0, 3]
 
 
-def test_the_vocabulary_is_no_larger_than_asked_for() -> None:
-    assert train_tokenizer(TEXTS, vocabulary_size=6).get_vocab_size() <= 6
+def test_the_vocabulary_is_no_larger_than_asked_for(kind: TokenizerKind) -> None:
+    assert train_tokenizer(TEXTS, 6, kind).get_vocab_size() <= 6
 
 
-def test_the_same_texts_give_the_same_tokenizer(tokenizer: Tokenizer) -> None:
-    assert train_tokenizer(TEXTS, vocabulary_size=100).to_str() == tokenizer.to_str()
+def test_the_same_texts_give_the_same_tokenizer(tokenizer: Tokenizer, kind: TokenizerKind) -> None:
+    assert train_tokenizer(TEXTS, 100, kind).to_str() == tokenizer.to_str()
+
+
+def test_a_word_never_seen_is_unknown_as_a_word_and_known_in_its_pieces() -> None:
+    words, pieces = (train_tokenizer(TEXTS, 100, kind) for kind in ("words", "bpe"))
+    assert encode(words, ["arrays"], 64)[0].tolist() == [1]
+    assert pieces.encode("arrays").tokens == ["array", "s"]
 
 
 def test_a_saved_tokenizer_encodes_alike(tokenizer: Tokenizer) -> None:

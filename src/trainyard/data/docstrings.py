@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from trainyard.data.raw import RawDataset
 from trainyard.data.splits import check_fractions
+from trainyard.data.text import TokenizerKind
 from trainyard.errors import InputError
 from trainyard.params import Count, Fraction, Index
 
@@ -82,9 +83,11 @@ class DocstringsConfig:
     """Names by which they are imported: the classes."""
     max_per_library: Count = 2500
     """Texts of one class at most: those whose sha256 comes first."""
+    tokenizer: TokenizerKind = "bpe"
+    """words: each of the most frequent words is a token. bpe: pieces of words are, so that rare words are not lost."""
     vocabulary_size: Count = 8000
     """Tokens at most, padding and unknown included."""
-    max_tokens: Count = 40
+    max_tokens: Count = 64
     """Tokens of a text at most; what comes after them is cut off."""
     seed: Index = 0
     """Of the split."""

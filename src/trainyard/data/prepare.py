@@ -94,7 +94,7 @@ def _pack_texts(
     if not isinstance(config, DocstringsConfig):
         raise TypeError(f"{config.source} gives texts without saying how to tokenize them")
     texts: list[str] = raw.arrays["texts"]
-    tokenizer = train_tokenizer([texts[index] for index in indices["train"]], config.vocabulary_size)
+    tokenizer = train_tokenizer([texts[index] for index in indices["train"]], config.vocabulary_size, config.tokenizer)
     (folder / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
     parts: dict[str, Arrays] = {}
     for split in SPLITS:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,28 +11,40 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+TokenizerKind = Literal["words", "bpe"]
+
 PADDING, UNKNOWN = "[PAD]", "[UNK]"
 """Token ids 0 and 1."""
 UNKNOWN_ID = 1
 
 
-def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> Tokenizer:
-    """Return a word-level tokenizer: the most frequent lower-case words and signs of the texts.
+def train_tokenizer(texts: Iterable[str], vocabulary_size: int, kind: TokenizerKind) -> Tokenizer:
+    """Return a tokenizer of lower-case text, cut at spaces and signs.
 
     Args:
         texts: of the training split.
         vocabulary_size: tokens at most, padding and unknown included.
+        kind: words: the most frequent words. bpe: byte pair encoding (Sennrich 2016, arXiv:1508.07909), pieces of words
+            that are merged from characters in the order of their frequency, so that rare words are not lost.
     """
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordLevel
+    from tokenizers import Tokenizer, models, trainers
     from tokenizers.normalizers import NFKC, Lowercase, Sequence
     from tokenizers.pre_tokenizers import Whitespace
-    from tokenizers.trainers import WordLevelTrainer
 
-    tokenizer = Tokenizer(WordLevel(unk_token=UNKNOWN))
+    special = [PADDING, UNKNOWN]
+    trainer: trainers.Trainer
+    if kind == "words":
+        tokenizer = Tokenizer(models.WordLevel(unk_token=UNKNOWN))
+        trainer = trainers.WordLevelTrainer(vocab_size=vocabulary_size, special_tokens=special, show_progress=False)
+    else:
+        tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN))
+        # Half of the vocabulary at most for single characters, of which texts in many scripts have thousands.
+        characters = max(1, (vocabulary_size - len(special)) // 2)
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocabulary_size, special_tokens=special, limit_alphabet=characters, show_progress=False
+        )
     tokenizer.normalizer = Sequence([NFKC(), Lowercase()])
     tokenizer.pre_tokenizer = Whitespace()
-    trainer = WordLevelTrainer(vocab_size=vocabulary_size, special_tokens=[PADDING, UNKNOWN], show_progress=False)
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
 
