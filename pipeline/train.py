@@ -53,7 +53,7 @@ def follow(launched: Launch, card: Card, tracking_config: TrackingConfig, argume
     """Show and record a training while it runs, and write what came out."""
     from trainyard.files import write_whole
     from trainyard.models.saved import save_model
-    from trainyard.models.spec import InputSpec
+    from trainyard.models.spec import InputSpec, receptive_field
     from trainyard.progress import TrainProgress, say
     from trainyard.provenance import dvc_tags, git_tags, scratch_root
     from trainyard.tasks.primary import PRIMARY
@@ -86,7 +86,7 @@ def follow(launched: Launch, card: Card, tracking_config: TrackingConfig, argume
     with tracking.running(run_id):
         result = launched.wait(watch)
         weights, facts = best_weights(job.checkpoints, mark)
-        metrics = summarise(result, primary, facts.epoch)
+        metrics = summarise(result, primary, facts.epoch, receptive_field(recipe.model))
         if not forwarder.flush():
             say(recipe.name, "train", f"the tracking server is away; its records wait in {job.spool}")
         tracking.metrics(run_id, metrics)
@@ -101,7 +101,10 @@ def follow(launched: Launch, card: Card, tracking_config: TrackingConfig, argume
     write_whole(model_dir / "run.json", run_path.read_bytes())
     close_scratch(job.scratch_dir)
     best = metrics[f"best/{primary}"]
-    return f"best val {primary} {best:.4f} in epoch {metrics['best/epoch']} of {metrics['epochs']}, {result.precision}"
+    size = f"{metrics['parameters']:,} parameters"
+    if "receptive_field" in metrics:
+        size += f", receptive field of {metrics['receptive_field']} pixels"
+    return f"best val {primary} {best:.4f} in epoch {metrics['best/epoch']} of {metrics['epochs']}; {size}; {result.precision}"
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+COPIED = ("src/", "pipeline/", ".dvc/", "dvc.yaml", ".dvcignore", ".gitignore", "requirements.lock")
 TINY = """\
 recipes:
   cnn:
@@ -107,7 +108,10 @@ def make_project(root: Path, folder: Path, params: Mapping[str, str] | None = No
         check=True,
     )
     for name in listed.stdout.decode().split("\0"):
-        if name.startswith(("src/", "pipeline/", ".dvc/", "dvc.yaml", ".dvcignore", ".gitignore")) and (root / name).is_file():
+        if (
+            name.startswith(("src/", "pipeline/", ".dvc/", "dvc.yaml", ".dvcignore", ".gitignore", "requirements.lock"))
+            and (root / name).is_file()
+        ):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(root / name, folder / name)
     text = TINY

@@ -94,6 +94,15 @@ def test_scaling_and_tracking_settings_run_nothing(project: Project) -> None:
     project.change("workers: 1", "workers: 0")
 
 
+def test_other_libraries_prepare_again_and_train_again_only_where_the_data_changed(project: Project) -> None:
+    lock = project.folder / "requirements.lock"
+    before = lock.read_text()
+    lock.write_text(before + "# another version\n")
+    assert sorted(project.stages_run(project.run("dvc", "repro"))) == ["prepare@cnn", "prepare@lstm", "prepare@unet"]
+    lock.write_text(before)
+    assert project.stages_run(project.run("dvc", "repro")) == []
+
+
 def test_one_stage_of_one_recipe_can_be_asked_for(project: Project) -> None:
     assert project.stages_run(project.run("dvc", "repro", "-f", "-s", "prepare@unet")) == ["prepare@unet"]
     assert project.stages_run(project.run("dvc", "repro")) == []

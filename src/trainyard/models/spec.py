@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from trainyard.data.packed import Card
 from trainyard.data.raw import Kind
 from trainyard.errors import InputError
+from trainyard.models import cnn_config, unet_config
 from trainyard.models.cnn_config import CNNConfig, smallest_side
+from trainyard.models.unet_config import UNetConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,16 @@ class InputSpec:
             data_sha256=card.sha256,
             **card.input,
         )
+
+
+def receptive_field(config: object) -> int | None:
+    """Return the side, in pixels, of what the deepest features of a network for images see; None for other networks."""
+    match config:
+        case CNNConfig():
+            return cnn_config.receptive_field(config)
+        case UNetConfig():
+            return unet_config.receptive_field(config)
+    return None
 
 
 def check_size(config: object, spec: InputSpec) -> None:

@@ -114,6 +114,7 @@ def fit(
         start_seconds = time.monotonic() - began
     return FitResult(
         history=keeper.history,
+        parameters=sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad),
         precision=reason,
         start_seconds=start_seconds,
         resumed_epoch=resume.facts.epoch + 1 if resume else None,

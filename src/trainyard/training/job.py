@@ -35,6 +35,8 @@ class FitResult:
 
     history: list[dict[str, float]]
     """Metrics by epoch."""
+    parameters: int
+    """Numbers that are trained."""
     precision: str
     """The arithmetic used, and why."""
     start_seconds: float

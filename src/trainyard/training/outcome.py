@@ -44,8 +44,8 @@ def write_metrics(path: Path, metrics: dict[str, float]) -> None:
     path.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
 
 
-def summarise(result: FitResult, primary: str, best_epoch: int) -> dict[str, float]:
-    """Return the figures of a training. Epochs count from 1."""
+def summarise(result: FitResult, primary: str, best_epoch: int, receptive_field: int | None) -> dict[str, float]:
+    """Return the figures of a training and its network. Epochs count from 1, the receptive field is a side in pixels."""
     best = result.history[best_epoch]
     seconds = result.history[-1]["seconds"]
     rates = sorted(values["throughput/samples_per_s"] for values in result.history)
@@ -57,4 +57,6 @@ def summarise(result: FitResult, primary: str, best_epoch: int) -> dict[str, flo
         "steps": result.history[-1]["step"],
         "seconds": round(seconds, 2),
         "samples_per_s": round(rates[len(rates) // 2], 1),
+        "parameters": result.parameters,
+        **({} if receptive_field is None else {"receptive_field": receptive_field}),
     }
