@@ -18,18 +18,17 @@ import importlib.metadata
 import importlib.util
 import os
 import re
-import threading
-import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trainyard.data.parallel import in_order
 from trainyard.data.raw import RawDataset
 from trainyard.data.splits import check_fractions
 from trainyard.data.text import TokenizerKind
@@ -182,33 +181,18 @@ def _version(library: str) -> str:
 
 def _read(folders: Mapping[str, Path], removed: frozenset[str]) -> dict[str, dict[str, str]]:
     """Return the texts of each library as `_distinct` does, read on all processors."""
-    from sklearn.utils.parallel import Parallel, delayed
-
     pieces = []
     for library, folder in folders.items():
         files = _files(folder)
         pieces += [(library, files[start : start + FILES_PER_PIECE]) for start in range(0, len(files), FILES_PER_PIECE)]
     # A process takes longer to start than a piece to read.
     workers = -1 if len(pieces) > len(folders) else 1
-    parallel = Parallel(n_jobs=workers, return_as="generator", initializer=_end_with, initargs=(os.getpid(),))
     found: dict[str, dict[str, str]] = {library: {} for library in folders}
-    work = (delayed(_distinct_of_files)(files, removed) for _, files in pieces)
-    for (library, _), texts in zip(pieces, parallel(work), strict=True):
+    work = partial(_distinct_of_files, removed=removed)
+    for (library, _), texts in zip(pieces, in_order(work, (files for _, files in pieces), workers), strict=True):
         for key, text in texts.items():
             found[library][key] = min(text, found[library].get(key, text))
     return found
-
-
-def _end_with(parent: int) -> None:
-    """End this process when its parent is gone, however that ended; left alone, it would wait for minutes."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    if os.getpid() != parent:
-        threading.Thread(target=watch, daemon=True).start()
 
 
 def _files(folder: Path) -> list[Path]:
