@@ -8,7 +8,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Kind = Literal["image_classification", "segmentation", "text_classification"]
+from trainyard.data.problems import Problem
+
+Kind = Literal["image_classification", "segmentation", "text_classification", "forecasting"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,7 +18,7 @@ class RawDataset:
     """The samples of one source.
 
     `arrays` by kind: images (N, C, H, W) uint8 and labels (N,) int64; images and masks (N, H, W) uint8; texts, a list
-    of N strings, and labels (N,) int64.
+    of N strings, and labels (N,) int64. Arrays may be memory-mapped, and larger than the memory.
     """
 
     kind: Kind
@@ -32,6 +34,12 @@ class RawDataset:
     """(N,) what the splits are stratified by, where there are no labels."""
     split: NDArray[np.int64] | None = None
     """(N,) 0 train, 1 val, 2 test, where the source itself says which sample goes where."""
+    names: tuple[str, ...] = ()
+    """Of each sample, for messages: its path relative to the raw data, or `file:row`. Empty where samples have none."""
+    warnings: tuple[Problem, ...] = ()
+    """What is odd about the raw data; it stands in the card."""
+    skipped: tuple[Problem, ...] = ()
+    """Why samples were left out, where the recipe says `on_bad_sample: skip`."""
 
     def __len__(self) -> int:
         return len(next(iter(self.arrays.values())))

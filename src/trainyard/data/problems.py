@@ -1,0 +1,73 @@
+"""What is wrong with raw data: found in one pass, said all together, before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from trainyard.errors import InputError
+
+SHOWN = 100
+"""Problems that a message lists; the rest is counted."""
+Severity = Literal["warning", "error", "refused"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One thing wrong in the data."""
+
+    rule: str
+    """Short name of what was checked, such as `unreadable-image`; the same for all problems of a kind."""
+    where: str
+    """A path relative to the raw data, `file:row` (rows count as an editor counts lines), a class or a column."""
+    found: str
+    expected: str
+    """What should stand there, and how to mend it."""
+    severity: Severity = "error"
+    """warning: it trains, and is in the card. error: it does not. refused: it is not even opened or followed."""
+    sample: bool = False
+    """It concerns one sample, which `on_bad_sample: skip` leaves out."""
+
+    def __str__(self) -> str:
+        return f"{printable(self.where)}: {printable(self.found)}; {self.expected}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values, which any JSON writer takes."""
+        return {key: printable(value) if isinstance(value, str) else value for key, value in asdict(self).items()}
+
+
+class DataError(InputError):
+    """Raw data that cannot be used; exit code 2, or 5 where a file was refused for safety."""
+
+    def __init__(self, source: str, problems: Sequence[Problem]) -> None:
+        self.problems = [problem for problem in problems if problem.severity != "warning"]
+        if any(problem.severity == "refused" for problem in problems):
+            self.exit_code = 5
+        count = len(self.problems)
+        lines = [f"{printable(source)}: {count:,} problem{'s' if count != 1 else ''}"]
+        lines += [f"  {problem}" for problem in self.problems[:SHOWN]]
+        if count > SHOWN:
+            lines.append(f"  and {count - SHOWN:,} more")
+        super().__init__("\n".join(lines))
+
+
+def settle(
+    source: str, problems: Iterable[Problem], on_bad_sample: Literal["stop", "skip"]
+) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
+    """Return (warnings, samples to skip), once nothing stands against going on.
+
+    Raises:
+        DataError: listing all that must be mended first.
+    """
+    found = list(problems)
+    skipped = tuple(p for p in found if on_bad_sample == "skip" and p.sample and p.severity == "error")
+    warnings = tuple(p for p in found if p.severity == "warning")
+    if len(skipped) + len(warnings) < len(found):
+        raise DataError(source, found)
+    return warnings, skipped
+
+
+def printable(text: str) -> str:
+    """Return a text that any terminal and any log takes: no control characters, no halves of characters."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape", "surrogatepass").decode() for sign in text)
