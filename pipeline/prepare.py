@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from trainyard.progress import say
 from trainyard.stage import Clock, run_stage
 
 
@@ -14,13 +15,19 @@ def main() -> None:
 
     def work(clock: Clock) -> str:
         from trainyard.data.prepare import prepare
+        from trainyard.provenance import scratch_root
         from trainyard.recipe import read_recipe
 
         recipe = read_recipe(Path("params.yaml"), arguments.recipe)
         with clock.work():
-            card = prepare(recipe.name, recipe.data, arguments.data_dir)
+            scratch = scratch_root() / ".trainyard" / "prepare" / recipe.name
+            card = prepare(recipe.name, recipe.data, arguments.data_dir, scratch=scratch)
+        for warning in card.warnings:
+            found = warning["found"] if len(warning["found"]) < 200 else f"{warning['found'][:200]} ... (all in card.json)"
+            say(recipe.name, "prepare", f"warning: {warning['where']}: {found}; {warning['expected']}")
         counts = ", ".join(f"{count:,} {split}" for split, count in card.samples.items())
-        return f"{card.source}: {counts} samples in {len(card.classes)} classes"
+        left_out = f", {len(card.skipped):,} bad ones left out" if card.skipped else ""
+        return f"{card.source}: {counts} samples in {len(card.classes)} classes{left_out}"
 
     run_stage(arguments.recipe, "prepare", work)
 

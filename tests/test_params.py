@@ -13,7 +13,7 @@ GOOD = """\
 recipes:
   cnn:
     family: cnn
-    data: {source: digits, seed: 0, val_fraction: 0.15, test_fraction: 0.2}
+    data: {source: digits, path: requirements.lock, seed: 0, val_fraction: 0.15, test_fraction: 0.2}
     model:
       widths: [8]
     train:
@@ -59,6 +59,7 @@ def test_the_projects_own_file_is_good(root: Path) -> None:
         ("widths", "width", 6, "recipes.cnn.model.width", "did you mean 'widths'?"),
         ("evaluate", "evalute", 12, "recipes.cnn.evalute", "did you mean 'evaluate'?"),
         ("family: cnn", "family: cnm", 3, "recipes.cnn.family", "did you mean 'cnn'?"),
+        ("path: requirements.lock, ", "", 4, "recipes.cnn.data.path", "is missing; name the raw data's file or folder"),
         ("source: digits", "source: digts", 4, "recipes.cnn.data.source", "did you mean 'digits'?"),
         ("seed: 0", "sed: 0", 4, "recipes.cnn.data.sed", "did you mean 'seed'?"),
         ("adamw", "adamm", 10, "recipes.cnn.train.optimizer", "did you mean 'adam"),

@@ -18,6 +18,8 @@ RESULT_FREE = (
     "trainyard.errors",
     "trainyard.files",
     "trainyard.data.sources",
+    # It says what is wrong; what is left out for it, the sources decide.
+    "trainyard.data.problems",
     "trainyard.evaluation.config",
     "trainyard.export.config",
     # They pass on what a training says while it runs.

@@ -131,6 +131,11 @@ def _read(params: Params, name: str, problems: list[Problem]) -> Recipe | None:
     for key in valid:
         if key not in block:
             problems.append(Problem(params.line(*keys), f"recipes.{name}.{key}", "is missing", "add it"))
+    data = block.get("data")
+    if isinstance(data, dict) and "path" not in data:
+        # It has a default for none of the sources: DVC must read it, to see when the raw data change.
+        expected = "name the raw data's file or folder; requirements.lock for data that come with the libraries"
+        problems.append(Problem(params.line(*keys, "data"), f"recipes.{name}.data.path", "is missing", expected))
     family = block.get("family")
     schemas = dict(BLOCKS)
     if family in MODELS:

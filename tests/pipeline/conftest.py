@@ -16,21 +16,21 @@ TINY = """\
 recipes:
   cnn:
     family: cnn
-    data: {source: digits, seed: 0, val_fraction: 0.15, test_fraction: 0.2}
+    data: {source: digits, path: requirements.lock, seed: 0, val_fraction: 0.15, test_fraction: 0.2}
     model: {widths: [8, 16], convolutions: 1, normalisation: group, dropout: 0.2}
     train: {epochs: 6, batch_size: 64, optimizer: adamw, learning_rate: 5e-3, schedule: one_cycle, warmup_fraction: 0.25}
     evaluate: {bootstrap_samples: 50}
     export: {latency_runs: 5}
   unet:
     family: unet
-    data: {source: digit_scenes, scenes: 60, size: 33, smallest_digit: 12, largest_digit: 24}
+    data: {source: digit_scenes, path: requirements.lock, scenes: 60, size: 33, smallest_digit: 12, largest_digit: 24}
     model: {depth: 2, base_width: 4, normalisation: group}
     train: {epochs: 2, batch_size: 16, optimizer: adamw, learning_rate: 5e-3, loss: cross_entropy_dice}
     evaluate: {bootstrap_samples: 50}
     export: {latency_runs: 5}
   lstm:
     family: lstm
-    data: {source: docstrings, max_per_library: 60, vocabulary_size: 500, max_tokens: 32}
+    data: {source: docstrings, path: requirements.lock, max_per_library: 60, vocabulary_size: 500, max_tokens: 32}
     model: {embedding_size: 8, hidden_size: 8}
     train: {epochs: 2, batch_size: 32, optimizer: adamw, learning_rate: 5e-3}
     evaluate: {bootstrap_samples: 50}

@@ -32,6 +32,8 @@ class DigitScenesConfig:
     """How many scenes, and what is in them."""
 
     source: Literal["digit_scenes"]
+    path: Literal["requirements.lock"] = "requirements.lock"
+    """What these data come with: libraries, in the versions locked there."""
     scenes: Count = 2000
     """Samples in all three splits together."""
     size: Count = 64

@@ -26,6 +26,8 @@ class DigitsConfig:
     """Which part of the digits goes where."""
 
     source: Literal["digits"]
+    path: Literal["requirements.lock"] = "requirements.lock"
+    """What these data come with: libraries, in the versions locked there."""
     seed: Index = 0
     """Of the split."""
     val_fraction: Fraction = 0.1

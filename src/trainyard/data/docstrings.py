@@ -78,6 +78,8 @@ class DocstringsConfig:
     """Which libraries' docstrings, and how they become tokens."""
 
     source: Literal["docstrings"]
+    path: Literal["requirements.lock"] = "requirements.lock"
+    """What these data come with: libraries, in the versions locked there."""
     libraries: tuple[str, ...] = DEFAULT_LIBRARIES
     """Names by which they are imported: the classes."""
     max_per_library: Count = 2500

@@ -4,17 +4,19 @@
 
 image_classification: images (N, C, H, W) uint8, labels (N,) int64. segmentation: images, masks (N, H, W) uint8.
 text_classification: tokens (sum of lengths,) int32 with offsets (N + 1,) int64, labels (N,) int64, and the raw text as
-UTF-8 bytes (total,) uint8 with text_offsets (N + 1,) int64.
+UTF-8 bytes (total,) uint8 with text_offsets (N + 1,) int64. Where samples have names (files, rows), all kinds hold names
+(total,) uint8, UTF-8, with names_offsets (N + 1,) int64.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +24,8 @@ from numpy.typing import NDArray
 from trainyard.data.raw import Kind
 from trainyard.errors import IntegrityError
 
+CHUNK_BYTES = 8 * 2**20
+"""Read and written at once while packing."""
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 
@@ -51,6 +55,10 @@ class Card:
     """sha256 of every other file beside the card."""
     duplicates_dropped: int
     """Samples left out because another one is equal to them."""
+    warnings: tuple[dict[str, Any], ...] = ()
+    """What is odd about the raw data: rule, where, found, expected."""
+    skipped: tuple[dict[str, Any], ...] = ()
+    """Samples left out because they could not be used, as `on_bad_sample: skip` wants: rule, where, found, expected."""
     sha256: str
     """Hash of all hashes above and the classes: the identity of the data."""
 
@@ -68,26 +76,56 @@ class Split:
 
     def text(self, index: int) -> str:
         """Return the raw text of one sample."""
-        start, end = self.arrays["text_offsets"][index : index + 2]
-        return bytes(self.arrays["text"][start:end]).decode("utf-8")
+        return self._string("text", index)
+
+    def sample_name(self, index: int) -> str:
+        """Return where a sample comes from: its path in the raw data, `file:row`, or its position."""
+        return self._string("names", index) if "names" in self.arrays else str(index)
+
+    def _string(self, name: str, index: int) -> str:
+        start, end = self.arrays[f"{name}_offsets"][index : index + 2]
+        return bytes(self.arrays[name][start:end]).decode("utf-8")
 
 
-def write_arrays(folder: Path, split: SplitName, arrays: Mapping[str, NDArray[Any]]) -> dict[str, dict[str, Any]]:
-    """Write the arrays of one split and return what the card says of them."""
+def write_arrays(
+    folder: Path, split: SplitName, arrays: Mapping[str, NDArray[Any]], rows: NDArray[np.int64] | None = None
+) -> dict[str, dict[str, Any]]:
+    """Write the arrays of one split, a few megabytes at a time, and return what the card says of them.
+
+    Args:
+        folder: of the packed data set.
+        split: its folder in there.
+        arrays: what to write, by name; they may be memory-mapped and larger than the memory.
+        rows: which of their rows go there, all of them where it is None.
+    """
     (folder / split).mkdir(parents=True, exist_ok=True)
-    described = {}
-    for name, array in sorted(arrays.items()):
-        path = folder / split / f"{name}.npy"
-        with path.open("wb") as file:
-            _write_array(file, np.ascontiguousarray(array))
-        described[name] = {"dtype": str(array.dtype), "shape": list(array.shape), "sha256": file_sha256(path)}
-    return described
+    return {name: _write_array(folder / split / f"{name}.npy", array, rows) for name, array in sorted(arrays.items())}
 
 
-def _write_array(file: BinaryIO, array: NDArray[Any]) -> None:
+def _write_array(path: Path, array: NDArray[Any], rows: NDArray[np.int64] | None) -> dict[str, Any]:
     """Write what numpy.save writes, through Python's file, which says why a write failed; numpy's own does not."""
-    np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
-    file.write(array.reshape(-1).view(np.uint8).data)
+    count = len(array) if rows is None else len(rows)
+    shape = (count, *array.shape[1:])
+    header = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False, "shape": shape}
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, header)
+    digest = hashlib.sha256(head.getvalue())
+    size = max(1, CHUNK_BYTES // max(1, array.dtype.itemsize * int(np.prod(shape[1:]))))
+    with path.open("wb") as file:
+        file.write(head.getvalue())
+        for start in range(0, count, size):
+            part = slice(start, start + size)
+            piece = np.ascontiguousarray(array[part if rows is None else rows[part]]).reshape(-1).view(np.uint8).data
+            digest.update(piece)
+            file.write(piece)
+    return {"dtype": str(array.dtype), "shape": list(shape), "sha256": digest.hexdigest()}
+
+
+def string_arrays(name: str, strings: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Return strings as UTF-8 bytes in a row, and where each one starts, as two arrays to pack."""
+    encoded = [string.encode("utf-8", "backslashreplace") for string in strings]
+    offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+    return {name: np.frombuffer(b"".join(encoded), dtype=np.uint8), f"{name}_offsets": offsets}
 
 
 def write_card(folder: Path, card: Card) -> None:
@@ -104,10 +142,11 @@ def read_card(folder: Path) -> Card:
     path = folder / "card.json"
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        return Card(**{**values, "classes": tuple(values["classes"])})
+        entries: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        return Card(**entries)
     except FileNotFoundError:
         raise IntegrityError(f"{path}: no such file; run `dvc repro` to prepare the data") from None
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         expected = ", ".join(field.name for field in fields(Card))
         raise IntegrityError(
             f"{path}: is not a data card ({error}); it must hold {expected}: run `dvc repro` to prepare the data again"

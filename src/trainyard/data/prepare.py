@@ -12,72 +12,95 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainyard.data.packed import SPLITS, Card, content_sha256, file_sha256, write_arrays, write_card
+from trainyard.data.packed import (
+    CHUNK_BYTES,
+    SPLITS,
+    Card,
+    SplitName,
+    content_sha256,
+    file_sha256,
+    string_arrays,
+    write_arrays,
+    write_card,
+)
 from trainyard.data.raw import RawDataset
 from trainyard.data.sources import DataConfig, load
-from trainyard.data.splits import Indices, split_dataset
+from trainyard.data.splits import Indices, Splits, split_dataset
 from trainyard.errors import MachineError
 
-Arrays = dict[str, NDArray[Any]]
+COUNTED_ROWS = 1000
 
 
-def prepare(name: str, config: DataConfig, out_dir: Path) -> Card:
+def prepare(name: str, config: DataConfig, out_dir: Path, root: Path | None = None, scratch: Path | None = None) -> Card:
     """Pack the data that a recipe asks for, and return its card.
 
+    Args:
+        name: of the recipe.
+        config: its `data` block.
+        out_dir: where the packed data set goes; what is there is replaced once the new one is whole.
+        root: what `config.path` is relative to, the current folder where it is None.
+        scratch: keeps what an interrupted run has read so far.
+
     Raises:
+        DataError: listing everything that is wrong with the raw data.
         InputError: the samples cannot be split as asked.
         MachineError: the disk is full or read-only; nothing is left of the attempt.
     """
-    raw = load(config)
-    splits = split_dataset(raw, val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=config.seed)
     temporary = out_dir.with_name(f".{out_dir.name}.tmp")
+    scratch = scratch or out_dir.with_name(f".{out_dir.name}.read")
     try:
+        raw = load(config, root or Path.cwd(), scratch)
+        splits = split_dataset(raw, val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=config.seed)
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        card = _pack(name, config, raw, splits.indices, splits.duplicates_dropped, temporary)
+        card = _pack(name, config, raw, splits, temporary)
         shutil.rmtree(out_dir, ignore_errors=True)
         os.replace(temporary, out_dir)
+        shutil.rmtree(scratch, ignore_errors=True)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG):
             raise
-        needed = sum(_size(array) for array in raw.arrays.values())
         free = shutil.disk_usage(_existing(out_dir)).free
         raise MachineError(
-            f"{out_dir}: cannot be written ({error.strerror}; about {needed:,} bytes needed, {free:,} free); "
+            f"{out_dir}: cannot be written ({error.strerror}; {free:,} bytes free); "
             "make room there, or make it writable, and run the same command again"
         ) from error
     return card
 
 
-def _pack(name: str, config: DataConfig, raw: RawDataset, indices: Mapping[Any, Indices], dropped: int, folder: Path) -> Card:
+def _pack(name: str, config: DataConfig, raw: RawDataset, splits: Splits, folder: Path) -> Card:
+    """Write the arrays of all splits and the card."""
+    rows = splits.indices
     files: dict[str, str] = {}
-    normalisation: dict[str, list[float]] = {}
     if raw.kind == "text_classification":
-        parts, shape = _pack_texts(config, raw, indices, folder)
+        described, shape = _pack_texts(config, raw, rows, folder)
         files["tokenizer.json"] = file_sha256(folder / "tokenizer.json")
     else:
-        parts = {split: {key: values[indices[split]] for key, values in raw.arrays.items()} for split in SPLITS}
-        normalisation = _statistics(parts["train"]["images"])
+        described = {split: write_arrays(folder, split, raw.arrays, rows[split]) for split in SPLITS}
         channels, height, width = (int(side) for side in raw.arrays["images"].shape[1:])
         shape = {"channels": channels, "height": height, "width": width}
-    described: dict[str, dict[str, dict[str, Any]]] = {split: write_arrays(folder, split, parts[split]) for split in SPLITS}
+    if raw.names:
+        for split in SPLITS:
+            described[split] |= write_arrays(folder, split, string_arrays("names", [raw.names[row] for row in rows[split]]))
+    images = None if raw.kind == "text_classification" else np.load(folder / "train" / "images.npy", mmap_mode="r")
     key = "masks" if raw.kind == "segmentation" else "labels"
-    counts: dict[str, dict[str, int]] = {split: _count(parts[split][key], raw.classes) for split in SPLITS}
     card = Card(
         name=name,
         source=config.source,
         kind=raw.kind,
         about=raw.about,
         classes=raw.classes,
-        counts=counts,
-        samples={split: len(indices[split]) for split in SPLITS},
+        counts={split: _count(raw.arrays[key], rows[split], raw.classes) for split in SPLITS},
+        samples={split: len(rows[split]) for split in SPLITS},
         input=shape,
-        normalisation=normalisation,
+        normalisation={} if images is None else _statistics(images),
         libraries=raw.libraries,
-        arrays=described,
+        arrays={**described},
         files=files,
-        duplicates_dropped=dropped,
+        duplicates_dropped=splits.duplicates_dropped,
+        warnings=tuple(problem.to_json() for problem in (*raw.warnings, *splits.warnings)),
+        skipped=tuple(problem.to_json() for problem in raw.skipped),
         sha256=content_sha256(raw.classes, described, files),
     )
     write_card(folder, card)
@@ -85,30 +108,24 @@ def _pack(name: str, config: DataConfig, raw: RawDataset, indices: Mapping[Any, 
 
 
 def _pack_texts(
-    config: DataConfig, raw: RawDataset, indices: Mapping[Any, Indices], folder: Path
-) -> tuple[dict[str, Arrays], dict[str, int]]:
-    """Fit the tokenizer on the training texts, and return token, offset, label and text arrays by split."""
+    config: DataConfig, raw: RawDataset, rows: Mapping[SplitName, Indices], folder: Path
+) -> tuple[dict[SplitName, dict[str, dict[str, Any]]], dict[str, int]]:
+    """Fit the tokenizer on the training texts, and write tokens, offsets, labels and texts of each split."""
     from trainyard.data.docstrings import DocstringsConfig
     from trainyard.data.text import encode, train_tokenizer
 
     if not isinstance(config, DocstringsConfig):
         raise TypeError(f"{config.source} gives texts without saying how to tokenize them")
     texts: list[str] = raw.arrays["texts"]
-    tokenizer = train_tokenizer([texts[index] for index in indices["train"]], config.vocabulary_size, config.tokenizer)
+    tokenizer = train_tokenizer([texts[row] for row in rows["train"]], config.vocabulary_size, config.tokenizer)
     (folder / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
-    parts: dict[str, Arrays] = {}
+    described: dict[SplitName, dict[str, dict[str, Any]]] = {}
     for split in SPLITS:
-        chosen = [texts[index] for index in indices[split]]
+        chosen = [texts[row] for row in rows[split]]
         tokens, offsets = encode(tokenizer, chosen, config.max_tokens)
-        encoded = [text.encode("utf-8") for text in chosen]
-        parts[split] = {
-            "tokens": tokens,
-            "offsets": offsets,
-            "labels": raw.arrays["labels"][indices[split]],
-            "text": np.frombuffer(b"".join(encoded), dtype=np.uint8),
-            "text_offsets": np.cumsum([0, *map(len, encoded)]).astype(np.int64),
-        }
-    return parts, {"vocabulary_size": tokenizer.get_vocab_size(), "max_length": config.max_tokens}
+        arrays = {"tokens": tokens, "offsets": offsets, "labels": raw.arrays["labels"][rows[split]]}
+        described[split] = write_arrays(folder, split, {**arrays, **string_arrays("text", chosen)})
+    return described, {"vocabulary_size": tokenizer.get_vocab_size(), "max_length": config.max_tokens}
 
 
 def _statistics(images: NDArray[np.uint8]) -> dict[str, list[float]]:
@@ -119,8 +136,11 @@ def _statistics(images: NDArray[np.uint8]) -> dict[str, list[float]]:
     """
     values = np.arange(256) / 255
     means, deviations = [], []
+    rows = max(1, CHUNK_BYTES // max(1, int(np.prod(images.shape[1:]))))
     for channel in range(images.shape[1]):
-        shares = np.bincount(images[:, channel].ravel(), minlength=256) / images[:, channel].size
+        pieces = (images[start : start + rows, channel] for start in range(0, len(images), rows))
+        counts = sum((np.bincount(piece.ravel(), minlength=256) for piece in pieces), np.zeros(256, dtype=np.int64))
+        shares = counts / counts.sum()
         mean = float((shares * values).sum())
         deviation = float(np.sqrt((shares * (values - mean) ** 2).sum()))
         means.append(mean)
@@ -128,13 +148,11 @@ def _statistics(images: NDArray[np.uint8]) -> dict[str, list[float]]:
     return {"mean": means, "std": deviations}
 
 
-def _count(targets: NDArray[Any], classes: tuple[str, ...]) -> dict[str, int]:
-    counts = np.bincount(targets.ravel(), minlength=len(classes))
+def _count(targets: NDArray[Any], rows: Indices, classes: tuple[str, ...]) -> dict[str, int]:
+    counts = np.zeros(len(classes), dtype=np.int64)
+    for start in range(0, len(rows), COUNTED_ROWS):
+        counts += np.bincount(np.asarray(targets[rows[start : start + COUNTED_ROWS]]).ravel(), minlength=len(classes))
     return dict(zip(classes, counts.tolist(), strict=True))
-
-
-def _size(array: Any) -> int:
-    return array.nbytes if isinstance(array, np.ndarray) else sum(len(text) for text in array)
 
 
 def _existing(path: Path) -> Path:

@@ -13,6 +13,10 @@ from trainyard.data.problems import Problem
 Kind = Literal["image_classification", "segmentation", "text_classification", "forecasting"]
 
 
+TO_DIVIDE = -1
+"""In `RawDataset.split`: goes to training, or to a split that the source has no samples for."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawDataset:
     """The samples of one source.
@@ -33,7 +37,7 @@ class RawDataset:
     strata: NDArray[np.int64] | None = None
     """(N,) what the splits are stratified by, where there are no labels."""
     split: NDArray[np.int64] | None = None
-    """(N,) 0 train, 1 val, 2 test, where the source itself says which sample goes where."""
+    """(N,) 0 train, 1 val, 2 test, where the source itself says which sample goes where, TO_DIVIDE where it does not."""
     names: tuple[str, ...] = ()
     """Of each sample, for messages: its path relative to the raw data, or `file:row`. Empty where samples have none."""
     warnings: tuple[Problem, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
@@ -21,8 +22,14 @@ KINDS: dict[str, Kind] = {
 """What each source's samples are for."""
 
 
-def load(config: DataConfig) -> RawDataset:
-    """Return the samples that a config asks for."""
+def load(config: DataConfig, root: Path, scratch: Path) -> RawDataset:
+    """Return the samples that a config asks for.
+
+    Args:
+        config: names the source.
+        root: what its path is relative to.
+        scratch: where a source may keep what it has read, so that an interrupted run continues.
+    """
     match config:
         case DigitsConfig():
             return digits.load(config)

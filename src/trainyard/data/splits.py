@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -10,8 +9,10 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from trainyard.data.duplicates import drop_duplicates
 from trainyard.data.packed import SPLITS, SplitName
-from trainyard.data.raw import RawDataset
+from trainyard.data.problems import Problem
+from trainyard.data.raw import TO_DIVIDE, RawDataset
 from trainyard.errors import InputError
 
 Indices = NDArray[np.int64]
@@ -27,6 +28,8 @@ class Splits:
     indices: dict[SplitName, Indices]
     """By split: (samples,) in ascending order."""
     duplicates_dropped: int
+    warnings: tuple[Problem, ...] = ()
+    """Equal samples in two splits of the source, or with two labels."""
 
 
 def check_fractions(val_fraction: float, test_fraction: float) -> None:
@@ -48,25 +51,34 @@ def check_fractions(val_fraction: float, test_fraction: float) -> None:
 def split_dataset(raw: RawDataset, *, val_fraction: float, test_fraction: float, seed: int) -> Splits:
     """Split the samples of a source: as the source says, or else by group, or else sample by sample.
 
+    Of equal samples one stays: that of the test split, or else of the validation split, where the source itself names
+    splits. What the source leaves to be divided goes to training and to the splits that it has no samples for.
+
     Raises:
         InputError: a class has too few samples to be in every split.
     """
-    kept = _first_of_each(raw)
+    kept, warnings = drop_duplicates(raw)
     strata = np.asarray(raw.arrays["labels"] if raw.strata is None and "labels" in raw.arrays else _strata(raw))
-    if raw.split is not None:
-        parts = [kept[raw.split[kept] == number] for number in range(len(SPLITS))]
-    else:
-        groups = None if raw.groups is None else raw.groups[kept]
+    given = np.full(len(raw), TO_DIVIDE) if raw.split is None else raw.split
+    parts = [kept[given[kept] == number] for number in range(len(SPLITS))]
+    rest = kept[given[kept] == TO_DIVIDE]
+    if len(rest):
+        groups = None if raw.groups is None else raw.groups[rest]
         names = raw.classes if raw.strata is None else ()
         positions = stratified_split(
-            strata[kept], groups, val_fraction=val_fraction, test_fraction=test_fraction, seed=seed, classes=names
+            strata[rest],
+            groups,
+            val_fraction=0.0 if len(parts[1]) else val_fraction,
+            test_fraction=0.0 if len(parts[2]) else test_fraction,
+            seed=seed,
+            classes=names,
         )
-        parts = [kept[part] for part in positions]
+        parts = [np.concatenate([part, rest[more]]) for part, more in zip(parts, positions, strict=True)]
     indices = {name: np.sort(part) for name, part in zip(SPLITS, parts, strict=True)}
     for name, part in indices.items():
         if not len(part):
             raise InputError(f"split {name}: holds no samples out of {len(kept)}; add samples or raise its fraction")
-    return Splits(indices=indices, duplicates_dropped=len(raw) - len(kept))
+    return Splits(indices=indices, duplicates_dropped=len(raw) - len(kept), warnings=warnings)
 
 
 def stratified_split(
@@ -83,21 +95,23 @@ def stratified_split(
     Args:
         strata: (N,) the class of each sample; every split gets its share of each.
         groups: (N,) samples with the same number stay together; the fractions are then met only roughly.
-        val_fraction: share of the validation split.
-        test_fraction: share of the test split.
+        val_fraction: share of the validation split; 0 for none.
+        test_fraction: share of the test split; 0 for none.
         seed: of the shuffle.
         classes: names of the strata, for the error.
 
     Raises:
         InputError: a class has too few samples to be in every split.
     """
-    _check_counts(strata, classes)
-    everything = np.arange(len(strata))
+    wanted = {"train": 1 - val_fraction - test_fraction, "val": val_fraction, "test": test_fraction}
+    _check_counts(strata, classes, [name for name, fraction in wanted.items() if fraction])
     rest, test = _take(strata, groups, test_fraction, seed)
     rest_groups = None if groups is None else groups[rest]
     train, val = _take(strata[rest], rest_groups, val_fraction / (1 - test_fraction), seed)
-    parts = [everything[rest[train]], everything[rest[val]], everything[test]]
-    for name, part in zip(SPLITS, parts, strict=True):
+    parts = [rest[train], rest[val], test]
+    for (name, fraction), part in zip(wanted.items(), parts, strict=True):
+        if not fraction:
+            continue
         for missing in np.setdiff1d(strata, strata[part]):
             count = int(np.count_nonzero(strata == missing))
             unit = "" if groups is None else f" in {len(np.unique(groups[strata == missing]))} groups"
@@ -110,6 +124,8 @@ def stratified_split(
 
 def _take(strata: NDArray[np.int64], groups: NDArray[np.int64] | None, fraction: float, seed: int) -> tuple[Indices, Indices]:
     """Return the positions that stay, and those of about a fraction of the samples."""
+    if fraction == 0:
+        return np.arange(len(strata)), np.empty(0, dtype=np.int64)
     return _take_samples(strata, fraction, seed) if groups is None else _take_groups(strata, groups, fraction, seed)
 
 
@@ -146,15 +162,15 @@ def _take_groups(strata: NDArray[np.int64], groups: NDArray[np.int64], fraction:
     return np.setdiff1d(np.arange(len(strata)), taken), taken
 
 
-def _check_counts(strata: NDArray[np.int64], classes: Sequence[str]) -> None:
+def _check_counts(strata: NDArray[np.int64], classes: Sequence[str], splits: Sequence[str]) -> None:
     found, counts = np.unique(strata, return_counts=True)
     present = dict(zip(found.tolist(), counts.tolist(), strict=True))
     for number in range(len(classes)) if classes else found:
         count = present.get(int(number), 0)
-        if count < len(SPLITS):
+        if count < len(splits):
             raise InputError(
-                f"class {_name(number, classes)}: has {count} samples; it needs at least {len(SPLITS)}, one for each "
-                "of train, val and test: add samples of it or leave the class out"
+                f"class {_name(number, classes)}: has {count} samples; it needs at least {len(splits)}, one for each "
+                f"of {', '.join(splits[:-1])} and {splits[-1]}: add samples of it or leave the class out"
             )
 
 
@@ -164,20 +180,3 @@ def _name(number: int, classes: Sequence[str]) -> str:
 
 def _strata(raw: RawDataset) -> NDArray[np.int64]:
     return np.zeros(len(raw), dtype=np.int64) if raw.strata is None else raw.strata
-
-
-def _first_of_each(raw: RawDataset) -> Indices:
-    """Return the samples without those whose input equals an earlier one.
-
-    Equal inputs with different labels count as duplicates too: in two splits they would leak just the same. Where the
-    source itself names the splits, the copy in the test split is the one that stays.
-    """
-    inputs = raw.arrays["texts"] if raw.kind == "text_classification" else raw.arrays["images"]
-    digests = np.array([_digest(sample) for sample in inputs])
-    order = np.arange(len(raw)) if raw.split is None else np.argsort(-raw.split, kind="stable")
-    _, first = np.unique(digests[order], return_index=True)
-    return np.sort(order[first])
-
-
-def _digest(sample: str | NDArray[np.uint8]) -> str:
-    return hashlib.sha256(sample.encode() if isinstance(sample, str) else sample.tobytes()).hexdigest()

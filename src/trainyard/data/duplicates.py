@@ -1,0 +1,71 @@
+"""Equal samples: which one stays, and what is said of the others."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainyard.data.problems import Problem
+from trainyard.data.raw import TO_DIVIDE, RawDataset
+
+LISTED = 20
+"""Pairs of a kind that the card lists."""
+SPLIT_NAMES = {0: "train", 1: "val", 2: "test", TO_DIVIDE: "the rest"}
+
+
+def drop_duplicates(raw: RawDataset) -> tuple[NDArray[np.int64], tuple[Problem, ...]]:
+    """Return the samples without those whose input equals another's, in ascending order, and what to say of those.
+
+    Equal inputs with different labels count as duplicates too: in two splits they would leak just the same. Where the
+    source itself names the splits, the copy in the test split stays, or else that in the validation split: what is
+    tested on must not have been trained on, and test scores stay comparable with others' on the same split.
+    """
+    inputs = raw.arrays["texts"] if raw.kind == "text_classification" else raw.arrays["images"]
+    digests = np.array([_digest(sample) for sample in inputs])
+    order = np.arange(len(raw)) if raw.split is None else np.argsort(-raw.split, kind="stable")
+    _, first, inverse = np.unique(digests[order], return_index=True, return_inverse=True)
+    stays = np.empty(len(raw), dtype=np.int64)
+    stays[order] = order[first][inverse]
+    dropped = np.flatnonzero(stays != np.arange(len(raw)))
+    return np.flatnonzero(stays == np.arange(len(raw))), tuple(_warnings(raw, dropped, stays))
+
+
+def _warnings(raw: RawDataset, dropped: NDArray[np.int64], stays: NDArray[np.int64]) -> list[Problem]:
+    """Return one warning a kind for splits that share samples and for equal samples with two labels."""
+    pairs: dict[str, list[str]] = defaultdict(list)
+    for sample in dropped:
+        kept = stays[sample]
+        if raw.split is not None and raw.split[sample] != raw.split[kept]:
+            places = SPLIT_NAMES[int(raw.split[sample])], SPLIT_NAMES[int(raw.split[kept])]
+            pairs["equal-in-two-splits"].append(f"{_name(raw, sample)} ({places[0]}) = {_name(raw, kept)} ({places[1]})")
+        if "labels" in raw.arrays and raw.arrays["labels"][sample] != raw.arrays["labels"][kept]:
+            labels = (raw.classes[int(raw.arrays["labels"][number])] for number in (sample, kept))
+            pairs["equal-with-two-labels"].append(
+                " = ".join(f"{_name(raw, number)} ({label})" for number, label in zip((sample, kept), labels, strict=True))
+            )
+    expected = {
+        "equal-in-two-splits": "each sample in one split; the copy that is tested on was kept, the others left out",
+        "equal-with-two-labels": "one label for one input; the first was kept, the others left out: correct the labels",
+    }
+    return [
+        Problem(
+            rule=rule,
+            where=listed[0].partition(" (")[0],
+            found=f"{len(listed):,} pairs: {'; '.join(listed[:LISTED])}{'; ...' if len(listed) > LISTED else ''}",
+            expected=expected[rule],
+            severity="warning",
+        )
+        for rule, listed in pairs.items()
+    ]
+
+
+def _name(raw: RawDataset, sample: int | np.int64) -> str:
+    return raw.names[int(sample)] if raw.names else f"sample {sample}"
+
+
+def _digest(sample: str | NDArray[np.uint8]) -> str:
+    content = sample.encode("utf-8", "surrogatepass") if isinstance(sample, str) else sample.tobytes()
+    return hashlib.sha256(content).hexdigest()
