@@ -29,7 +29,12 @@ def recipes(root: Path) -> list[Recipe]:
 
 
 def listed_code(root: Path, stage: str, recipe: Recipe) -> set[str]:
-    values = {"key": recipe.name, "item.family": recipe.family, "item.data.source": recipe.data.source}
+    values = {
+        "key": recipe.name,
+        "item.family": recipe.family,
+        "item.data.source": recipe.data.source,
+        "item.data.path": recipe.data.path,
+    }
     deps = [re.sub(r"\$\{([a-z.]+)\}", lambda found: values[found[1]], dep) for dep in stages(root)[stage]["deps"]]
     found = set()
     for dep in deps:

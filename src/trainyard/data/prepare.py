@@ -73,6 +73,7 @@ def _pack(name: str, config: DataConfig, raw: RawDataset, splits: Splits, folder
     """Write the arrays of all splits and the card."""
     rows = splits.indices
     files: dict[str, str] = {}
+    described: dict[str, dict[str, dict[str, Any]]]
     if raw.kind == "text_classification":
         described, shape = _pack_texts(config, raw, rows, folder)
         files["tokenizer.json"] = file_sha256(folder / "tokenizer.json")
@@ -96,7 +97,7 @@ def _pack(name: str, config: DataConfig, raw: RawDataset, splits: Splits, folder
         input=shape,
         normalisation={} if images is None else _statistics(images),
         libraries=raw.libraries,
-        arrays={**described},
+        arrays=described,
         files=files,
         duplicates_dropped=splits.duplicates_dropped,
         warnings=tuple(problem.to_json() for problem in (*raw.warnings, *splits.warnings)),
@@ -109,7 +110,7 @@ def _pack(name: str, config: DataConfig, raw: RawDataset, splits: Splits, folder
 
 def _pack_texts(
     config: DataConfig, raw: RawDataset, rows: Mapping[SplitName, Indices], folder: Path
-) -> tuple[dict[SplitName, dict[str, dict[str, Any]]], dict[str, int]]:
+) -> tuple[dict[str, dict[str, dict[str, Any]]], dict[str, int]]:
     """Fit the tokenizer on the training texts, and write tokens, offsets, labels and texts of each split."""
     from trainyard.data.docstrings import DocstringsConfig
     from trainyard.data.text import encode, train_tokenizer
@@ -119,7 +120,7 @@ def _pack_texts(
     texts: list[str] = raw.arrays["texts"]
     tokenizer = train_tokenizer([texts[row] for row in rows["train"]], config.vocabulary_size, config.tokenizer)
     (folder / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
-    described: dict[SplitName, dict[str, dict[str, Any]]] = {}
+    described: dict[str, dict[str, dict[str, Any]]] = {}
     for split in SPLITS:
         chosen = [texts[row] for row in rows[split]]
         tokens, offsets = encode(tokenizer, chosen, config.max_tokens)
