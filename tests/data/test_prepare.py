@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from trainyard.data.digits import DigitsConfig
-from trainyard.data.packed import SPLITS, open_split, read_card, verify
+from trainyard.data.packed import SPLITS, file_sha256, open_split, read_card, verify, write_arrays
 from trainyard.data.prepare import prepare
 from trainyard.data.raw import RawDataset
 from trainyard.data.splits import split_dataset, stratified_split
@@ -109,3 +109,17 @@ def test_a_write_that_fails_is_named_with_its_place_and_leaves_nothing(
     )
     assert "MachineError: out: cannot be written (File too large" in said
     assert list(tmp_path.iterdir()) == []
+
+
+def test_memory_mapped_arrays_pack_as_those_in_memory_do_a_few_bytes_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (50, 3, 5, 7), dtype=np.uint8)
+    np.save(tmp_path / "mapped.npy", images)
+    rows = np.array([3, 4, 10, 49])
+    expected = write_arrays(tmp_path / "a", "train", {"images": images[rows]})
+    monkeypatch.setattr("trainyard.data.packed.CHUNK_BYTES", 250)
+    mapped = np.load(tmp_path / "mapped.npy", mmap_mode="r")
+    assert write_arrays(tmp_path / "b", "train", {"images": mapped}, rows) == expected
+    assert np.array_equal(np.load(tmp_path / "b" / "train" / "images.npy"), images[rows])
+    assert file_sha256(tmp_path / "b" / "train" / "images.npy") == expected["images"]["sha256"]

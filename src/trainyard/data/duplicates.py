@@ -54,12 +54,17 @@ def _warnings(raw: RawDataset, dropped: NDArray[np.int64], stays: NDArray[np.int
         Problem(
             rule=rule,
             where=listed[0].partition(" (")[0],
-            found=f"{len(listed):,} pairs: {'; '.join(listed[:LISTED])}{'; ...' if len(listed) > LISTED else ''}",
+            found=_counted(listed),
             expected=expected[rule],
             severity="warning",
         )
         for rule, listed in pairs.items()
     ]
+
+
+def _counted(pairs: list[str]) -> str:
+    noun = "pairs" if len(pairs) > 1 else "pair"
+    return f"{len(pairs):,} {noun}: {'; '.join(pairs[:LISTED])}{'; ...' if len(pairs) > LISTED else ''}"
 
 
 def _name(raw: RawDataset, sample: int | np.int64) -> str:

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from trainyard.data.packed import SPLITS
+from trainyard.data.raw import TO_DIVIDE, RawDataset
+from trainyard.data.splits import split_dataset
+from trainyard.errors import InputError
+
+
+def numbered(count: int, split: list[int] | None = None, labels: list[int] | None = None) -> RawDataset:
+    """Images whose four pixels are their number, in two classes by turns."""
+    pixels = np.arange(count, dtype=np.uint8)
+    return RawDataset(
+        kind="image_classification",
+        classes=("even", "odd"),
+        arrays={
+            "images": np.repeat(pixels, 4).reshape(count, 1, 2, 2),
+            "labels": np.array(labels) if labels else np.arange(count) % 2,
+        },
+        about="",
+        names=tuple(f"{number}.png" for number in range(count)),
+        split=None if split is None else np.array(split),
+    )
+
+
+def sizes(raw: RawDataset) -> dict[str, int]:
+    parts = split_dataset(raw, val_fraction=0.25, test_fraction=0.25, seed=0).indices
+    return {name: len(parts[name]) for name in SPLITS}
+
+
+def test_splits_of_the_source_are_kept() -> None:
+    raw = numbered(40, [0] * 20 + [1] * 10 + [2] * 10)
+    parts = split_dataset(raw, val_fraction=0.25, test_fraction=0.25, seed=0).indices
+    assert [part.tolist() for part in parts.values()] == [list(range(20)), list(range(20, 30)), list(range(30, 40))]
+
+
+@pytest.mark.parametrize(
+    ("split", "expected"),
+    [
+        ([TO_DIVIDE] * 40 + [2] * 10, {"train": 30, "val": 10, "test": 10}),
+        ([TO_DIVIDE] * 40 + [1] * 10, {"train": 30, "val": 10, "test": 10}),
+        ([TO_DIVIDE] * 40, {"train": 20, "val": 10, "test": 10}),
+    ],
+)
+def test_what_the_source_leaves_is_divided_among_training_and_the_splits_it_lacks(
+    split: list[int], expected: dict[str, int]
+) -> None:
+    raw = numbered(len(split), split)
+    assert sizes(raw) == expected
+    parts = split_dataset(raw, val_fraction=0.25, test_fraction=0.25, seed=0).indices
+    for number, name in enumerate(SPLITS):
+        assert set(np.flatnonzero(np.array(split) == number)) <= set(parts[name])
+
+
+def test_of_equal_samples_in_two_splits_the_tested_one_stays_and_both_are_named() -> None:
+    raw = numbered(40, [0] * 20 + [1] * 10 + [2] * 10)
+    raw.arrays["images"][3] = raw.arrays["images"][35]
+    splits = split_dataset(raw, val_fraction=0.25, test_fraction=0.25, seed=0)
+    assert 3 not in splits.indices["train"]
+    assert 35 in splits.indices["test"]
+    assert splits.duplicates_dropped == 1
+    told = next(warning for warning in splits.warnings if warning.rule == "equal-in-two-splits")
+    assert told.found == "1 pair: 3.png (train) = 35.png (test)"
+
+
+def test_equal_samples_with_two_labels_are_named() -> None:
+    raw = numbered(40)
+    raw.arrays["images"][7] = raw.arrays["images"][4]
+    warnings = split_dataset(raw, val_fraction=0.25, test_fraction=0.25, seed=0).warnings
+    assert [(told.rule, told.found) for told in warnings] == [("equal-with-two-labels", "1 pair: 7.png (odd) = 4.png (even)")]
+
+
+def test_clean_data_give_no_warning() -> None:
+    assert split_dataset(numbered(40), val_fraction=0.25, test_fraction=0.25, seed=0).warnings == ()
+
+
+def test_a_class_that_is_too_small_for_the_splits_to_be_made_is_named() -> None:
+    raw = numbered(50, [TO_DIVIDE] * 40 + [2] * 10, [0] * 39 + [1] + [0, 1] * 5)
+    with pytest.raises(InputError, match="class 'odd': has 1 samples; it needs at least 2, one for each of train and val"):
+        split_dataset(
+            numbered(50, [TO_DIVIDE] * 40 + [2] * 10, labels + [0, 1] * 5), val_fraction=0.2, test_fraction=0.2, seed=0
+        )
