@@ -14,6 +14,8 @@ from trainyard.errors import InputError, MachineError, TrainyardError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 PARAMS = Path("params.yaml")
+EMBEDDED = "requirements.lock"
+"""The path of data that come with the libraries, and are known to be good."""
 
 
 @app.callback()
@@ -22,13 +24,32 @@ def trainyard() -> None:
 
 
 @app.command()
-def check(recipe: Annotated[str, typer.Argument(help="One recipe; all of them where it is left out.")] = "") -> None:
-    """Read params.yaml and say everything that is wrong with it."""
+def check(
+    recipe: Annotated[str, typer.Argument(help="One recipe; all of them where it is left out.")] = "",
+    json: Annotated[bool, typer.Option("--json", help="One JSON document a recipe, for programs.")] = False,
+) -> None:
+    """Read params.yaml, and the data that recipes bring, and say everything that is wrong with them."""
     from trainyard.recipe import read_all, read_recipe
 
     recipes = [read_recipe(PARAMS, recipe)] if recipe else read_all(PARAMS)[0]
+    code = 0
     for found in recipes:
+        if json:
+            from trainyard.data.check import as_json
+
+            text, own_code = as_json(found.name, found.data, Path.cwd())
+            typer.echo(text)
+            code = code or own_code
+            continue
         typer.echo(f"{found.name}: {found.family} on {found.data.source}, {found.train.epochs} epochs")
+        if found.data.path != EMBEDDED:
+            from trainyard.data.check import check as check_data
+
+            samples, warnings = check_data(found.data, Path.cwd())
+            for warning in warnings:
+                typer.echo(f"  warning: {warning}")
+            typer.echo(f"  data: {', '.join(f'{count:,} {split}' for split, count in samples.items())} samples, no errors")
+    sys.exit(code)
 
 
 @app.command()

@@ -79,6 +79,4 @@ def test_clean_data_give_no_warning() -> None:
 def test_a_class_that_is_too_small_for_the_splits_to_be_made_is_named() -> None:
     raw = numbered(50, [TO_DIVIDE] * 40 + [2] * 10, [0] * 39 + [1] + [0, 1] * 5)
     with pytest.raises(InputError, match="class 'odd': has 1 samples; it needs at least 2, one for each of train and val"):
-        split_dataset(
-            numbered(50, [TO_DIVIDE] * 40 + [2] * 10, labels + [0, 1] * 5), val_fraction=0.2, test_fraction=0.2, seed=0
-        )
+        split_dataset(raw, val_fraction=0.2, test_fraction=0.2, seed=0)

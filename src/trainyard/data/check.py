@@ -1,0 +1,42 @@
+"""`trainyard check`: everything that `prepare` would find, without packing anything."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from trainyard.data.problems import DataError, Problem
+from trainyard.data.sources import DataConfig, load
+from trainyard.data.splits import split_dataset
+from trainyard.errors import InputError
+
+
+def check(config: DataConfig, root: Path) -> tuple[dict[str, int], list[Problem]]:
+    """Return the samples of each split, and the warnings.
+
+    Raises:
+        DataError: listing everything that is wrong with the raw data.
+        InputError: the samples cannot be split as asked.
+    """
+    with tempfile.TemporaryDirectory(prefix="trainyard-check-") as scratch:
+        raw = load(config, root, Path(scratch))
+        splits = split_dataset(raw, val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=config.seed)
+        samples = {str(name): len(rows) for name, rows in splits.indices.items()}
+        return samples, [*raw.skipped, *raw.warnings, *splits.warnings]
+
+
+def as_json(recipe: str, config: DataConfig, root: Path) -> tuple[str, int]:
+    """Return what `check` finds as one JSON document, and the exit code."""
+    found: dict[str, Any] = {"recipe": recipe, "source": config.source, "path": str(config.path), "samples": {}}
+    code = 0
+    problems: list[Problem] = []
+    try:
+        found["samples"], problems = check(config, root)
+    except DataError as error:
+        problems, code = list(error.problems), error.exit_code
+    except InputError as error:
+        problems, code = [Problem(rule="split", where=recipe, found=str(error), expected="see there")], error.exit_code
+    found["problems"] = [problem.to_json() for problem in problems]
+    return json.dumps(found, indent=2, ensure_ascii=False), code
