@@ -47,7 +47,7 @@ def evaluate_stage(arguments: argparse.Namespace, clock: Clock) -> str:
     tracking.tag(run_id, {**dvc_tags(Path("dvc.lock"), recipe.name), "baseline": scored.baseline or "none"})
     tracking.artifacts(run_id, [paths.metrics, paths.per_class, report_dir / "history.csv"], "evaluate")
     tracking.artifacts(run_id, sorted(paths.figures.glob("*.png")), "figures")
-    tracking.artifacts(run_id, [arguments.data_dir / "card.json"], "data")
+    tracking.artifacts(run_id, [arguments.data_dir / "card.json", arguments.data_dir / "card.html"], "data")
     primary = PRIMARY[saved.spec.kind]
     line = f"test {primary} {scored.metrics[f'test/{primary}']:.4f}"
     if scored.baseline:

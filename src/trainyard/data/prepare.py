@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trainyard.data.card_page import write_page
 from trainyard.data.packed import (
     CHUNK_BYTES,
     SPLITS,
@@ -105,6 +106,7 @@ def _pack(name: str, config: DataConfig, raw: RawDataset, splits: Splits, folder
         sha256=content_sha256(raw.classes, described, files),
     )
     write_card(folder, card)
+    write_page(folder, card)
     return card
 
 

@@ -1,0 +1,209 @@
+"""The card of a packed data set as one HTML page: everything in it, nothing fetched."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainyard.data.packed import SPLITS, Card, Split, open_split
+from trainyard.data.problems import printable
+
+CLASSES_SHOWN = 24
+SAMPLES_OF_CLASS = 6
+TEXTS_OF_CLASS = 2
+MASKS_SHOWN = 12
+BINS = 32
+VALUES_READ = 2_000_000
+"""Pixels that the histogram of values is made of."""
+COLOURS = ("#2563cb", "#e07b27", "#2a9d5b", "#d33f3f", "#8a5fc9", "#8c5a3c", "#e377b4", "#a3a31a", "#1fa9bd", "#1f2d6b")
+STYLE = """
+:root { color-scheme: light dark; --line: #d0d7de; --soft: #6b7280; --bar: #2563cb; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { margin-bottom: 0; } h2 { margin-top: 2.2rem; font-size: 1.15rem; }
+.soft, small { color: var(--soft); } code { font-size: .85em; overflow-wrap: anywhere; }
+table { border-collapse: collapse; width: 100%; } th { text-align: left; font-weight: 600; }
+td, th { padding: .2rem .6rem .2rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.bar { display: inline-block; height: .7rem; background: var(--bar); border-radius: 2px; min-width: 1px; }
+figure { display: inline-block; margin: 0 .6rem .8rem 0; } figcaption { font-size: .8rem; color: var(--soft); }
+img { image-rendering: pixelated; border-radius: 3px; display: inline-block; margin-right: 3px; }
+blockquote { margin: .3rem 0 .6rem; padding-left: .8rem; border-left: 3px solid var(--line); }
+.histogram { display: flex; align-items: flex-end; height: 6rem; gap: 1px; border-bottom: 1px solid var(--line); }
+.histogram span { flex: 1; background: var(--bar); min-height: 1px; }
+.axis { display: flex; justify-content: space-between; font-size: .8rem; color: var(--soft); }
+.key { display: inline-block; width: .8rem; height: .8rem; border-radius: 2px; margin: 0 .3rem 0 .8rem; }
+"""
+
+
+def write_page(folder: Path, card: Card) -> None:
+    """Write card.html beside card.json."""
+    train = open_split(folder, "train", card)
+    parts = [
+        f"<h1>{_text(card.name)}</h1>",
+        f"<p>{_text(card.about)}</p>",
+        f'<p class="soft">source {_text(card.source)} · {_shape(card)} · data <code>{card.sha256}</code></p>',
+        *_problems("Warnings", card.warnings),
+        *_problems("Samples left out", card.skipped),
+        *_balance(card),
+        *_samples(train, card),
+        *_values(train, card),
+        *_splits(card),
+        *_libraries(card),
+    ]
+    head = f'<meta charset="utf-8"><title>{_text(card.name)}: data card</title><style>{STYLE}</style>'
+    page = f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
+    (folder / "card.html").write_text(page, encoding="utf-8")
+
+
+def _shape(card: Card) -> str:
+    return ", ".join(f"{_text(name.replace('_', ' '))} {value:,}" for name, value in card.input.items())
+
+
+def _problems(title: str, problems: Sequence[dict[str, Any]]) -> list[str]:
+    if not problems:
+        return []
+    rows = ([problem["rule"], problem["where"], problem["found"], problem["expected"]] for problem in problems)
+    return [f"<h2>{title} ({len(problems):,})</h2>", _table(("rule", "where", "found", "expected"), rows)]
+
+
+def _balance(card: Card) -> list[str]:
+    """Return the samples (or pixels) of each class in each split, with a bar for the training split."""
+    unit = "pixels" if card.kind == "segmentation" else "samples"
+    most = max(card.counts["train"].values(), default=0) or 1
+    rows = []
+    for name in card.classes:
+        share = 100 * card.counts["train"][name] / most
+        bar = f'<span class="bar" style="width:{share:.2f}%"></span>'
+        numbers = "".join(f'<td class="number">{card.counts[split][name]:,}</td>' for split in SPLITS)
+        rows.append(f'<tr><td>{_text(name)}</td>{numbers}<td style="width:40%">{bar}</td></tr>')
+    numbers = "".join(f'<th class="number">{split}</th>' for split in SPLITS)
+    header = f"<th>class</th>{numbers}<th>{unit} of the training split</th>"
+    duplicates = f"{card.duplicates_dropped:,} samples were left out because they equal another one."
+    return ["<h2>Classes</h2>", f"<table><tr>{header}</tr>{''.join(rows)}</table>", f'<p class="soft">{duplicates}</p>']
+
+
+def _samples(train: Split, card: Card) -> list[str]:
+    title = "<h2>Samples of the training split</h2>"
+    if card.kind == "text_classification":
+        return [title, *_texts(train, card)]
+    if card.kind == "segmentation":
+        return [title, *_masks(train, card)]
+    rows = []
+    for number, name in enumerate(card.classes[:CLASSES_SHOWN]):
+        positions = np.flatnonzero(train.arrays["labels"] == number)[:SAMPLES_OF_CLASS]
+        pictures = "".join(_picture(train.arrays["images"][position], train.sample_name(position)) for position in positions)
+        rows.append(f"<figure>{pictures}<figcaption>{_text(name)}</figcaption></figure>")
+    return [title, *rows, *_more(len(card.classes) - CLASSES_SHOWN)]
+
+
+def _masks(train: Split, card: Card) -> list[str]:
+    keys = "".join(
+        f'<span class="key" style="background:{COLOURS[(number - 1) % len(COLOURS)]}"></span>{_text(name)}'
+        for number, name in enumerate(card.classes)
+        if number
+    )
+    figures = []
+    for position in range(min(MASKS_SHOWN, len(train))):
+        image, mask = train.arrays["images"][position], np.asarray(train.arrays["masks"][position])
+        pictures = _picture(image, train.sample_name(position)) + _picture(overlay(image, mask), "with its mask")
+        figures.append(f"<figure>{pictures}<figcaption>{_text(train.sample_name(position))}</figcaption></figure>")
+    return [f"<p>{keys}</p>", *figures]
+
+
+def overlay(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return an image (C, H, W) as (3, H, W) with the classes of its mask (H, W), but 0, in half-transparent colours."""
+    shown = np.broadcast_to(image if len(image) == 3 else image[:1], (3, *mask.shape)).astype(np.float64)
+    palette = np.array([[int(colour[start : start + 2], 16) for start in (1, 3, 5)] for colour in COLOURS], dtype=np.float64)
+    colours = palette[(mask.astype(np.int64) - 1) % len(COLOURS)].transpose(2, 0, 1)
+    return np.where(mask > 0, (shown + colours) / 2, shown).astype(np.uint8)
+
+
+def _texts(train: Split, card: Card) -> list[str]:
+    parts = []
+    for number, name in enumerate(card.classes[:CLASSES_SHOWN]):
+        parts.append(f"<h3>{_text(name)}</h3>")
+        for position in np.flatnonzero(train.arrays["labels"] == number)[:TEXTS_OF_CLASS]:
+            parts.append(f"<blockquote>{_text(train.text(position)[:600])}</blockquote>")
+    return [*parts, *_more(len(card.classes) - CLASSES_SHOWN)]
+
+
+def _values(train: Split, card: Card) -> list[str]:
+    """Return how long texts are, or which values pixels take."""
+    if card.kind == "text_classification":
+        lengths = np.diff(train.arrays["offsets"])
+        cut = int((lengths >= card.input["max_length"]).sum())
+        note = f"median {np.median(lengths):.0f} tokens; {cut:,} texts reach the limit of {card.input['max_length']:,}"
+        return ["<h2>Lengths in tokens</h2>", _histogram(lengths, 0, int(lengths.max())), f'<p class="soft">{note}</p>']
+    images = train.arrays["images"]
+    pixels = images[: max(1, VALUES_READ // max(1, int(np.prod(images.shape[1:]))))]
+    channels = zip(card.normalisation["mean"], card.normalisation["std"], strict=True)
+    note = "; ".join(f"channel {number}: mean {mean:.3f}, std {std:.3f}" for number, (mean, std) in enumerate(channels))
+    return [
+        "<h2>Values of the pixels</h2>",
+        _histogram(np.asarray(pixels).ravel(), 0, 255),
+        f'<p class="soft">Of pixels divided by 255: {note}</p>',
+    ]
+
+
+def _histogram(values: NDArray[Any], low: int, high: int) -> str:
+    counts, _ = np.histogram(values, bins=BINS, range=(low, max(high, low + 1)))
+    bars = "".join(
+        f'<span style="height:{100 * count / max(1, counts.max()):.2f}%" title="{count:,}"></span>' for count in counts
+    )
+    return f'<div class="histogram">{bars}</div><div class="axis"><span>{low}</span><span>{high}</span></div>'
+
+
+def _splits(card: Card) -> list[str]:
+    rows = [
+        [
+            split,
+            f"{card.samples[split]:,}",
+            name,
+            " x ".join(map(str, described["shape"])),
+            described["dtype"],
+            described["sha256"],
+        ]
+        for split in SPLITS
+        for name, described in card.arrays[split].items()
+    ]
+    return ["<h2>Splits</h2>", _table(("split", "samples", "array", "shape", "type", "sha256"), rows)]
+
+
+def _libraries(card: Card) -> list[str]:
+    if not card.libraries:
+        return []
+    return ["<h2>Libraries that the samples depend on</h2>", _table(("library", "version"), card.libraries.items())]
+
+
+def _table(header: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
+    head = "".join(f"<th>{name}</th>" for name in header)
+    body = "".join(f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _picture(image: NDArray[np.uint8], title: str) -> str:
+    """Return an image (C, H, W) as an element, 96 pixels high, its file within."""
+    from PIL import Image
+
+    pixels = np.asarray(image)
+    picture = Image.fromarray(pixels[0] if len(pixels) != 3 else pixels.transpose(1, 2, 0))
+    picture.thumbnail((192, 192))
+    content = io.BytesIO()
+    picture.save(content, format="PNG")
+    encoded = base64.b64encode(content.getvalue()).decode()
+    return f'<img height="96" alt="{_text(title)}" title="{_text(title)}" src="data:image/png;base64,{encoded}">'
+
+
+def _more(left: int) -> list[str]:
+    return [f'<p class="soft">and {left:,} classes more</p>'] if left > 0 else []
+
+
+def _text(text: str) -> str:
+    return escape(printable(text))
