@@ -31,7 +31,7 @@ def train(arguments: argparse.Namespace, clock: Clock) -> str:
     from trainyard.fingerprint import fingerprint
     from trainyard.models.spec import InputSpec, check_size
     from trainyard.provenance import scratch_root
-    from trainyard.recipe import read_recipe, read_settings
+    from trainyard.recipe import check_kind, read_recipe, read_settings
     from trainyard.training.job import FitJob
     from trainyard.training.launch import started
     from trainyard.training.outcome import open_scratch
@@ -40,6 +40,7 @@ def train(arguments: argparse.Namespace, clock: Clock) -> str:
     cluster, tracking = read_settings(Path("params.yaml"))
     card = read_card(arguments.data_dir)
     verify(arguments.data_dir, card)
+    check_kind(recipe, card.kind)
     check_size(recipe.model, InputSpec.from_card(card))
     mark = fingerprint(recipe, card.sha256)
     scratch = open_scratch(scratch_root(), mark)

@@ -41,19 +41,17 @@ TASKS = {"cnn": "classification", "unet": "segmentation", "lstm": "classificatio
 def stage_code(stage: str, recipe: Recipe) -> set[str]:
     """Return the names of all modules of ours that can change what a stage makes of a recipe.
 
-    These are the imports that its roots reach, without those of other families, sources and tasks, which `recipe.py`
+    These are the imports that its roots reach, without those of other families and tasks, which `recipe.py`
     and the `build.py` files name but do not use here.
     """
-    source = recipe.data.source
     others: set[str] = set()
     for package, own, all_of_them in (
-        ("data", source, ("digits", "digit_scenes", "docstrings")),
         ("models", recipe.family, ("cnn", "unet", "lstm")),
         ("tasks", TASKS[recipe.family], ("classification", "segmentation")),
     ):
         others.update(f"trainyard.{package}.{name}" for name in all_of_them if name != own)
     others.update(f"{name}_config" for name in tuple(others))
-    roots = tuple(root.format(source=source) for root in ROOTS[stage])
+    roots = tuple(root.format(source=recipe.data.source) for root in ROOTS[stage])
     return _reachable(roots, others | set(RESULT_FREE))
 
 

@@ -9,8 +9,9 @@ from typing import Any, Literal, cast
 
 from pydantic import TypeAdapter, ValidationError
 
+from trainyard.data.raw import Kind
 from trainyard.data.sources import KINDS, DataConfig
-from trainyard.errors import IntegrityError
+from trainyard.errors import InputError, IntegrityError
 from trainyard.evaluation.config import EvaluateConfig
 from trainyard.export.config import ExportConfig
 from trainyard.models.cnn_config import CNNConfig
@@ -25,12 +26,12 @@ ModelConfig = CNNConfig | UNetConfig | LSTMConfig
 
 MODELS: dict[str, Any] = {"cnn": CNNConfig, "unet": UNetConfig, "lstm": LSTMConfig}
 """The config of each family's network."""
-FAMILY_KINDS: dict[str, str] = {
-    "cnn": "image_classification",
-    "unet": "segmentation",
-    "lstm": "text_classification",
+FAMILY_KINDS: dict[str, tuple[Kind, ...]] = {
+    "cnn": ("image_classification",),
+    "unet": ("segmentation",),
+    "lstm": ("text_classification",),
 }
-"""The kind of data that each family learns from."""
+"""The kinds of data that each family learns from."""
 BLOCKS: dict[str, Any] = {"data": DataConfig, "train": TrainConfig, "evaluate": EvaluateConfig, "export": ExportConfig}
 """The blocks that are alike in all families."""
 
@@ -114,6 +115,20 @@ def recipe_from_json(values: dict[str, Any], where: Path) -> Recipe:
     return Recipe(name=values["name"], family=values["family"], **blocks)
 
 
+def check_kind(recipe: Recipe, kind: Kind) -> None:
+    """Refuse data that a family does not learn from, where the source alone did not tell.
+
+    Raises:
+        InputError: naming both.
+    """
+    learned = FAMILY_KINDS[recipe.family]
+    if kind not in learned:
+        raise InputError(
+            f"recipes.{recipe.name}: the data are for {kind}, but family: {recipe.family} learns {' or '.join(learned)}; "
+            "change the family, or the data"
+        )
+
+
 def _read(params: Params, name: str, problems: list[Problem]) -> Recipe | None:
     """Read one recipe; what is wrong with it is added to `problems`."""
     before = len(problems)
@@ -163,22 +178,22 @@ def _contradictions(params: Params, recipe: Recipe) -> list[Problem]:
     def add(block: str, key: str, found: str, expected: str) -> None:
         problems.append(Problem(params.line(*at, block, key), ".".join((*at, block, key)), found, expected))
 
-    kind, needed = KINDS[recipe.data.source], FAMILY_KINDS[recipe.family]
-    if kind != needed:
-        sources = [source for source, kind in KINDS.items() if kind == needed]
+    offered, learned = KINDS[recipe.data.source], FAMILY_KINDS[recipe.family]
+    if not set(offered) & set(learned):
+        sources = [source for source, kinds in KINDS.items() if set(kinds) & set(learned)]
         add(
             "data",
             "source",
-            f"'{recipe.data.source}' is for {kind}, but family: {recipe.family} learns {needed}",
+            f"'{recipe.data.source}' is for {' or '.join(offered)}, but family: {recipe.family} learns {' or '.join(learned)}",
             f"expected one of {', '.join(sources)}",
         )
-    if recipe.train.loss == "cross_entropy_dice" and needed != "segmentation":
+    if recipe.train.loss == "cross_entropy_dice" and "segmentation" not in learned:
         add(
             "train",
             "loss",
             f"cross_entropy_dice needs masks, but family is {recipe.family}",
             "use cross_entropy or mse",
         )
-    if recipe.train.word_dropout and needed != "text_classification":
+    if recipe.train.word_dropout and "text_classification" not in learned:
         add("train", "word_dropout", f"needs texts, but family is {recipe.family}", "remove it")
     return problems

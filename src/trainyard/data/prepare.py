@@ -114,10 +114,9 @@ def _pack_texts(
     config: DataConfig, raw: RawDataset, rows: Mapping[SplitName, Indices], folder: Path
 ) -> tuple[dict[str, dict[str, dict[str, Any]]], dict[str, int]]:
     """Fit the tokenizer on the training texts, and write tokens, offsets, labels and texts of each split."""
-    from trainyard.data.docstrings import DocstringsConfig
-    from trainyard.data.text import encode, train_tokenizer
+    from trainyard.data.text import TextConfig, encode, train_tokenizer
 
-    if not isinstance(config, DocstringsConfig):
+    if not isinstance(config, TextConfig):
         raise TypeError(f"{config.source} gives texts without saying how to tokenize them")
     texts: list[str] = raw.arrays["texts"]
     tokenizer = train_tokenizer([texts[row] for row in rows["train"]], config.vocabulary_size, config.tokenizer)

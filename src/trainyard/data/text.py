@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,19 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 TokenizerKind = Literal["words", "bpe"]
+
+
+@runtime_checkable
+class TextConfig(Protocol):
+    """What a source of texts says of their tokens."""
+
+    @property
+    def tokenizer(self) -> TokenizerKind: ...
+    @property
+    def vocabulary_size(self) -> int: ...
+    @property
+    def max_tokens(self) -> int: ...
+
 
 PADDING, UNKNOWN = "[PAD]", "[UNK]"
 """Token ids 0 and 1."""

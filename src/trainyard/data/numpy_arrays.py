@@ -1,0 +1,165 @@
+"""Images, and labels or masks, that a user has as NumPy arrays: `images.npy` and `labels.npy` or `masks.npy`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainyard.data.problems import Problem, settle
+from trainyard.data.raw import TO_DIVIDE, Kind, RawDataset
+from trainyard.data.splits import check_fractions
+from trainyard.params import Fraction, Index
+
+Arrays = dict[str, NDArray[Any]]
+SPLIT_NAMES = ("train", "val", "test")
+LISTED = 5
+"""Samples of a kind that a message names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NumpyArraysConfig:
+    """Where the arrays are, and what their numbers mean.
+
+    The folder holds the .npy files themselves, or folders train, val, test with them, of which val and test may be missing.
+    """
+
+    source: Literal["numpy_arrays"]
+    path: str
+    """Folder, relative to params.yaml."""
+    classes: tuple[str, ...]
+    """Names of the labels 0, 1, 2, ..."""
+    seed: Index = 0
+    """Of the split."""
+    val_fraction: Fraction = 0.1
+    """Share of the samples; where there is no folder for it."""
+    test_fraction: Fraction = 0.2
+    """Share of the samples; where there is no folder for it."""
+
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself."""
+        check_fractions(self.val_fraction, self.test_fraction)
+        if len(self.classes) < 2:
+            raise ValueError(f"classes: found {list(self.classes)}; name at least two, to tell them apart")
+
+
+def load(config: NumpyArraysConfig, root: Path, scratch: Path) -> RawDataset:
+    """Return images (N, C, H, W) uint8 with labels (N,) or masks (N, H, W), memory-mapped where they lie in one file.
+
+    Images are (N, H, W), (N, C, H, W) or (N, H, W, C), with 1 or 3 channels, uint8; nothing is scaled or cast.
+
+    Raises:
+        DataError: listing files that are missing, of another type or shape, or that hold pickles; labels out of range.
+    """
+    folder = root / config.path
+    problems: list[Problem] = []
+    parts = [(number, folder / name) for number, name in enumerate(SPLIT_NAMES) if (folder / name).is_dir()]
+    found: list[tuple[int, Arrays]] = []
+    for number, part in parts or [(TO_DIVIDE, folder)]:
+        divided = TO_DIVIDE if number == 0 and len(parts) < len(SPLIT_NAMES) else number
+        found.append((divided, _read_part(part, folder, len(config.classes), problems)))
+    targets = {name for _, arrays in found for name in arrays if name != "images"}
+    if len(targets) > 1:
+        problems.append(_problem("two-targets", ".", "labels.npy and masks.npy", "one of the two: delete or move the other"))
+    warnings, _ = settle(config.path, problems, "stop")
+    target = targets.pop()
+    kind: Kind = "image_classification" if target == "labels" else "segmentation"
+    merged = {
+        name: found[0][1][name] if len(found) == 1 else np.concatenate([arrays[name] for _, arrays in found])
+        for name in ("images", target)
+    }
+    count = len(merged["images"])
+    return RawDataset(
+        kind=kind,
+        classes=config.classes,
+        arrays={"images": merged["images"], target: _compact(merged[target], target)},
+        about=f"{count:,} images with {target} of {config.path}",
+        strata=_dominant(merged["masks"]) if target == "masks" else None,
+        split=np.concatenate([np.full(len(arrays["images"]), number) for number, arrays in found]),
+        warnings=warnings,
+    )
+
+
+def _read_part(folder: Path, base: Path, classes: int, problems: list[Problem]) -> Arrays:
+    """Return the arrays of one folder; what is wrong with them is added to `problems`."""
+    arrays: Arrays = {}
+    present = [name for name in ("images", "labels", "masks") if (folder / f"{name}.npy").exists()]
+    where = str(folder.relative_to(base))
+    if "images" not in present or len(present) < 2:
+        expected = "images.npy beside labels.npy or masks.npy"
+        problems.append(_problem("missing-array", where, f"{', '.join(present) or 'none of them'}", expected))
+        return arrays
+    for name in present:
+        path = folder / f"{name}.npy"
+        array = _open(path, str(path.relative_to(base)), problems)
+        if array is not None:
+            arrays[name] = array
+    if len(arrays) == len(present):
+        _check(arrays, where, classes, problems)
+        arrays["images"] = _channels_first(arrays["images"])
+    return arrays
+
+
+def _open(path: Path, where: str, problems: list[Problem]) -> NDArray[Any] | None:
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        pickled = "pickle" in str(error).lower() or "object" in str(error).lower()
+        problems.append(
+            Problem(
+                rule="pickled-array" if pickled else "unreadable-array",
+                where=where,
+                found="an array of Python objects, which could run code" if pickled else f"no whole .npy file ({error})",
+                expected="numbers: save it again with numpy.save(..., allow_pickle=False)",
+                severity="refused" if pickled else "error",
+            )
+        )
+        return None
+    return array
+
+
+def _check(arrays: Arrays, where: str, classes: int, problems: list[Problem]) -> None:
+    images = arrays["images"]
+    if images.dtype != np.uint8 or images.ndim not in (3, 4):
+        found = f"images of {images.dtype} with shape {images.shape}"
+        problems.append(_problem("images-type", where, found, "uint8 with shape (N, H, W), (N, C, H, W) or (N, H, W, C)"))
+    elif images.ndim == 4 and images.shape[1] not in (1, 3) and images.shape[3] not in (1, 3):
+        problems.append(_problem("images-channels", where, f"shape {images.shape}", "1 or 3 channels, second or last"))
+    for name in ("labels", "masks"):
+        if name not in arrays:
+            continue
+        target, pixels = arrays[name], _channels_first(images) if images.ndim == 4 else images
+        wanted = (len(images),) if name == "labels" else (len(images), *pixels.shape[-2:])
+        if target.shape != wanted or target.dtype.kind not in "iu":
+            found = f"{name} of {target.dtype} with shape {target.shape}"
+            problems.append(_problem(f"{name}-type", where, found, f"whole numbers with shape {wanted}"))
+            continue
+        bad = np.flatnonzero(((target < 0) | (target >= classes)).reshape(len(target), -1).any(axis=1))
+        if len(bad):
+            values = sorted({int(value) for sample in bad[:LISTED] for value in np.unique(target[sample])})
+            found = f"{len(bad):,} samples ({', '.join(map(str, bad[:LISTED]))}, ...) with the values {values}"
+            problems.append(
+                _problem(f"{name}-values", f"{where}/{name}.npy", found, f"0 to {classes - 1}, one for each of classes")
+            )
+
+
+def _channels_first(images: NDArray[Any]) -> NDArray[Any]:
+    if images.ndim == 3:
+        return images[:, None]
+    return images if images.shape[1] in (1, 3) else images.transpose(0, 3, 1, 2)
+
+
+def _compact(target: NDArray[Any], name: str) -> NDArray[Any]:
+    return np.asarray(target, dtype=np.int64) if name == "labels" else np.asarray(target).astype(np.uint8)
+
+
+def _dominant(masks: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the most frequent class but 0 of each mask (N, H, W), or 0 where there is no other."""
+    return np.array([int(np.argmax(np.bincount(mask.ravel())[1:], axis=0)) + 1 if mask.any() else 0 for mask in masks])
+
+
+def _problem(rule: str, where: str, found: str, expected: str) -> Problem:
+    return Problem(rule=rule, where=where, found=found, expected=expected)

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trainyard.data.numpy_arrays import NumpyArraysConfig, load
+from trainyard.data.problems import DataError
+from trainyard.data.raw import TO_DIVIDE, RawDataset
+
+RANDOM = np.random.default_rng(0)
+CLASSES = ("background", "cell", "wall")
+
+
+def save(folder: Path, **arrays: np.ndarray) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array, allow_pickle=array.dtype == object)
+
+
+def images(count: int, *shape: int) -> np.ndarray:
+    return RANDOM.integers(0, 256, (count, *shape), dtype=np.uint8)
+
+
+def read(folder: Path) -> RawDataset:
+    return load(NumpyArraysConfig(source="numpy_arrays", path=folder.name, classes=CLASSES), folder.parent, folder)
+
+
+@pytest.mark.parametrize(("shape", "expected"), [((8, 9), (1, 8, 9)), ((3, 8, 9), (3, 8, 9)), ((8, 9, 3), (3, 8, 9))])
+def test_images_come_channels_first_with_every_pixel_in_place(
+    tmp_path: Path, shape: tuple[int, ...], expected: tuple[int, ...]
+) -> None:
+    pixels = images(6, *shape)
+    save(tmp_path / "raw", images=pixels, labels=np.arange(6) % 3)
+    raw = read(tmp_path / "raw")
+    assert raw.kind == "image_classification"
+    assert raw.arrays["images"].shape == (6, *expected)
+    first = pixels[..., 0] if shape[-1] == 3 else pixels.reshape(6, -1, 8, 9)[:, 0]
+    assert np.array_equal(raw.arrays["images"][:, 0], first)
+    assert raw.split is not None and set(raw.split) == {TO_DIVIDE}
+
+
+def test_masks_make_a_segmentation_with_the_main_class_as_stratum(tmp_path: Path) -> None:
+    masks = np.zeros((3, 8, 9), dtype=np.int32)
+    masks[1, :5], masks[2, :2], masks[2, 2:] = 1, 1, 2
+    save(tmp_path / "raw", images=images(3, 8, 9), masks=masks)
+    raw = read(tmp_path / "raw")
+    assert raw.kind == "segmentation"
+    assert raw.arrays["masks"].dtype == np.uint8
+    assert raw.strata is not None and raw.strata.tolist() == [0, 1, 2]
+
+
+def test_folders_of_splits_are_kept_and_a_missing_one_is_made_of_training(tmp_path: Path) -> None:
+    for name, count in (("train", 5), ("test", 4)):
+        save(tmp_path / "raw" / name, images=images(count, 8, 9), labels=np.arange(count) % 3)
+    raw = read(tmp_path / "raw")
+    assert raw.split is not None and raw.split.tolist() == [TO_DIVIDE] * 5 + [2] * 4
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"images": images(3, 8, 9)}, "images; images.npy beside labels.npy or masks.npy"),
+        ({"images": images(3, 8, 9).astype(float), "labels": np.arange(3)}, r"images of float64 with shape \(3, 8, 9\); uint8"),
+        ({"images": images(3, 5, 8, 9), "labels": np.arange(3)}, "1 or 3 channels"),
+        (
+            {"images": images(3, 8, 9), "labels": np.arange(4)},
+            r"shape \(4,\); whole numbers with shape \(3,\)",
+        ),
+        ({"images": images(3, 8, 9), "labels": np.array([0, 1, 3])}, r"1 samples \(2, ...\) with the values \[3\]; 0 to 2"),
+        ({"images": images(3, 8, 9), "masks": np.zeros((3, 8, 8), int)}, r"whole numbers with shape \(3, 8, 9\)"),
+        ({"images": images(3, 8, 9), "masks": np.full((3, 8, 9), 255)}, r"with the values \[255\]"),
+    ],
+)
+def test_what_does_not_fit_is_named_with_what_would(tmp_path: Path, arrays: dict[str, np.ndarray], said: str) -> None:
+    save(tmp_path / "raw", **arrays)
+    with pytest.raises(DataError, match=said) as caught:
+        read(tmp_path / "raw")
+    assert caught.value.exit_code == 2
+
+
+def test_an_array_of_objects_is_refused_and_nothing_in_it_runs(tmp_path: Path) -> None:
+    class Attack:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return Path.touch, (tmp_path / "ran",)  # type: ignore[return-value]
+
+    save(tmp_path / "raw", images=images(1, 8, 9), labels=np.array([Attack()], dtype=object))
+    with pytest.raises(DataError, match=r"labels\.npy: an array of Python objects, which could run code") as caught:
+        read(tmp_path / "raw")
+    assert caught.value.exit_code == 5
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_cut_file_is_named(tmp_path: Path) -> None:
+    save(tmp_path / "raw", images=images(50, 8, 9), labels=np.zeros(50, int))
+    path = tmp_path / "raw" / "images.npy"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(DataError, match=r"images\.npy: no whole \.npy file"):
+        read(tmp_path / "raw")
