@@ -14,8 +14,6 @@ from trainyard.errors import InputError, MachineError, TrainyardError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 PARAMS = Path("params.yaml")
-EMBEDDED = "requirements.lock"
-"""The path of data that come with the libraries, and are known to be good."""
 
 
 @app.callback()
@@ -42,6 +40,8 @@ def check(
             code = code or own_code
             continue
         typer.echo(f"{found.name}: {found.family} on {found.data.source}, {found.train.epochs} epochs")
+        from trainyard.data.sources import EMBEDDED
+
         if found.data.path != EMBEDDED:
             from trainyard.data.check import check as check_data
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -14,11 +15,14 @@ from trainyard.data.docstrings import DocstringsConfig
 from trainyard.data.idx_files import IdxFilesConfig
 from trainyard.data.numpy_arrays import NumpyArraysConfig
 from trainyard.data.raw import Kind, RawDataset
+from trainyard.errors import InputError
 
 DataConfig = Annotated[
     DigitsConfig | DigitScenesConfig | DocstringsConfig | IdxFilesConfig | NumpyArraysConfig,
     Field(discriminator="source"),
 ]
+EMBEDDED = "requirements.lock"
+"""The path of data that come with the libraries."""
 KINDS: dict[str, tuple[Kind, ...]] = {
     "digits": ("image_classification",),
     "digit_scenes": ("segmentation",),
@@ -36,7 +40,16 @@ def load(config: DataConfig, root: Path, scratch: Path) -> RawDataset:
         config: names the source.
         root: what its path is relative to.
         scratch: where a source may keep what it has read, so that an interrupted run continues.
+
+    Raises:
+        DataError: listing everything that is wrong with the raw data.
+        InputError: there is nothing at that path, or it cannot be read.
     """
+    path = root / config.path
+    if config.path != EMBEDDED and not os.path.lexists(path):
+        raise InputError(f"{config.path}: no such file or folder; put the data there, or correct data.path in params.yaml")
+    if not os.access(path, os.R_OK) and config.path != EMBEDDED:
+        raise InputError(f"{config.path}: cannot be read; make it readable for this user")
     match config:
         case DigitsConfig():
             return digits.load(config)

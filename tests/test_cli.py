@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+RECIPE = """\
+recipes:
+  cells:
+    family: {family}
+    data: {{source: numpy_arrays, path: raw, classes: [none, cell]}}
+    model: {{{model}}}
+    train: {{epochs: 1, batch_size: 8, optimizer: adam, learning_rate: 1e-3}}
+    evaluate: {{}}
+    export: {{}}
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A params.yaml with one recipe, and its data."""
+    (tmp_path / "params.yaml").write_text(RECIPE.format(family="cnn", model="widths: [8]"))
+    (tmp_path / "raw").mkdir()
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
+    np.save(tmp_path / "raw" / "images.npy", images)
+    np.save(tmp_path / "raw" / "labels.npy", np.arange(40) % 2)
+    return tmp_path
+
+
+def trainyard(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "trainyard.cli", *arguments], cwd=folder, capture_output=True, text=True)
+
+
+def test_good_data_are_counted(project: Path) -> None:
+    done = trainyard(project, "check", "cells")
+    assert done.returncode == 0, done.stderr
+    assert "data: 28 train, 4 val, 8 test samples, no errors" in done.stdout
+
+
+def test_bad_data_end_with_one_headline_a_problem_and_nothing_is_written(project: Path) -> None:
+    np.save(project / "raw" / "labels.npy", np.arange(40))
+    done = trainyard(project, "check")
+    assert done.returncode == 2
+    assert done.stderr.startswith("ERROR: raw: 1 problem\n  ./labels.npy: 38 samples (2, 3, 4, 5, 6, ...)")
+    assert "Traceback" not in done.stderr
+    assert sorted(path.name for path in project.iterdir()) == ["params.yaml", "raw"]
+
+
+def test_problems_are_told_to_programs_as_json(project: Path) -> None:
+    np.save(project / "raw" / "labels.npy", np.arange(39) % 2)
+    done = trainyard(project, "check", "cells", "--json")
+    assert done.returncode == 2
+    found = json.loads(done.stdout)
+    assert (found["recipe"], found["path"]) == ("cells", "raw")
+    assert [problem["rule"] for problem in found["problems"]] == ["labels-type"]
+
+
+def test_warnings_are_told_and_do_not_fail(project: Path) -> None:
+    images = np.load(project / "raw" / "images.npy")
+    images[1] = images[0]
+    np.save(project / "raw" / "images.npy", images)
+    done = trainyard(project, "check", "cells")
+    assert done.returncode == 0
+    assert "warning: sample 1: 1 pair: sample 1 (cell) = sample 0 (none); one label for one input" in done.stdout
+
+
+def test_a_path_that_does_not_exist_is_named(project: Path) -> None:
+    text = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(text.replace("path: raw", "path: row"))
+    done = trainyard(project, "check", "cells")
+    assert done.returncode == 2
+    assert "ERROR: row: no such file or folder" in done.stderr
