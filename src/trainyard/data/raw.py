@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from trainyard.data.problems import Problem
 
-Kind = Literal["image_classification", "segmentation", "text_classification", "forecasting"]
+Kind = Literal["image_classification", "segmentation", "text_classification"]
 
 
 TO_DIVIDE = -1
