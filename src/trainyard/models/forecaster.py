@@ -46,8 +46,8 @@ class RawForecaster(nn.Module):
         super().__init__()
         self.network = network
         self.num_targets = num_targets
-        self.register_buffer("mean", torch.tensor(mean), persistent=False)
-        self.register_buffer("std", torch.tensor(std), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32), persistent=False)
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32), persistent=False)
 
     def forward(self, values: Tensor, lengths: Tensor) -> Tensor:
         """Map raw values (N, T, F), targets first, and lengths (N,) int64 to the raw forecast (N, horizon, D)."""
