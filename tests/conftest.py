@@ -11,17 +11,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from trainyard.data.digits import DigitsConfig
+from trainyard.data.packed import Card, content_sha256, write_arrays, write_card
 from trainyard.data.prepare import prepare
+from trainyard.data.series_csv import SeriesCSVConfig
+from trainyard.data.series_csv import load as load_series
+from trainyard.data.series_windows import pack
 from trainyard.evaluation.config import EvaluateConfig
 from trainyard.export.config import ExportConfig
 from trainyard.models.cnn_config import CNNConfig
+from trainyard.models.lstm_config import LSTMConfig
 from trainyard.recipe import Recipe
 from trainyard.tasks.train_config import TrainConfig
 
 ROOT = Path(__file__).parents[1]
+SERIES = SeriesCSVConfig(
+    source="series_csv", path="waves.csv", time="time", targets="all", context_length=24, horizon=12, val_fraction=0.15
+)
 
 
 @pytest.fixture(scope="session")
@@ -81,3 +90,55 @@ def make_recipe() -> Callable[..., Recipe]:
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def packed_series(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two waves on slopes, hours of fifty days, with 24 steps of context and 12 of horizon, packed."""
+    folder = tmp_path_factory.mktemp("series")
+    steps = np.arange(1200)
+    rng = np.random.default_rng(0)
+    wave = np.sin(2 * np.pi * steps / 24)
+    load = 50 + 10 * wave + 0.01 * steps + rng.normal(0, 0.5, len(steps))
+    heat = 20 - 3 * np.roll(wave, 6) - 0.002 * steps + rng.normal(0, 0.2, len(steps))
+    lines = [f"{1_700_000_000 + 3600 * step},{load[step]:.4f},{heat[step]:.4f}" for step in steps]
+    (folder / "waves.csv").write_text("\n".join(["time,load,heat", *lines]) + "\n")
+    raw = load_series(SERIES, folder, folder)
+    packed = pack(raw, SERIES)
+    out = folder / "packed"
+    described = {split: write_arrays(out, split, arrays) for split, arrays in packed.arrays.items()}
+    card = Card(
+        name="waves",
+        source="series_csv",
+        kind="forecasting",
+        about=raw.about,
+        classes=raw.classes,
+        counts=packed.counts,
+        samples=packed.samples,
+        input=packed.input,
+        normalisation=packed.normalisation,
+        libraries={},
+        arrays=described,
+        files={},
+        duplicates_dropped=0,
+        sha256=content_sha256(packed.columns, described, {}),
+        columns=packed.columns,
+    )
+    write_card(out, card)
+    return out
+
+
+@pytest.fixture
+def series_recipe() -> Recipe:
+    """A small LSTM that forecasts the packed series."""
+    return Recipe(
+        name="waves",
+        family="lstm",
+        data=SERIES,  # type: ignore[arg-type]
+        model=LSTMConfig(hidden_size=24, bidirectional=False, residual="last"),
+        train=TrainConfig(
+            epochs=6, batch_size=32, optimizer="adam", learning_rate=1e-2, schedule="cosine", loss="mse", precision="fp32"
+        ),
+        evaluate=EvaluateConfig(bootstrap_samples=200),
+        export=ExportConfig(verify_samples=9, latency_runs=3),
+    )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 
+from trainyard.tasks.primary import merit
 from trainyard.training.spool import Record
 
 SILENCE_SECONDS = 10.0
@@ -24,7 +26,7 @@ class TrainProgress:
         self.recipe = recipe
         self.epochs = epochs
         self.primary = primary
-        self.best = float("-inf")
+        self.best = float("nan")
         self.shown = time.monotonic()
 
     def show(self, record: Record) -> None:
@@ -33,7 +35,9 @@ class TrainProgress:
             say(self.recipe, "train", f"continues after epoch {record.epoch}")
         now, last = time.monotonic(), record.kind == "epoch" and record.epoch + 1 == self.epochs
         if record.kind == "epoch":
-            self.best = max(self.best, record.values[f"val/{self.primary}"])
+            score = record.values[f"val/{self.primary}"]
+            if math.isnan(self.best) or merit(self.primary, score) > merit(self.primary, self.best):
+                self.best = score
         wait = 1.0 if record.kind == "epoch" else SILENCE_SECONDS
         if last or now - self.shown >= wait:
             self.shown = now

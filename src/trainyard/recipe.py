@@ -29,7 +29,7 @@ MODELS: dict[str, Any] = {"cnn": CNNConfig, "unet": UNetConfig, "lstm": LSTMConf
 FAMILY_KINDS: dict[str, tuple[Kind, ...]] = {
     "cnn": ("image_classification",),
     "unet": ("segmentation",),
-    "lstm": ("text_classification",),
+    "lstm": ("text_classification", "forecasting"),
 }
 """The kinds of data that each family learns from."""
 BLOCKS: dict[str, Any] = {"data": DataConfig, "train": TrainConfig, "evaluate": EvaluateConfig, "export": ExportConfig}

@@ -103,3 +103,13 @@ def test_summary_loads_without_torch_and_matplotlib() -> None:
     code = f"import sys, trainyard.evaluation.summary; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_of_errors_the_lower_one_is_better() -> None:
+    def of(low: float, high: float, primary: str) -> str:
+        return verdict(
+            {f"test/{primary}_minus_baseline_{end}": value for end, value in (("low", low), ("high", high))}, primary
+        ).plain
+
+    assert [of(-2, -1, "mse"), of(1, 2, "mse"), of(-1, 1, "mse")] == ["model", "baseline", "unclear"]
+    assert [of(-2, -1, "accuracy"), of(1, 2, "accuracy")] == ["baseline", "model"]

@@ -10,16 +10,19 @@ import onnx
 import pytest
 import torch
 
+from trainyard.data.batches import gather
 from trainyard.data.digits import DigitsConfig
-from trainyard.data.packed import Split, open_split
+from trainyard.data.packed import Split, open_split, read_card
 from trainyard.errors import IntegrityError
 from trainyard.evaluation.config import EvaluateConfig
 from trainyard.export.config import ExportConfig
 from trainyard.export.export import export
+from trainyard.export.inputs import raw_inputs
 from trainyard.export.onnx_format import write_onnx
 from trainyard.export.verify import open_session, run, verify
-from trainyard.models.build import ModelConfig, build_network
+from trainyard.models.build import ModelConfig, build_network, in_raw_units
 from trainyard.models.cnn_config import CNNConfig
+from trainyard.models.forecaster import Forecaster
 from trainyard.models.lstm_config import LSTMConfig
 from trainyard.models.saved import SavedModel
 from trainyard.models.spec import InputSpec
@@ -59,30 +62,54 @@ def texts() -> tuple[ModelConfig, InputSpec, Split]:
     return LSTMConfig(embedding_size=4, hidden_size=5, pooling="mean_max"), spec, Split("text_classification", "test", arrays)
 
 
+def series() -> tuple[ModelConfig, InputSpec, Split]:
+    """Return columns whose sizes are far apart, as raw ones are."""
+    mean, std = np.array([5000.0, -3.0, 0.2]), np.array([800.0, 0.5, 0.01])
+    arrays = {
+        "values": RNG.normal(size=(40, 3)).astype(np.float32),
+        "starts": np.arange(12),
+        "window": np.array([9, 4, 2]),
+        "mean": mean,
+        "std": std,
+    }
+    spec = InputSpec(
+        kind="forecasting",
+        classes=("a", "b"),
+        mean=tuple(mean),
+        std=tuple(std),
+        num_features=3,
+        columns=("a", "b", "x"),
+        context_length=9,
+        horizon=4,
+    )
+    return LSTMConfig(hidden_size=5, residual="last"), spec, Split("forecasting", "test", arrays)
+
+
 def exported(make: Callable[[], tuple[ModelConfig, InputSpec, Split]], path: Path) -> tuple[torch.nn.Module, Split]:
     config, spec, split = make()
     torch.manual_seed(0)
-    network = build_network(config, spec).eval()
-    from trainyard.data.batches import gather
-
-    write_onnx(network, spec, gather(split, np.arange(2)).inputs, path, {"recipe": "test"})
+    network = build_network(config, spec)
+    if isinstance(network, Forecaster):
+        torch.nn.init.normal_(network.network.head.weight)  # untrained it gives the last value alone
+    network = in_raw_units(network.eval(), spec)
+    write_onnx(network, spec, raw_inputs(split, np.arange(2)), path, {"recipe": "test"})
     return network, split
 
 
-@pytest.mark.parametrize("make", [images, scenes, texts])
+@pytest.mark.parametrize("make", [images, scenes, texts, series])
 def test_every_family_agrees_with_torch_at_several_shapes(
     make: Callable[[], tuple[ModelConfig, InputSpec, Split]], tmp_path: Path
 ) -> None:
     network, split = exported(make, tmp_path / "model.onnx")
     parity = verify(tmp_path / "model.onnx", network, split, QUICK)
     assert parity.max_difference <= 1e-4
-    assert parity.labels_equal == 1.0
+    assert parity.labels_equal == (None if make is series else 1.0)
     assert len({tuple(shape) for shape in parity.shapes}) >= 3
     if make is scenes:
         assert len({tuple(shape[2:]) for shape in parity.shapes}) == 2
 
 
-@pytest.mark.parametrize("make", [images, scenes, texts])
+@pytest.mark.parametrize("make", [images, scenes, texts, series])
 def test_a_changed_weight_is_refused_with_the_worst_sample(
     make: Callable[[], tuple[ModelConfig, InputSpec, Split]], tmp_path: Path
 ) -> None:
@@ -131,7 +158,6 @@ def test_the_file_says_how_to_read_it(tmp_path: Path) -> None:
 
 
 def saved_model(packed: Path) -> SavedModel:
-    from trainyard.data.packed import read_card
     from trainyard.tasks.train_config import TrainConfig
 
     spec = InputSpec.from_card(read_card(packed))
@@ -175,3 +201,34 @@ def test_other_data_than_the_trainings_are_refused(packed_digits: Path, tmp_path
 
 def test_samples_are_the_test_splits(packed_digits: Path) -> None:
     assert len(open_split(packed_digits, "test")) == 359
+
+
+def test_a_forecaster_takes_and_gives_raw_units(tmp_path: Path) -> None:
+    network, split = exported(series, tmp_path / "model.onnx")
+    session = open_session(tmp_path / "model.onnx")
+    assert [entry.name for entry in (*session.get_inputs(), *session.get_outputs())] == ["values", "lengths", "forecast"]
+    values, lengths = raw_inputs(split, np.arange(3))
+    assert values[..., 0].mean() > 4000
+    inside = gather(split, np.arange(3)).inputs
+    standardised = network.network(*inside).detach().numpy()
+    expected = standardised * split.arrays["std"][:2] + split.arrays["mean"][:2]
+    assert run(session, (values, lengths)) == pytest.approx(expected, rel=1e-4, abs=1e-3)
+    metadata = {entry.key: entry.value for entry in onnx.load(tmp_path / "model.onnx").metadata_props}
+    assert json.loads(metadata["columns"]) == ["a", "b", "x"] and metadata["horizon"] == "4"
+
+
+def test_differences_of_forecasts_are_measured_in_standard_deviations(tmp_path: Path) -> None:
+    network, split = exported(series, tmp_path / "model.onnx")
+    parity = verify(tmp_path / "model.onnx", network, split, QUICK)
+    assert parity.max_difference < 1e-4
+    network.std *= 1.001  # 0.8 of the first column's unit, a thousandth of its deviation
+    with pytest.raises(IntegrityError, match=r"test sample \d+ differs from torch by \d\.\d+e-0[23] in onnx"):
+        verify(tmp_path / "model.onnx", network, split, QUICK)
+
+
+def test_an_exported_forecaster_stands_with_its_figures(series_recipe: Recipe, packed_series: Path, tmp_path: Path) -> None:
+    spec = InputSpec.from_card(read_card(packed_series))
+    saved = SavedModel(build_network(series_recipe.model, spec).eval(), series_recipe, spec, "f")
+    found = export(saved, packed_series, tmp_path / "model.onnx", tmp_path / "parity.json")
+    assert json.loads((tmp_path / "parity.json").read_text())["labels_equal"] is None
+    assert found.logits.shape == (2, 12, 2) and 30 < found.logits[..., 0].mean() < 80

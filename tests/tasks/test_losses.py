@@ -66,3 +66,10 @@ def test_schedules_rise_to_one_and_fall(schedule: str, first: float, last: float
 
 def test_a_constant_schedule_stays() -> None:
     assert {learning_rate_factor(CONFIG, step, 10) for step in range(10)} == {1.0}
+
+
+@pytest.mark.parametrize(("loss", "expected"), [("mse", [2.5, 4.5]), ("mae", [1.5, 1.5])])
+def test_the_loss_of_a_forecast_is_the_mean_over_steps_and_targets(loss: str, expected: list[float]) -> None:
+    forecast = torch.tensor([[[1.0], [2.0]], [[0.0], [3.0]]])
+    config = dataclasses.replace(CONFIG, loss=loss)  # type: ignore[arg-type]
+    assert sample_losses(forecast, torch.zeros(2, 2, 1), config, None).tolist() == pytest.approx(expected)

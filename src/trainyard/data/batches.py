@@ -17,9 +17,10 @@ class Batch(NamedTuple):
     """Some samples, as a network and its loss take them."""
 
     inputs: tuple[Tensor, ...]
-    """images (N, C, H, W) uint8; or tokens (N, T) int64, padded with 0, and lengths (N,) int64."""
+    """images (N, C, H, W) uint8; or tokens (N, T) int64, padded with 0, or standardised values (N, context_length, F)
+    float32, and lengths (N,) int64."""
     targets: Tensor
-    """labels (N,) int64, masks (N, H, W) int64, or numbers (N,) float32."""
+    """labels (N,) int64, masks (N, H, W) int64, numbers (N,) float32, or standardised values (N, horizon, D) float32."""
     weight: float
     """Factor of each sample's loss, so that the mean gradient over workers is that of the global batch's mean loss."""
 
@@ -118,6 +119,8 @@ def eval_batches(split: Split, batch_size: int) -> Iterator[Batch]:
 def gather(split: Split, indices: NDArray[np.int64], weight: float = 1.0) -> Batch:
     """Copy some samples out of a memory-mapped split."""
     arrays = split.arrays
+    if split.kind == "forecasting":
+        return _windows(split, indices, weight)
     if split.kind == "text_classification":
         inputs: tuple[Tensor, ...] = _pad(arrays["tokens"], arrays["offsets"], indices)
     else:
@@ -125,6 +128,15 @@ def gather(split: Split, indices: NDArray[np.int64], weight: float = 1.0) -> Bat
     targets = torch.from_numpy(np.asarray(arrays["masks" if split.kind == "segmentation" else "labels"][indices]))
     # Classes are whole numbers; a target that is a measured number stays one, and its loss is the squared error.
     return Batch(inputs, targets.float() if targets.is_floating_point() else targets.long(), weight)
+
+
+def _windows(split: Split, indices: NDArray[np.int64], weight: float) -> Batch:
+    """Return context and targets of some windows, without a loop over them."""
+    context, horizon, targets = (int(number) for number in split.arrays["window"])
+    rows = split.arrays["starts"][indices][:, None] + np.arange(context + horizon)
+    values = torch.from_numpy(split.arrays["values"][rows])
+    lengths = torch.full((len(indices),), context)
+    return Batch((values[:, :context], lengths), values[:, context:, :targets], weight)
 
 
 def _pad(tokens: NDArray[np.int32], offsets: NDArray[np.int64], indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:

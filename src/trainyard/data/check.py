@@ -7,7 +7,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from trainyard.data import series_windows
 from trainyard.data.problems import DataError, Problem
+from trainyard.data.series_csv import SeriesCSVConfig
 from trainyard.data.sources import DataConfig, load
 from trainyard.data.splits import split_dataset
 from trainyard.errors import InputError
@@ -22,6 +24,9 @@ def check(config: DataConfig, root: Path) -> tuple[dict[str, int], list[Problem]
     """
     with tempfile.TemporaryDirectory(prefix="trainyard-check-") as scratch:
         raw = load(config, root, Path(scratch))
+        if isinstance(config, SeriesCSVConfig):
+            windows = series_windows.pack(raw, config).samples
+            return windows, [*raw.skipped, *raw.warnings]
         splits = split_dataset(raw, val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=config.seed)
         samples = {str(name): len(rows) for name, rows in splits.indices.items()}
         return samples, [*raw.skipped, *raw.warnings, *splits.warnings]

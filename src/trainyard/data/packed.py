@@ -4,7 +4,8 @@
 
 image_classification: images (N, C, H, W) uint8, labels (N,) int64. segmentation: images, masks (N, H, W) uint8.
 text_classification: tokens (sum of lengths,) int32 with offsets (N + 1,) int64, labels (N,) int64, and the raw text as
-UTF-8 bytes (total,) uint8 with text_offsets (N + 1,) int64. Where samples have names (files, rows), all kinds hold names
+UTF-8 bytes (total,) uint8 with text_offsets (N + 1,) int64. forecasting: values (T, F) float32 with the starts (N,) int64 of
+the windows, and window, mean and std, as series_windows.py says. Where samples have names (files, rows), all kinds hold names
 (total,) uint8, UTF-8, with names_offsets (N + 1,) int64.
 """
 
@@ -39,14 +40,17 @@ class Card:
     kind: Kind
     about: str
     classes: tuple[str, ...]
+    """Of the samples or pixels; the names of the targets for forecasting."""
     counts: dict[str, dict[str, int]]
-    """By split, then by class: samples, or pixels for masks."""
+    """By split, then by class: samples, or pixels for masks, or steps for forecasting."""
     samples: dict[str, int]
     """By split."""
     input: dict[str, int]
-    """channels, height, width in pixels; or vocabulary_size and max_length in tokens."""
+    """channels, height, width in pixels; or vocabulary_size and max_length in tokens; or num_features, and context_length and
+    horizon in steps."""
     normalisation: dict[str, list[float]]
-    """mean and std of each channel over the training split, pixels divided by 255; empty for texts."""
+    """mean and std of each channel over the training split, pixels divided by 255, or of each column of a series; empty for
+    texts."""
     libraries: dict[str, str]
     """Version of every library that the samples depend on."""
     arrays: dict[str, dict[str, dict[str, Any]]]
@@ -61,6 +65,8 @@ class Card:
     """Samples left out because they could not be used, as `on_bad_sample: skip` wants: rule, where, found, expected."""
     sha256: str
     """Hash of all hashes above and the classes: the identity of the data."""
+    columns: tuple[str, ...] = ()
+    """Of a series: the names of its F columns, targets first."""
 
 
 class Split:
@@ -72,7 +78,7 @@ class Split:
         self.arrays = dict(arrays)
 
     def __len__(self) -> int:
-        return len(self.arrays["masks" if self.kind == "segmentation" else "labels"])
+        return len(self.arrays[{"segmentation": "masks", "forecasting": "starts"}.get(self.kind, "labels")])
 
     def text(self, index: int) -> str:
         """Return the raw text of one sample."""

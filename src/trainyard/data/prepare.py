@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trainyard.data import series_windows
 from trainyard.data.card_page import write_page
 from trainyard.data.packed import (
     CHUNK_BYTES,
@@ -25,8 +26,9 @@ from trainyard.data.packed import (
     write_card,
 )
 from trainyard.data.raw import RawDataset
-from trainyard.data.sources import DataConfig, load
-from trainyard.data.splits import Indices, Splits, split_dataset
+from trainyard.data.series_csv import SeriesCSVConfig
+from trainyard.data.sources import DataConfig, SampleConfig, load
+from trainyard.data.splits import Indices, split_dataset
 from trainyard.errors import MachineError
 
 COUNTED_ROWS = 1000
@@ -51,10 +53,11 @@ def prepare(name: str, config: DataConfig, out_dir: Path, root: Path | None = No
     scratch = scratch or out_dir.with_name(f".{out_dir.name}.read")
     try:
         raw = load(config, root or Path.cwd(), scratch)
-        splits = split_dataset(raw, val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=config.seed)
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        card = _pack(name, config, raw, splits, temporary)
+        card = _pack_series(name, config, raw, temporary) if isinstance(config, SeriesCSVConfig) else _pack(name, config, raw, temporary)
+        write_card(temporary, card)
+        write_page(temporary, card)
         shutil.rmtree(out_dir, ignore_errors=True)
         os.replace(temporary, out_dir)
         shutil.rmtree(scratch, ignore_errors=True)
@@ -70,8 +73,34 @@ def prepare(name: str, config: DataConfig, out_dir: Path, root: Path | None = No
     return card
 
 
-def _pack(name: str, config: DataConfig, raw: RawDataset, splits: Splits, folder: Path) -> Card:
-    """Write the arrays of all splits and the card."""
+def _pack_series(name: str, config: SeriesCSVConfig, raw: RawDataset, folder: Path) -> Card:
+    """Write windows of series and return the card."""
+    packed = series_windows.pack(raw, config)
+    described: dict[str, dict[str, dict[str, Any]]]
+    described = {split: write_arrays(folder, split, packed.arrays[split]) for split in SPLITS}
+    return Card(
+        name=name,
+        source=config.source,
+        kind=raw.kind,
+        about=raw.about,
+        classes=raw.classes,
+        columns=packed.columns,
+        counts=packed.counts,
+        samples=packed.samples,
+        input=packed.input,
+        normalisation=packed.normalisation,
+        libraries=raw.libraries,
+        arrays=described,
+        files={},
+        duplicates_dropped=0,
+        warnings=tuple(problem.to_json() for problem in raw.warnings),
+        sha256=content_sha256(raw.classes, described, {}),
+    )
+
+
+def _pack(name: str, config: SampleConfig, raw: RawDataset, folder: Path) -> Card:
+    """Write the samples of all splits and return the card."""
+    splits = split_dataset(raw, val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=config.seed)
     rows = splits.indices
     files: dict[str, str] = {}
     described: dict[str, dict[str, dict[str, Any]]]
@@ -87,7 +116,7 @@ def _pack(name: str, config: DataConfig, raw: RawDataset, splits: Splits, folder
             described[split] |= write_arrays(folder, split, string_arrays("names", [raw.names[row] for row in rows[split]]))
     images = None if raw.kind == "text_classification" else np.load(folder / "train" / "images.npy", mmap_mode="r")
     key = "masks" if raw.kind == "segmentation" else "labels"
-    card = Card(
+    return Card(
         name=name,
         source=config.source,
         kind=raw.kind,
@@ -105,13 +134,10 @@ def _pack(name: str, config: DataConfig, raw: RawDataset, splits: Splits, folder
         skipped=tuple(problem.to_json() for problem in raw.skipped),
         sha256=content_sha256(raw.classes, described, files),
     )
-    write_card(folder, card)
-    write_page(folder, card)
-    return card
 
 
 def _pack_texts(
-    config: DataConfig, raw: RawDataset, rows: Mapping[SplitName, Indices], folder: Path
+    config: SampleConfig, raw: RawDataset, rows: Mapping[SplitName, Indices], folder: Path
 ) -> tuple[dict[str, dict[str, dict[str, Any]]], dict[str, int]]:
     """Fit the tokenizer on the training texts, and write tokens, offsets, labels and texts of each split."""
     from trainyard.data.text import TextConfig, encode, train_tokenizer

@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 
 from trainyard.data.problems import Problem
 
-Kind = Literal["image_classification", "segmentation", "text_classification"]
-
-
+Kind = Literal["image_classification", "segmentation", "text_classification", "forecasting"]
 TO_DIVIDE = -1
 """In `RawDataset.split`: goes to training, or to a split that the source has no samples for."""
 

@@ -8,19 +8,19 @@ from typing import Annotated
 
 from pydantic import Field
 
-from trainyard.data import digit_scenes, digits, docstrings, idx_files, numpy_arrays
+from trainyard.data import digit_scenes, digits, docstrings, idx_files, numpy_arrays, series_csv
 from trainyard.data.digit_scenes import DigitScenesConfig
 from trainyard.data.digits import DigitsConfig
 from trainyard.data.docstrings import DocstringsConfig
 from trainyard.data.idx_files import IdxFilesConfig
 from trainyard.data.numpy_arrays import NumpyArraysConfig
 from trainyard.data.raw import Kind, RawDataset
+from trainyard.data.series_csv import SeriesCSVConfig
 from trainyard.errors import InputError
 
-DataConfig = Annotated[
-    DigitsConfig | DigitScenesConfig | DocstringsConfig | IdxFilesConfig | NumpyArraysConfig,
-    Field(discriminator="source"),
-]
+SampleConfig = DigitsConfig | DigitScenesConfig | DocstringsConfig | IdxFilesConfig | NumpyArraysConfig
+"""Of sources whose samples are split one by one, or group by group."""
+DataConfig = Annotated[SampleConfig | SeriesCSVConfig, Field(discriminator="source")]
 EMBEDDED = "requirements.lock"
 """The path of data that come with the libraries."""
 KINDS: dict[str, tuple[Kind, ...]] = {
@@ -29,6 +29,7 @@ KINDS: dict[str, tuple[Kind, ...]] = {
     "docstrings": ("text_classification",),
     "idx_files": ("image_classification",),
     "numpy_arrays": ("image_classification", "segmentation"),
+    "series_csv": ("forecasting",),
 }
 """What each source's samples can be for."""
 
@@ -61,3 +62,5 @@ def load(config: DataConfig, root: Path, scratch: Path) -> RawDataset:
             return idx_files.load(config, root, scratch)
         case NumpyArraysConfig():
             return numpy_arrays.load(config, root, scratch)
+        case SeriesCSVConfig():
+            return series_csv.load(config, root, scratch)

@@ -19,5 +19,7 @@ class EvaluateConfig:
     """Train a classical model on the same split and score it beside the network."""
     shown_samples: Count = 12
     """Test samples in the figure of predictions."""
+    season: Count = 24
+    """Steps after which a series is expected to repeat, for the seasonal naive forecast: 24 for hours of a day."""
     seed: Index = 0
     """Of the bootstrap and of the baseline."""

@@ -14,6 +14,7 @@ from trainyard.errors import IntegrityError
 from trainyard.evaluation import figures, samples
 from trainyard.evaluation.baseline import Baseline, run_baseline
 from trainyard.evaluation.config import EvaluateConfig
+from trainyard.evaluation.forecast_report import report_forecasts
 from trainyard.evaluation.metrics import Estimate, Floats, bootstrap, by_class, estimate, scores, total
 from trainyard.evaluation.predictions import Predictions, predict
 from trainyard.models.saved import SavedModel
@@ -30,7 +31,7 @@ class ReportPaths:
     metrics: Path
     """JSON, numbers only, for DVC and the tracking server."""
     per_class: Path
-    """CSV, one row a class."""
+    """CSV, one row a class, or a step of the horizon."""
     figures: Path
     """Folder of PNG files."""
 
@@ -52,17 +53,28 @@ def evaluate(saved: SavedModel, data_dir: Path, history_path: Path, paths: Repor
     """
     config = saved.recipe.evaluate
     splits = open_verified(data_dir, saved, ("train", "test") if config.baseline else ("test",))
-    test, kind, classes = splits["test"], saved.spec.kind, saved.spec.classes
-    predictions = predict(saved.network, test, config.batch_size)
-    baseline = run_baseline(splits["train"], test, len(classes), config.seed) if config.baseline else None
-    metrics = all_metrics(kind, predictions, baseline, config)
-
+    train, test = splits.get("train"), splits["test"]
+    if saved.spec.kind == "forecasting":
+        metrics, baseline = report_forecasts(saved, train, test, paths.per_class, paths.figures)
+    else:
+        metrics, baseline = _report_classes(saved, train, test, paths)
     paths.metrics.parent.mkdir(parents=True, exist_ok=True)
     paths.metrics.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    figures.learning_curves(history_path, PRIMARY[saved.spec.kind], paths.figures / "learning_curves.png")
+    return Evaluation(metrics=metrics, baseline=baseline)
+
+
+def _report_classes(
+    saved: SavedModel, train: Split | None, test: Split, paths: ReportPaths
+) -> tuple[dict[str, float], str | None]:
+    """Score a classifier of samples or pixels and its baseline; write the table of classes and the figures."""
+    config, kind, classes = saved.recipe.evaluate, saved.spec.kind, saved.spec.classes
+    predictions = predict(saved.network, test, config.batch_size)
+    baseline = None if train is None else run_baseline(train, test, len(classes), config.seed)
+    metrics = all_metrics(kind, predictions, baseline, config)
     write_per_class(paths.per_class, kind, classes, predictions, baseline)
-    figures.learning_curves(history_path, PRIMARY[kind], paths.figures / "learning_curves.png")
     _draw(saved, test, predictions, baseline, paths.figures)
-    return Evaluation(metrics=metrics, baseline=baseline.description if baseline else None)
+    return metrics, baseline.description if baseline else None
 
 
 def open_verified(data_dir: Path, saved: SavedModel, names: tuple[SplitName, ...]) -> dict[SplitName, Split]:

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from trainyard.evaluation.metrics import Floats
+from trainyard.tasks.primary import merit
 
 INK, MUTED, GRID = "#1f2933", "#6b7785", "#e4e8ee"
 BLUE, ORANGE, GREY = "#2563c9", "#e07b26", "#b4bcc8"
@@ -71,7 +72,7 @@ def learning_curves(history_path: Path, primary: str, path: Path) -> Path:
         losses.legend(loc="upper right")
         values = columns[f"val/{primary}"]
         scores.plot(epochs, values, BLUE, marker=marker, linewidth=1.8)
-        _mark_best(scores, epochs, values)
+        _mark_best(scores, epochs, values, primary)
         scores.set_title(f"Validation {readable(primary)}")
         for axes in (losses, scores):
             axes.set_xlabel("epoch")
@@ -141,6 +142,7 @@ def class_bars(
 def readable(metric: str) -> str:
     """Return a metric's name as it is written in text."""
     names = {"mean_iou": "mean IoU", "iou": "IoU", "macro_f1": "macro F1", "f1": "F1", "dice": "Dice"}
+    names |= {"mse": "MSE", "mae": "MAE"}
     return names.get(metric, metric.replace("_", " "))
 
 
@@ -174,8 +176,8 @@ def save(figure: Figure, path: Path) -> Path:
     return path
 
 
-def _mark_best(axes: Axes, epochs: Sequence[int], values: Sequence[float]) -> None:
-    best = int(np.argmax(values))
+def _mark_best(axes: Axes, epochs: Sequence[int], values: Sequence[float], primary: str) -> None:
+    best = int(np.argmax([merit(primary, value) for value in values]))
     axes.axvline(epochs[best], color=GREY, linewidth=1, linestyle=(0, (3, 3)), zorder=0)
     axes.plot(epochs[best], values[best], "o", color=BLUE, markersize=7, markeredgecolor="white", zorder=3)
     late = best > len(values) / 2

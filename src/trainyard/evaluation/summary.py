@@ -12,11 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from trainyard.errors import IntegrityError
-from trainyard.tasks.primary import PRIMARY
+from trainyard.tasks.primary import PRIMARY, merit
 
 STAGES = ("train", "evaluate", "export")
 NOTHING = "-"
-NAMES = {"mean_iou": "mean IoU", "macro_f1": "macro F1"}
+NAMES = {"mean_iou": "mean IoU", "macro_f1": "macro F1", "mse": "MSE (lower is better)"}
 WHERE_NEXT = (
     ("make ui", "curves, parameters and files of every run"),
     ("dvc metrics show", "all numbers; `dvc metrics diff`: what changed"),
@@ -67,11 +67,9 @@ def verdict(scores: dict[str, Any], primary: str) -> Text:
     low, high = (scores.get(f"test/{primary}_minus_baseline_{end}") for end in ("low", "high"))
     if low is None or high is None:
         return Text(NOTHING)
-    if low > 0:
-        return Text("model", style="green")
-    if high < 0:
-        return Text("baseline", style="red")
-    return Text("unclear", style="yellow")
+    if not (low > 0 or high < 0):
+        return Text("unclear", style="yellow")
+    return Text("model", style="green") if merit(primary, low) > 0 else Text("baseline", style="red")
 
 
 def duration(seconds: float) -> str:

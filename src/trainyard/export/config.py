@@ -14,7 +14,8 @@ class ExportConfig:
 
     formats: tuple[Literal["onnx"], ...] = ("onnx",)
     max_logit_difference: Positive = 1e-4
-    """Largest absolute difference from the torch network's logits that a format may show, in fp32."""
+    """Largest absolute difference from the torch network's logits that a format may show, in fp32; of forecasts in
+    standard deviations of the target."""
     verify_samples: Count = 64
     """Test samples on which a format is compared with the torch network."""
     latency_runs: Count = 50

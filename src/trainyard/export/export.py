@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainyard import __version__
-from trainyard.data.batches import gather
 from trainyard.data.packed import Split, open_split, read_card
 from trainyard.errors import IntegrityError
+from trainyard.export.inputs import Inputs, raw_inputs
 from trainyard.export.latency import measure
 from trainyard.export.onnx_format import input_names, write_onnx
 from trainyard.export.verify import open_session, run, verify
+from trainyard.models.build import in_raw_units
 from trainyard.models.saved import SavedModel
 
 EXAMPLE_SAMPLES = 2
@@ -34,7 +35,7 @@ class Exported:
     example: dict[str, NDArray[Any]]
     """Raw inputs of two real test samples, by the names of the graph's inputs."""
     logits: NDArray[np.float32]
-    """What the file answers to them."""
+    """What the file answers to them: logits, or forecasts in the targets' own units."""
 
 
 def export(saved: SavedModel, data_dir: Path, model_path: Path, parity_path: Path) -> Exported:
@@ -51,7 +52,7 @@ def export(saved: SavedModel, data_dir: Path, model_path: Path, parity_path: Pat
             "run `dvc repro` to train it on these"
         )
     split = open_split(data_dir, "test", card)
-    network = saved.network.eval()
+    network = in_raw_units(saved.network.eval(), saved.spec)
     temporary = model_path.with_name(f".{model_path.name}.tmp")
     model_path.unlink(missing_ok=True)
     try:
@@ -73,8 +74,8 @@ def export(saved: SavedModel, data_dir: Path, model_path: Path, parity_path: Pat
     return Exported(path=model_path, metrics=metrics, example=example, logits=run(session, inputs))
 
 
-def _examples(split: Split) -> tuple[Any, ...]:
-    return gather(split, np.arange(min(EXAMPLE_SAMPLES, len(split)))).inputs
+def _examples(split: Split) -> Inputs:
+    return raw_inputs(split, np.arange(min(EXAMPLE_SAMPLES, len(split))))
 
 
 def _metadata(saved: SavedModel, data_dir: Path) -> dict[str, str]:

@@ -10,8 +10,8 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from trainyard.data.batches import gather
 from trainyard.data.packed import Split
+from trainyard.export.inputs import raw_inputs
 from trainyard.export.verify import run
 
 BATCH = 32
@@ -24,8 +24,8 @@ Inputs = tuple[Tensor, ...]
 
 def measure(session: onnxruntime.InferenceSession, network: nn.Module, split: Split, runs: int) -> dict[str, float]:
     """Return latency of batch 1 in milliseconds and throughput of batch 32 in samples/s, on real test samples."""
-    one = gather(split, np.arange(1)).inputs
-    many = gather(split, np.arange(min(BATCH, len(split)))).inputs
+    one = raw_inputs(split, np.arange(1))
+    many = raw_inputs(split, np.arange(min(BATCH, len(split))))
 
     def in_torch(inputs: Inputs) -> None:
         with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""ONNX: one self-contained file that takes raw pixels or tokens and holds all that is needed to read its answer."""
+"""ONNX: one self-contained file that takes raw pixels, tokens or numbers and holds all that is needed to read its answer."""
 
 from __future__ import annotations
 
@@ -25,13 +25,18 @@ Inputs = tuple[Tensor, ...]
 
 def input_names(spec: InputSpec) -> list[str]:
     """Return the names of the graph's inputs."""
-    return ["tokens", "lengths"] if spec.kind == "text_classification" else ["images"]
+    return {"text_classification": ["tokens", "lengths"], "forecasting": ["values", "lengths"]}.get(spec.kind, ["images"])
+
+
+def output_name(spec: InputSpec) -> str:
+    """Return the name of the graph's output."""
+    return "forecast" if spec.kind == "forecasting" else "logits"
 
 
 def dynamic_axes(spec: InputSpec) -> tuple[dict[int, str], ...]:
     """Return which axes of each input may have any size, and their names."""
     match spec.kind:
-        case "text_classification":
+        case "text_classification" | "forecasting":
             return ({0: "batch", 1: "length"}, {0: "batch"})
         case "segmentation":
             return ({0: "batch", 2: "height", 3: "width"},)
@@ -68,7 +73,7 @@ def write_onnx(network: nn.Module, spec: InputSpec, example: Inputs, path: Path,
                 network,
                 example,
                 input_names=input_names(spec),
-                output_names=["logits"],
+                output_names=[output_name(spec)],
                 dynamic_shapes=dynamic_axes(spec),
                 dynamo=True,
                 verbose=False,
@@ -99,7 +104,16 @@ def spec_metadata(spec: InputSpec) -> dict[str, str]:
         "classes": list(spec.classes),
         "data_sha256": spec.data_sha256,
     }
-    if spec.mean:
+    if spec.kind == "forecasting":
+        # What goes in and comes out is in the columns' own units; mean and std say what the graph does inside.
+        values |= {
+            "columns": list(spec.columns),
+            "context_length": spec.context_length,
+            "horizon": spec.horizon,
+            "mean": list(spec.mean),
+            "std": list(spec.std),
+        }
+    elif spec.mean:
         values |= {"pixel_scale": 255, "mean": list(spec.mean), "std": list(spec.std)}
     if spec.vocabulary_size:
         values |= {"padding_token": 0, "unknown_token": 1, "max_length": spec.max_length}

@@ -1,4 +1,4 @@
-"""The gate that every format passes: the same logits and the same labels as the torch network, at two shapes."""
+"""The gate that every format passes: the same logits and labels, or forecasts, as the torch network, at several shapes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
-from trainyard.data.batches import gather
 from trainyard.data.packed import Split
 from trainyard.errors import IntegrityError
 from trainyard.export.config import ExportConfig
-
-Inputs = tuple[Tensor, ...]
+from trainyard.export.inputs import Inputs, output_scale, raw_inputs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,11 +30,11 @@ class Parity:
     shapes: list[list[int]]
     """Of the first input, one for each call."""
     max_difference: float
-    """Largest absolute difference of two logits."""
+    """Largest absolute difference of two logits, or of two forecasts in standard deviations of the target."""
     worst_sample: int
     """Position in the test split of the sample with that difference."""
-    labels_equal: float
-    """Share of samples (pixels of masks) that get the same label."""
+    labels_equal: float | None
+    """Share of samples (pixels of masks) that get the same label; None for forecasts, which have none."""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -66,10 +64,10 @@ def open_session(path: Path) -> onnxruntime.InferenceSession:
 
 
 def run(session: onnxruntime.InferenceSession, inputs: Inputs) -> NDArray[np.float32]:
-    """Return the logits that the file gives for raw inputs."""
+    """Return the logits, or the forecast, that the file gives for raw inputs."""
     names = [entry.name for entry in session.get_inputs()]
     values = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
-    logits: NDArray[np.float32] = session.run(["logits"], values)[0]
+    logits: NDArray[np.float32] = session.run(None, values)[0]
     return logits
 
 
@@ -81,7 +79,7 @@ def verify(path: Path, network: nn.Module, split: Split, config: ExportConfig, f
     """
     session = open_session(path)
     worst, worst_sample, equal, labels = 0.0, 0, 0, 0
-    shapes, samples = [], 0
+    shapes, samples, scale = [], 0, output_scale(split)
     for indices, inputs in calls(split, config.verify_samples):
         with torch.inference_mode():
             expected = network(*inputs).numpy()
@@ -90,21 +88,16 @@ def verify(path: Path, network: nn.Module, split: Split, config: ExportConfig, f
             raise IntegrityError(
                 f"{path}: gives logits {found.shape} for inputs {tuple(inputs[0].shape)}, torch gives {expected.shape}"
             )
-        differences = np.abs(found - expected).reshape(len(indices), -1).max(axis=1)
+        differences = (np.abs(found - expected) / scale).reshape(len(indices), -1).max(axis=1)
         # A NaN differs from everything, also from the largest difference so far.
         position = int(np.argmax(np.where(np.isnan(differences), np.inf, differences)))
         if not differences[position] <= worst:
             worst, worst_sample = float(differences[position]), int(indices[position])
-        same = found.argmax(axis=1) == expected.argmax(axis=1)
-        if not same.all():
-            odd = int(np.argmin(same.reshape(len(indices), -1).all(axis=1)))
-            truth, other = expected[odd].argmax(axis=0), found[odd].argmax(axis=0)
-            pixel = np.unravel_index(np.argmax(truth != other), truth.shape) if truth.ndim else ()
-            raise IntegrityError(
-                f"{path}: test sample {int(indices[odd])} is class {int(other[pixel])} in {form} and "
-                f"{int(truth[pixel])} in torch (largest logit difference {float(differences[odd]):.2e}); not exported"
-            )
-        equal, labels = equal + int(same.sum()), labels + same.size
+        if split.kind != "forecasting":
+            same = found.argmax(axis=1) == expected.argmax(axis=1)
+            if not same.all():
+                raise _other_label(path, form, indices, found, expected)
+            equal, labels = equal + int(same.sum()), labels + same.size
         samples += len(indices)
         shapes.append(list(inputs[0].shape))
     if not worst <= config.max_logit_difference:
@@ -118,7 +111,21 @@ def verify(path: Path, network: nn.Module, split: Split, config: ExportConfig, f
         shapes=shapes,
         max_difference=worst,
         worst_sample=worst_sample,
-        labels_equal=equal / labels,
+        labels_equal=equal / labels if labels else None,
+    )
+
+
+def _other_label(
+    path: Path, form: str, indices: NDArray[np.int64], found: NDArray[np.float32], expected: NDArray[np.float32]
+) -> IntegrityError:
+    """Return the error about the first sample whose label is another one in the file."""
+    same = found.argmax(axis=1) == expected.argmax(axis=1)
+    odd = int(np.argmin(same.reshape(len(indices), -1).all(axis=1)))
+    truth, other = expected[odd].argmax(axis=0), found[odd].argmax(axis=0)
+    pixel = np.unravel_index(np.argmax(truth != other), truth.shape) if truth.ndim else ()
+    return IntegrityError(
+        f"{path}: test sample {int(indices[odd])} is class {int(other[pixel])} in {form} and {int(truth[pixel])} in torch "
+        f"(largest logit difference {float(np.abs(found[odd] - expected[odd]).max()):.2e}); not exported"
     )
 
 
@@ -126,9 +133,9 @@ def calls(split: Split, samples: int) -> Iterator[tuple[NDArray[np.int64], Input
     """Yield real test samples in batches of several shapes: many, three, one; and other sizes where they are free."""
     everything = np.arange(min(samples, len(split)))
     for indices in (everything, everything[:3], everything[-1:]):
-        yield indices, gather(split, indices).inputs
+        yield indices, raw_inputs(split, indices)
     some = everything[:3]
-    inputs = gather(split, some).inputs
+    inputs = raw_inputs(split, some)
     match split.kind:
         case "segmentation":
             # Real pixels at an odd, larger size: the images beside and below themselves, cut.
@@ -138,5 +145,10 @@ def calls(split: Split, samples: int) -> Iterator[tuple[NDArray[np.int64], Input
         case "text_classification":
             # The same texts with more padding, which must change nothing.
             yield some, (torch.nn.functional.pad(inputs[0], (0, 7)), inputs[1])
+        case "forecasting":
+            # The later part of the context alone, and the whole of it with padding behind, which must change nothing.
+            skipped = inputs[0].shape[1] // 3
+            yield some, (inputs[0][:, skipped:], inputs[1] - skipped)
+            yield some, (torch.nn.functional.pad(inputs[0], (0, 0, 0, 7)), inputs[1])
         case "image_classification":
             pass

@@ -1,4 +1,7 @@
-"""A network with its preprocessing inside: raw pixels or tokens in, logits out, the same in training and after export."""
+"""A network with its preprocessing inside: raw pixels or tokens in, logits out, the same in training and after export.
+
+Series are standardised once, when they are packed; for export, `in_raw_units` puts that into the network, too.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from torch import Tensor, nn
 
 from trainyard.models.cnn_config import CNNConfig
 from trainyard.models.lstm_config import LSTMConfig
-from trainyard.models.spec import InputSpec, check_size
+from trainyard.models.spec import InputSpec, check_input
 from trainyard.models.unet_config import UNetConfig
 
 ModelConfig = CNNConfig | UNetConfig | LSTMConfig
@@ -32,12 +35,13 @@ class NormalisedImages(nn.Module):
 
 
 def build_network(config: ModelConfig, spec: InputSpec) -> nn.Module:
-    """Return an untrained network that takes `Batch.inputs` and gives logits (N, classes) or (N, classes, H, W).
+    """Return an untrained network that takes `Batch.inputs`; it gives logits (N, classes) or (N, classes, H, W), or a
+    standardised forecast (N, horizon, targets).
 
     Raises:
-        InputError: the images are too small for it.
+        InputError: the data do not suit it.
     """
-    check_size(config, spec)
+    check_input(config, spec)
     num_classes = len(spec.classes)
     match config:
         case CNNConfig():
@@ -49,7 +53,20 @@ def build_network(config: ModelConfig, spec: InputSpec) -> nn.Module:
 
             unet = UNet(config, spec.channels, num_classes)
             return NormalisedImages(unet if config.padding == "same" else WithContext(unet, config), spec)
+        case LSTMConfig() if spec.kind == "forecasting":
+            from trainyard.models.forecaster import Forecaster
+
+            return Forecaster(config, spec.num_features, num_classes, spec.horizon)
         case LSTMConfig():
             from trainyard.models.lstm import LSTM
 
             return LSTM(config, num_classes, vocabulary_size=spec.vocabulary_size)
+
+
+def in_raw_units(network: nn.Module, spec: InputSpec) -> nn.Module:
+    """Return a network that takes and gives what a user has: series in their own units; others are so already."""
+    if spec.kind != "forecasting":
+        return network
+    from trainyard.models.forecaster import RawForecaster
+
+    return RawForecaster(network, spec.mean, spec.std, len(spec.classes)).eval()

@@ -20,7 +20,7 @@ class LSTMConfig:
     """Units of each layer and direction."""
     num_layers: Count = 1
     bidirectional: bool = True
-    """Whether every layer also reads from the end; not for forecasting, where the end is the future."""
+    """Whether every layer also reads from the end: of a text, or of a series' context, which is all past."""
     dropout: Fraction = 0.0
     """Between layers and before the head."""
     embedding_dropout: Fraction = 0.0
@@ -31,4 +31,7 @@ class LSTMConfig:
     """How all steps' outputs become one. last: each direction's last one; attention: a learned mean."""
     forget_gate_bias: Annotated[float, Field(allow_inf_nan=False)] = 1.0
     """At the beginning of training; the higher, the longer the cells remember."""
+    residual: Literal["none", "last"] = "none"
+    """last, for forecasting: the context's last step is taken away from all its steps and added to the forecast, so that
+    the network learns the change from there, whatever the level (NLinear of Zeng 2022, arXiv:2205.13504)."""
     recurrent_initialisation: Literal["orthogonal", "uniform"] = "orthogonal"

@@ -9,6 +9,7 @@ from trainyard.data.raw import Kind
 from trainyard.errors import InputError
 from trainyard.models import cnn_config, unet_config
 from trainyard.models.cnn_config import CNNConfig, smallest_side
+from trainyard.models.lstm_config import LSTMConfig
 from trainyard.models.unet_config import UNetConfig
 
 
@@ -18,18 +19,27 @@ class InputSpec:
 
     kind: Kind
     classes: tuple[str, ...]
+    """The names of the targets for forecasting."""
     channels: int = 0
     height: int = 0
     """Pixels."""
     width: int = 0
     """Pixels."""
     mean: tuple[float, ...] = ()
-    """Of each channel, pixels divided by 255."""
+    """Of each channel, pixels divided by 255; of each column of a series in its own unit."""
     std: tuple[float, ...] = ()
-    """Of each channel, pixels divided by 255."""
+    """Of each channel, pixels divided by 255; of each column of a series in its own unit."""
     vocabulary_size: int = 0
     max_length: int = 0
     """Tokens."""
+    num_features: int = 0
+    """Columns of a series, targets first."""
+    columns: tuple[str, ...] = ()
+    """Their names."""
+    context_length: int = 0
+    """Steps that are seen."""
+    horizon: int = 0
+    """Steps that are forecast."""
     data_sha256: str = ""
 
     @classmethod
@@ -40,6 +50,7 @@ class InputSpec:
             classes=card.classes,
             mean=tuple(card.normalisation.get("mean", ())),
             std=tuple(card.normalisation.get("std", ())),
+            columns=card.columns,
             data_sha256=card.sha256,
             **card.input,
         )
@@ -55,12 +66,17 @@ def receptive_field(config: object) -> int | None:
     return None
 
 
-def check_size(config: object, spec: InputSpec) -> None:
-    """Refuse images that a network's halvings would leave nothing of.
+def check_input(config: object, spec: InputSpec) -> None:
+    """Refuse data that a network cannot take: images that its halvings would leave nothing of, texts as a series.
 
     Raises:
-        InputError: naming the size found and the size needed.
+        InputError: naming what was found and what is needed.
     """
+    if isinstance(config, LSTMConfig) and config.residual == "last" and spec.kind != "forecasting":
+        raise InputError(
+            f"model: residual: last adds the last step of a series to its forecast, the data are for {spec.kind}; "
+            "use residual: none"
+        )
     if isinstance(config, CNNConfig) and min(spec.height, spec.width) < smallest_side(config):
         raise InputError(
             f"model: needs images of at least {smallest_side(config)} pixels a side, the data are {spec.height} x "

@@ -7,13 +7,24 @@ import torch
 from torch import Tensor, nn
 
 from trainyard.data.packed import Card
-from trainyard.tasks.train_config import TrainConfig
+from trainyard.errors import InputError
+from trainyard.tasks.train_config import TrainConfig, misfits
 
 
 def build_task(network: nn.Module, card: Card, config: TrainConfig, total_steps: int) -> pl.LightningModule:
-    """Return the Lightning module that trains `network` on the data of `card` in `total_steps` optimizer steps."""
+    """Return the Lightning module that trains `network` on the data of `card` in `total_steps` optimizer steps.
+
+    Raises:
+        InputError: the config asks for what this kind of data has not.
+    """
+    if wrong := misfits(config, card.kind):
+        raise InputError("\n".join(f"train.{key}: {found}; {expected}" for key, found, expected in wrong))
     weights = class_weights(card) if config.class_weights == "balanced" else None
     match card.kind:
+        case "forecasting":
+            from trainyard.tasks.forecasting import Forecasting
+
+            return Forecasting(network, config, total_steps)
         case "segmentation":
             from trainyard.tasks.segmentation import Segmentation
 

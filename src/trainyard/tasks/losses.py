@@ -13,14 +13,16 @@ def sample_losses(logits: Tensor, targets: Tensor, config: TrainConfig, class_we
     """Return the loss of each sample (N,).
 
     Args:
-        logits: (N, K) or (N, K, H, W); for a number as target, the prediction (N, 1).
-        targets: labels (N,) int64, masks (N, H, W) int64, or numbers (N,) float32.
+        logits: (N, K) or (N, K, H, W); for a number as target, the prediction (N, 1); for several, of their shape.
+        targets: labels (N,) int64, masks (N, H, W) int64, or numbers (N,) or (N, horizon, D) float32.
         config: names the loss.
         class_weights: (K,), of mean 1 over the training split, or None.
     """
     logits = logits.float()
     if targets.is_floating_point():
-        return (logits.squeeze(1) - targets).square()
+        errors = (logits.reshape(targets.shape) - targets).flatten(1 if targets.ndim > 1 else 0)
+        errors = errors.abs() if config.loss == "mae" else errors.square()
+        return errors.mean(dim=1) if errors.ndim > 1 else errors
     if config.loss == "mse":
         return _brier(logits, targets, class_weights)
     losses = F.cross_entropy(

@@ -6,5 +6,13 @@ PRIMARY: dict[Kind, str] = {
     "image_classification": "accuracy",
     "text_classification": "macro_f1",
     "segmentation": "mean_iou",
+    "forecasting": "mse",
 }
-"""Metric name by kind of data; higher is better for all of them."""
+"""Metric name by kind of data."""
+LOWER_IS_BETTER = frozenset({"mse", "mae", "loss"})
+"""Metrics that are errors; of all others a higher value is better."""
+
+
+def merit(metric: str, value: float) -> float:
+    """Return a number that is higher the better a metric's value is."""
+    return -value if metric in LOWER_IS_BETTER else value

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from trainyard.data.raw import Kind
 from trainyard.params import Count, Fraction, Index, NonNegative, Positive
 
 
@@ -31,8 +32,8 @@ class TrainConfig:
     """Share of all steps over which the learning rate rises; for cosine and one_cycle."""
     gradient_clip: Positive | None = None
     """Largest 2-norm of the gradient over all parameters. None: not clipped."""
-    loss: Literal["cross_entropy", "mse", "cross_entropy_dice"] = "cross_entropy"
-    """mse: squared error of the class probabilities, or of the number where the target is one."""
+    loss: Literal["cross_entropy", "mse", "mae", "cross_entropy_dice"] = "cross_entropy"
+    """mse: squared error of the class probabilities, or of the numbers that are forecast; mae: their absolute error."""
     dice_weight: NonNegative = 1.0
     """Factor of the Dice term in cross_entropy_dice."""
     label_smoothing: Fraction = 0.0
@@ -66,7 +67,20 @@ class TrainConfig:
                 f"warmup_fraction: {self.warmup_fraction} has no meaning with schedule: constant; "
                 "use schedule: cosine, or remove it"
             )
-        if self.label_smoothing and self.loss == "mse":
+        if self.label_smoothing and self.loss in ("mse", "mae"):
             raise ValueError(
-                f"label_smoothing: {self.label_smoothing} goes with loss: cross_entropy, found mse; remove one of them"
+                f"label_smoothing: {self.label_smoothing} goes with loss: cross_entropy, found {self.loss}; remove one of them"
             )
+
+
+def misfits(config: TrainConfig, kind: Kind) -> list[tuple[str, str, str]]:
+    """Return what a kind of data cannot be trained with: key, what was found, what is expected."""
+    found = []
+    if kind == "forecasting":
+        if config.loss not in ("mse", "mae"):
+            found.append(("loss", f"{config.loss} needs classes, but the data are for forecasting", "use mse or mae"))
+        if config.class_weights != "none":
+            found.append(("class_weights", f"{config.class_weights} needs classes, but forecasts have none", "remove it"))
+    elif config.loss == "mae":
+        found.append(("loss", f"mae is the error of numbers, but the data are for {kind}", "use cross_entropy or mse"))
+    return found

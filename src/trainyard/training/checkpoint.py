@@ -31,7 +31,7 @@ class Facts:
     step: int
     """Optimizer steps done."""
     score: float
-    """Primary metric on the validation split."""
+    """Primary metric on the validation split as a merit: higher is better, so an error is below 0."""
     finished: bool
     """Training ends here."""
 

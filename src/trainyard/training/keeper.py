@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 
 from trainyard.data.batches import Batch, TrainBatches
 from trainyard.errors import InputError, Interrupted, MachineError
+from trainyard.tasks.primary import merit
 from trainyard.tasks.train_config import TrainConfig
 from trainyard.training import checkpoint, spool
 
@@ -108,8 +109,8 @@ class Keeper(Checkpoint):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         values = self._epoch_values(trainer)
         self.history.append(values)
-        score = values[f"val/{self.primary}"]
-        stale = epochs_without_gain([past[f"val/{self.primary}"] for past in self.history])
+        merits = [merit(self.primary, past[f"val/{self.primary}"]) for past in self.history]
+        stale = epochs_without_gain(merits)
         patience = self.config.early_stopping_patience
         finished = trainer.current_epoch + 1 == self.config.epochs or (patience is not None and stale >= patience)
         problem = ""
@@ -118,7 +119,7 @@ class Keeper(Checkpoint):
                 fingerprint=self.fingerprint,
                 epoch=trainer.current_epoch,
                 step=trainer.global_step,
-                score=score,
+                score=merits[-1],
                 finished=finished,
             )
             problem = self._keep(trainer, facts, values)
@@ -185,7 +186,7 @@ class Keeper(Checkpoint):
 
 
 def epochs_without_gain(scores: list[float]) -> int:
-    """Return how many epochs have passed since the best score was reached first."""
+    """Return how many epochs have passed since the best score, which is the highest, was reached first."""
     best = max(range(len(scores)), key=lambda epoch: (-math.inf if math.isnan(scores[epoch]) else scores[epoch], -epoch))
     return len(scores) - 1 - best
 

@@ -1,0 +1,153 @@
+"""The time column of a series: dates or epoch numbers onto one even grid, and what is wrong with them.
+
+Clocks that a column may show: ISO dates without a zone, ISO dates with one (compared in UTC), years, and epoch numbers
+in seconds, milliseconds or microseconds, told apart by their size. One column shows one of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainyard.data.problems import Problem
+
+Times = NDArray[np.int64]
+"""Microseconds since 1970-01-01."""
+EPOCHS = (("epoch seconds", 1e11, 1_000_000), ("epoch milliseconds", 1e14, 1_000), ("epoch microseconds", 1e17, 1))
+"""Name, the size that its numbers stay below (for dates until the year 5138), and microseconds in one."""
+ZONED, PLAIN, YEAR = "dates with a time zone", "dates without a time zone", "years"
+NUMBER = re.compile(r"-?\d+(\.\d+)?")
+START = datetime(1970, 1, 1)
+MOST_FILLED = 2
+"""Steps for each row, from which on a series has more gaps than numbers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clock:
+    """A column of times."""
+
+    times: Times
+    form: str
+    """What the column shows, in words."""
+
+
+def read_times(cells: Sequence[str], lines: Sequence[int], path: str, problems: list[Problem]) -> Clock:
+    """Return the times of a column; what cannot be read is added to `problems`."""
+    times = np.zeros(len(cells), dtype=np.int64)
+    first = ""
+    offsets: dict[timedelta | None, int] = {}
+    for position, (cell, line) in enumerate(zip(cells, lines, strict=True)):
+        form, value, offset = _read(cell)
+        offsets.setdefault(offset, line)
+        first = first or form
+        times[position] = value
+        if not form:
+            expected = "expected a date such as 2016-07-01 00:00:00, or a whole number of seconds since 1970"
+            problems.append(Problem(rule="unreadable-time", where=f"{path}:{line}", found=f"time {cell!r}", expected=expected))
+        elif form != first:
+            expected = f"the rows before have {first}: write all of them one way, best in UTC"
+            found = f"time {cell!r} is of the {form}"
+            problems.append(Problem(rule="mixed-times", where=f"{path}:{line}", found=found, expected=expected))
+    if first == ZONED and len(offsets) > 1:
+        line = list(offsets.values())[1]
+        found = f"{len(offsets)} different offsets from UTC"
+        expected = "times are compared in UTC; if they are not meant so, write one zone"
+        problems.append(Problem(rule="time-zones", where=f"{path}:{line}", found=found, expected=expected, severity="warning"))
+    return Clock(times=times, form=first)
+
+
+def grid(
+    times: Times, lines: NDArray[np.int64], path: str, clock: str, allow_gaps: bool, problems: list[Problem]
+) -> tuple[Times, int]:
+    """Return the place of each row on an even grid (rows,), counted from 0, and the step of the grid (0: months).
+
+    Args:
+        times: (rows,) of one series.
+        lines: (rows,) of the file.
+        path: of the file, for messages.
+        clock: what the column shows.
+        allow_gaps: whether steps may be missing.
+        problems: what is wrong with the times is added to it.
+    """
+    steps = np.diff(times)
+    for position in np.flatnonzero(steps <= 0):
+        problems.append(_not_after(times, int(position), lines, path, clock))
+    if len(steps) == 0 or (steps <= 0).any():
+        return np.arange(len(times)), 0
+    found, counts = np.unique(steps, return_counts=True)
+    step = int(found[counts.argmax()])
+    months = _months(times) if len(found) > 1 else None
+    units, size = (steps, step) if months is None else (np.diff(months), int(np.diff(months).min()))
+    even = units % size == 0 if allow_gaps else units == size
+    hint = "add the missing rows, or set missing: interpolate" if not allow_gaps else "interpolate fills whole steps only"
+    clock_hint = "" if clock != PLAIN else "; an hour at a clock change? write the times in UTC"
+    for position in np.flatnonzero(~even):
+        expected = f"expected a step of {_span(step) if months is None else f'{size} month(s)'}: {hint}{clock_hint}"
+        row = f"{path}:{lines[position + 1]}"
+        text = f"a step of {_span(int(steps[position]))} to {_show(int(times[position + 1]))}"
+        problems.append(Problem(rule="irregular-step", where=row, found=text, expected=expected))
+    places = np.concatenate([[0], np.cumsum(units // size)])
+    if allow_gaps and places[-1] >= MOST_FILLED * len(times):
+        text = f"{len(times):,} rows for {places[-1] + 1:,} steps of {_span(step)}"
+        expected = "less than half may be missing: mend the times"
+        problems.append(Problem(rule="irregular-step", where=f"{path}:{lines[0]}", found=text, expected=expected))
+        return np.arange(len(times)), 0
+    return places, 0 if months is not None else step
+
+
+def _not_after(times: Times, position: int, lines: NDArray[np.int64], path: str, clock: str) -> Problem:
+    """Return the problem of a row that is not later than the row before."""
+    moment, before, line = int(times[position + 1]), int(times[position]), lines[position]
+    same = moment == before
+    hint = "; if a clock was put back there, write the times in UTC" if clock == PLAIN and same else ""
+    return Problem(
+        rule="duplicate-time" if same else "unsorted-time",
+        where=f"{path}:{lines[position + 1]}",
+        found=f"{_show(moment)} is {'the same time as' if same else 'earlier than'} row {line} ({_show(before)})",
+        expected=f"{'keep one row of a time' if same else 'sort the rows by time'}, each series for itself{hint}",
+    )
+
+
+def _months(times: Times) -> Times | None:
+    """Return months since 1970 (rows,) where all times are at the same moment of a month, counted from either end."""
+    moments = times.astype("datetime64[us]")
+    months = moments.astype("datetime64[M]")
+    from_start = moments - months.astype("datetime64[us]")
+    from_end = (months + 1).astype("datetime64[us]") - moments
+    if len(np.unique(from_start)) > 1 and len(np.unique(from_end)) > 1:
+        return None
+    numbers = months.astype(np.int64)
+    return numbers if len(np.unique(numbers)) == len(numbers) else None
+
+
+def _read(cell: str) -> tuple[str, int, timedelta | None]:
+    """Return what a cell shows, its microseconds since 1970, and its offset from UTC."""
+    text = cell.strip()
+    if re.fullmatch(r"\d{4}", text):
+        return (YEAR, (datetime(int(text), 1, 1) - START) // timedelta(microseconds=1), None) if int(text) else ("", 0, None)
+    if NUMBER.fullmatch(text) and len(text) != len("20160701"):
+        number = float(text)
+        for name, below, size in EPOCHS:
+            if abs(number) < below:
+                return name, round(number * size) if "." in text else int(text) * size, None
+        return "", 0, None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return "", 0, None
+    offset = moment.utcoffset()
+    plain = moment if offset is None else moment.astimezone(UTC).replace(tzinfo=None)
+    return PLAIN if offset is None else ZONED, (plain - START) // timedelta(microseconds=1), offset
+
+
+def _show(time: int) -> str:
+    return str(START + timedelta(microseconds=time))
+
+
+def _span(microseconds: int) -> str:
+    return str(timedelta(microseconds=microseconds))

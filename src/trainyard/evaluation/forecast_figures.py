@@ -1,0 +1,80 @@
+"""Figures of forecasts: some windows of the test split, and how the error grows with the step."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from trainyard.data.batches import gather
+from trainyard.data.packed import Split
+from trainyard.evaluation.figures import BLUE, GREY, INK, MUTED, ORANGE, STYLE, save, shorten
+from trainyard.evaluation.forecasts import Errors, Forecast
+
+COLUMNS = 3
+"""Windows in a row."""
+SHOWN_CONTEXT = 3
+"""Horizons of context that are drawn before a forecast."""
+BASELINE_LINES = ((0, (1, 1)), (0, (4, 2)), (0, (6, 1, 1, 1)))
+
+
+def forecast_samples(
+    split: Split, model: Forecast, baseline: Forecast | None, targets: Sequence[str], shown: int, path: Path
+) -> Path:
+    """Draw windows spread evenly over the test split, one target each in turn, in the target's own unit."""
+    chosen = np.unique(np.linspace(0, len(split) - 1, min(shown, len(split))).astype(np.int64))
+    batch = gather(split, chosen)
+    context, truth = batch.inputs[0].numpy(), batch.targets.numpy()
+    length, horizon = context.shape[1], truth.shape[1]
+    begin = max(0, length - SHOWN_CONTEXT * horizon)
+    lines = [("forecast", BLUE, model(context))]
+    if baseline is not None:
+        lines.append(("baseline", ORANGE, baseline(context)))
+    rows = -(-len(chosen) // COLUMNS)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(11.4, 2.3 * rows + 0.7), layout="constrained")
+        grid = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
+        for axes in grid[len(chosen) :]:
+            axes.axis("off")
+        for position, (axes, index) in enumerate(zip(grid, chosen, strict=False)):
+            target = position % len(targets)
+            mean, std = (float(split.arrays[name][target]) for name in ("mean", "std"))
+            seen = np.concatenate([context[position, begin:, target], truth[position, :, target]])
+            axes.plot(np.arange(begin - length, horizon), seen * std + mean, INK, linewidth=1.2, label="truth")
+            for name, colour, values in reversed(lines):
+                axes.plot(np.arange(horizon), values[position, :, target] * std + mean, colour, linewidth=1.6, label=name)
+            axes.axvline(-0.5, color=GREY, linewidth=0.8)
+            axes.set_title(f"{shorten(targets[target], 24)}, window {index:,}", fontsize=9)
+            axes.grid(axis="y")
+        handles, labels = grid[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper right", ncols=3)
+        figure.suptitle("Forecasts of the test split, by steps after the context", x=0.01, ha="left", fontweight="bold")
+        return save(figure, path)
+
+
+def error_by_step(model: Errors, baselines: dict[str, Errors], description: str, path: Path) -> Path:
+    """Draw MSE and MAE of model and baselines over the steps of the horizon."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(9.6, 3.8), layout="constrained")
+        steps = np.arange(1, len(model.squared_by_step) + 1)
+        for axes, title, field in zip(
+            figure.subplots(1, 2), ("MSE", "MAE"), ("squared_by_step", "absolute_by_step"), strict=True
+        ):
+            marker = "o" if len(steps) < 3 else ""
+            for (name, errors), style in zip(baselines.items(), BASELINE_LINES, strict=False):
+                values = getattr(errors, field).mean(axis=1)
+                axes.plot(steps, values, color=MUTED, linestyle=style, marker=marker, label=name.replace("_", " "))
+            values = getattr(model, field).mean(axis=1)
+            axes.plot(steps, values, BLUE, marker=marker, linewidth=2, label="model")
+            axes.set_title(f"{title} by step of the horizon")
+            axes.set_xlabel("step")
+            axes.set_ylim(bottom=0)
+            axes.grid(axis="y")
+        axes.legend(loc="lower right")
+        if description:
+            figure.supxlabel(textwrap.fill(f"baseline: {description}", 120), fontsize=8.5, color=MUTED)
+        return save(figure, path)

@@ -1,0 +1,118 @@
+"""The report on a forecaster: metrics with intervals beside baselines, a table by step of the horizon, figures."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+import numpy as np
+
+from trainyard.data.packed import Split
+from trainyard.evaluation.config import EvaluateConfig
+from trainyard.evaluation.forecast_baselines import ForecastBaselines, run_forecast_baselines
+from trainyard.evaluation.forecast_figures import error_by_step, forecast_samples
+from trainyard.evaluation.forecasts import Errors, block_bootstrap, block_length, errors_of, network_forecast, scores_of
+from trainyard.evaluation.metrics import Floats, estimate
+from trainyard.models.saved import SavedModel
+from trainyard.tasks.primary import PRIMARY
+
+
+def report_forecasts(
+    saved: SavedModel, train: Split | None, test: Split, table: Path, folder: Path
+) -> tuple[dict[str, float], str | None]:
+    """Score a forecaster and, where there is a training split, the baselines; write table and figures.
+
+    Returns:
+        The metrics, and what the strongest baseline is.
+    """
+    config, targets = saved.recipe.evaluate, saved.spec.classes
+    model = network_forecast(saved.network)
+    errors = errors_of(model, test, config.batch_size)
+    baselines = None if train is None else run_forecast_baselines(train, test, config.season, config.batch_size)
+    metrics = forecast_metrics(errors, baselines, test, targets, config)
+    write_by_step(table, errors, baselines, test, targets)
+    best = baselines.forecast if baselines else None
+    forecast_samples(test, model, best, targets, config.shown_samples, folder / "forecasts.png")
+    description = baselines.description if baselines else None
+    error_by_step(errors, baselines.errors if baselines else {}, description or "", folder / "error_by_step.png")
+    return metrics, description
+
+
+def forecast_metrics(
+    errors: Errors, baselines: ForecastBaselines | None, test: Split, targets: tuple[str, ...], config: EvaluateConfig
+) -> dict[str, float]:
+    """Return MSE and MAE with intervals, the MAE of each target in its own unit, and how far the model is from baselines.
+
+    The interval of the difference comes from the same resamples for both; below 0 the model is better.
+    """
+    block = block_length(test, _stride(test))
+    metrics, resampled = _with_intervals("test", errors, block, config)
+    metrics |= {f"test/{name}": value for name, value in raw_mae(errors, test, targets).items()}
+    metrics["test/bootstrap_block"] = float(block)
+    if baselines is not None:
+        best = baselines.errors[baselines.best]
+        others, others_resampled = _with_intervals("baseline", best, block, config)
+        primary = PRIMARY["forecasting"]
+        gain = metrics[f"test/{primary}"] - others[f"baseline/{primary}"]
+        difference = estimate(gain, resampled[primary] - others_resampled[primary])
+        metrics |= others
+        name = f"test/{primary}_minus_baseline"
+        metrics |= {name: difference.value, f"{name}_low": difference.low, f"{name}_high": difference.high}
+        for baseline, found in baselines.errors.items():
+            metrics |= {f"baseline/{baseline}_{metric}": value for metric, value in scores_of(found).items()}
+        metrics["baseline/seconds"] = round(baselines.seconds, 2)
+    return metrics
+
+
+def raw_mae(errors: Errors, split: Split, targets: tuple[str, ...]) -> dict[str, float]:
+    """Return the MAE of each target in its own unit, by a name that every tracker takes."""
+    found: dict[str, float] = {}
+    for number, (target, value) in enumerate(zip(targets, _in_units(errors.absolute.mean(axis=0), split), strict=True)):
+        name = f"raw_mae/{re.sub(r'[^A-Za-z0-9_.-]', '_', target)}"
+        # Two targets may differ in signs alone that no name can hold.
+        found[name if name not in found else f"{name}_{number}"] = float(value)
+    return found
+
+
+def write_by_step(
+    path: Path, errors: Errors, baselines: ForecastBaselines | None, split: Split, targets: tuple[str, ...]
+) -> None:
+    """Write one row a step of the horizon: model and best baseline, standardised; then each target in its own unit."""
+    columns = {"mse": errors.squared_by_step.mean(axis=1), "mae": errors.absolute_by_step.mean(axis=1)}
+    if baselines is not None:
+        best = baselines.errors[baselines.best]
+        columns["baseline_mse"] = best.squared_by_step.mean(axis=1)
+        columns["baseline_mae"] = best.absolute_by_step.mean(axis=1)
+    raw = _in_units(errors.absolute_by_step, split)
+    columns |= {f"raw_mae {target}": raw[:, number] for number, target in enumerate(targets)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["step", *columns])
+        for step in range(len(raw)):
+            writer.writerow([step + 1, *(f"{values[step]:.6g}" for values in columns.values())])
+
+
+def _with_intervals(
+    prefix: str, errors: Errors, block: int, config: EvaluateConfig
+) -> tuple[dict[str, float], dict[str, Floats]]:
+    resampled = block_bootstrap(errors, block, config.bootstrap_samples, config.seed)
+    found: dict[str, float] = {}
+    for metric, value in scores_of(errors).items():
+        interval = estimate(value, resampled[metric])
+        name = f"{prefix}/{metric}"
+        found |= {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+    return found, resampled
+
+
+def _in_units(errors: Floats, split: Split) -> Floats:
+    """Return errors (..., D) in the targets' own units."""
+    scaled: Floats = errors * split.arrays["std"][: errors.shape[-1]]
+    return scaled
+
+
+def _stride(split: Split) -> int:
+    """Return the usual steps between two windows."""
+    starts = split.arrays["starts"]
+    return int(np.median(np.diff(starts))) if len(starts) > 1 else 1

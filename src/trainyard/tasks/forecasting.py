@@ -1,0 +1,53 @@
+"""Forecasting: how do the next steps of a series go on."""
+
+from __future__ import annotations
+
+import pytorch_lightning as pl
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+
+from trainyard.data.batches import Batch
+from trainyard.tasks.losses import sample_losses
+from trainyard.tasks.optimization import build_optimizer, build_schedule
+from trainyard.tasks.train_config import TrainConfig
+
+
+class Forecasting(pl.LightningModule):
+    """Squared or absolute error, MSE and MAE around a network that gives a standardised forecast (N, horizon, D)."""
+
+    def __init__(self, network: nn.Module, config: TrainConfig, total_steps: int) -> None:
+        super().__init__()
+        self.network = network
+        self.config = config
+        self.total_steps = total_steps
+        # A loss that is no number stops the training; here it must not be dropped on the way.
+        self.train_loss = MeanMetric(nan_strategy="disable")
+        self.val_loss = MeanMetric(nan_strategy="disable")
+        self.val_mse = MeanMetric(nan_strategy="disable")
+        self.val_mae = MeanMetric(nan_strategy="disable")
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        losses = sample_losses(self.network(*batch.inputs), batch.targets, self.config, None)
+        self.train_loss.update(losses.detach(), float(batch.weight > 0))
+        return losses.sum() * batch.weight
+
+    def on_train_epoch_end(self) -> None:
+        self.log("train/loss", self.train_loss)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        forecast = self.network(*batch.inputs).float()
+        errors = (forecast - batch.targets).flatten(1)
+        self.val_loss.update(sample_losses(forecast, batch.targets, self.config, None))
+        self.val_mse.update(errors.square().mean(dim=1))
+        self.val_mae.update(errors.abs().mean(dim=1))
+
+    def on_validation_epoch_end(self) -> None:
+        self.log("val/loss", self.val_loss)
+        self.log("val/mse", self.val_mse)
+        self.log("val/mae", self.val_mae)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        optimizer = build_optimizer(self.network, self.config)
+        schedule = build_schedule(optimizer, self.config, self.total_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
