@@ -9,6 +9,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
+from trainyard.data.raw import Kind
 from trainyard.recipe import Recipe
 
 RESULT_FREE = (
@@ -35,7 +36,13 @@ ROOTS: dict[str, tuple[str, ...]] = {
 }
 """Where each stage's own work begins."""
 
-TASKS = {"cnn": "classification", "unet": "segmentation", "lstm": "classification"}
+TASKS: dict[Kind, str] = {
+    "image_classification": "classification",
+    "segmentation": "segmentation",
+    "text_classification": "classification",
+    "forecasting": "forecasting",
+}
+"""The task that learns from each kind of data."""
 
 
 def stage_code(stage: str, recipe: Recipe) -> set[str]:
@@ -47,7 +54,7 @@ def stage_code(stage: str, recipe: Recipe) -> set[str]:
     others: set[str] = set()
     for package, own, all_of_them in (
         ("models", recipe.family, ("cnn", "unet", "lstm")),
-        ("tasks", TASKS[recipe.family], ("classification", "segmentation")),
+        ("tasks", TASKS[recipe.kind], tuple(TASKS.values())),
     ):
         others.update(f"trainyard.{package}.{name}" for name in all_of_them if name != own)
     others.update(f"{name}_config" for name in tuple(others))

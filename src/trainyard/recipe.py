@@ -18,7 +18,7 @@ from trainyard.models.cnn_config import CNNConfig
 from trainyard.models.lstm_config import LSTMConfig
 from trainyard.models.unet_config import UNetConfig
 from trainyard.params import Params, Problem, nearest
-from trainyard.tasks.train_config import TrainConfig
+from trainyard.tasks.train_config import TrainConfig, misfits
 from trainyard.training.cluster_config import ClusterConfig, TrackingConfig
 
 Family = Literal["cnn", "unet", "lstm"]
@@ -47,6 +47,11 @@ class Recipe:
     train: TrainConfig
     evaluate: EvaluateConfig
     export: ExportConfig
+
+    @property
+    def kind(self) -> Kind:
+        """What the family learns from the source."""
+        return next(kind for kind in FAMILY_KINDS[self.family] if kind in KINDS[self.data.source])
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values, from which `recipe_from_json` makes an equal recipe."""
@@ -187,6 +192,9 @@ def _contradictions(params: Params, recipe: Recipe) -> list[Problem]:
             f"'{recipe.data.source}' is for {' or '.join(offered)}, but family: {recipe.family} learns {' or '.join(learned)}",
             f"expected one of {', '.join(sources)}",
         )
+    else:
+        for key, found, expected in misfits(recipe.train, recipe.kind):
+            add("train", key, found, expected)
     if recipe.train.loss == "cross_entropy_dice" and "segmentation" not in learned:
         add(
             "train",

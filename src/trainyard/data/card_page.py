@@ -20,6 +20,8 @@ SAMPLES_OF_CLASS = 6
 TEXTS_OF_CLASS = 2
 MASKS_SHOWN = 12
 BINS = 32
+POINTS = 1000
+"""Of a curve."""
 VALUES_READ = 2_000_000
 """Pixels that the histogram of values is made of."""
 COLOURS = ("#2563cb", "#e07b27", "#2a9d5b", "#d33f3f", "#8a5fc9", "#8c5a3c", "#e377b4", "#a3a31a", "#1fa9bd", "#1f2d6b")
@@ -75,7 +77,7 @@ def _problems(title: str, problems: Sequence[dict[str, Any]]) -> list[str]:
 
 def _balance(card: Card) -> list[str]:
     """Return the samples (or pixels) of each class in each split, with a bar for the training split."""
-    unit = "pixels" if card.kind == "segmentation" else "samples"
+    unit = {"segmentation": "pixels", "forecasting": "steps"}.get(card.kind, "samples")
     most = max(card.counts["train"].values(), default=0) or 1
     rows = []
     for name in card.classes:
@@ -85,11 +87,16 @@ def _balance(card: Card) -> list[str]:
         rows.append(f'<tr><td>{_text(name)}</td>{numbers}<td style="width:40%">{bar}</td></tr>')
     numbers = "".join(f'<th class="number">{split}</th>' for split in SPLITS)
     header = f"<th>class</th>{numbers}<th>{unit} of the training split</th>"
+    table = f"<table><tr>{header}</tr>{''.join(rows)}</table>"
+    if card.kind == "forecasting":
+        return ["<h2>Targets</h2>", table]
     duplicates = f"{card.duplicates_dropped:,} samples were left out because they equal another one."
-    return ["<h2>Classes</h2>", f"<table><tr>{header}</tr>{''.join(rows)}</table>", f'<p class="soft">{duplicates}</p>']
+    return ["<h2>Classes</h2>", table, f'<p class="soft">{duplicates}</p>']
 
 
 def _samples(train: Split, card: Card) -> list[str]:
+    if card.kind == "forecasting":
+        return _curves(train, card)
     title = "<h2>Samples of the training split</h2>"
     if card.kind == "text_classification":
         return [title, *_texts(train, card)]
@@ -134,8 +141,31 @@ def _texts(train: Split, card: Card) -> list[str]:
     return [*parts, *_more(len(card.classes) - CLASSES_SHOWN)]
 
 
+def _curves(train: Split, card: Card) -> list[str]:
+    """Return the course of each column over the training split, in its own unit."""
+    parts = ["<h2>The training split, column by column</h2>"]
+    values = train.arrays["values"]
+    step = max(1, len(values) // POINTS)
+    for number, name in enumerate(card.columns[:CLASSES_SHOWN]):
+        mean, std = card.normalisation["mean"][number], card.normalisation["std"][number]
+        # The mean of each stretch, and not one step of it: what is left out would hide or make up waves.
+        used = np.asarray(values[: len(values) // step * step, number], dtype=np.float64).reshape(-1, step).mean(axis=1)
+        low, high = float(used.min()), float(used.max())
+        heights = 100 - 100 * (used - low) / (high - low or 1.0)
+        line = " ".join(f"{at},{height:.1f}" for at, height in enumerate(heights))
+        parts.append(
+            f'<p class="soft">{_text(name)}: mean {mean:.4g}, std {std:.4g}, shown from {low * std + mean:.4g} to '
+            f'{high * std + mean:.4g}</p><svg viewBox="0 0 {len(used)} 100" preserveAspectRatio="none" '
+            f'width="100%" height="70"><polyline points="{line}" fill="none" stroke="#2563cb" '
+            f'vector-effect="non-scaling-stroke"/></svg>'
+        )
+    return [*parts, *_more(len(card.columns) - CLASSES_SHOWN)]
+
+
 def _values(train: Split, card: Card) -> list[str]:
     """Return how long texts are, or which values pixels take."""
+    if card.kind == "forecasting":
+        return []
     if card.kind == "text_classification":
         lengths = np.diff(train.arrays["offsets"])
         cut = int((lengths >= card.input["max_length"]).sum())

@@ -55,7 +55,11 @@ def prepare(name: str, config: DataConfig, out_dir: Path, root: Path | None = No
         raw = load(config, root or Path.cwd(), scratch)
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        card = _pack_series(name, config, raw, temporary) if isinstance(config, SeriesCSVConfig) else _pack(name, config, raw, temporary)
+        card = (
+            _pack_series(name, config, raw, temporary)
+            if isinstance(config, SeriesCSVConfig)
+            else _pack(name, config, raw, temporary)
+        )
         write_card(temporary, card)
         write_page(temporary, card)
         shutil.rmtree(out_dir, ignore_errors=True)

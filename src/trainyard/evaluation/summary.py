@@ -16,7 +16,7 @@ from trainyard.tasks.primary import PRIMARY, merit
 
 STAGES = ("train", "evaluate", "export")
 NOTHING = "-"
-NAMES = {"mean_iou": "mean IoU", "macro_f1": "macro F1", "mse": "MSE (lower is better)"}
+NAMES = {"mean_iou": "mean IoU", "macro_f1": "macro F1", "mse": "MSE, lower wins"}
 WHERE_NEXT = (
     ("make ui", "curves, parameters and files of every run"),
     ("dvc metrics show", "all numbers; `dvc metrics diff`: what changed"),
