@@ -29,7 +29,7 @@ def train(arguments: argparse.Namespace, clock: Clock) -> str:
     """Start the workers, and record and hand on what they make."""
     from trainyard.data.packed import read_card, verify
     from trainyard.fingerprint import fingerprint
-    from trainyard.models.spec import InputSpec, check_size
+    from trainyard.models.spec import InputSpec, check_input
     from trainyard.provenance import scratch_root
     from trainyard.recipe import read_recipe, read_settings
     from trainyard.training.job import FitJob
@@ -40,7 +40,7 @@ def train(arguments: argparse.Namespace, clock: Clock) -> str:
     cluster, tracking = read_settings(Path("params.yaml"))
     card = read_card(arguments.data_dir)
     verify(arguments.data_dir, card)
-    check_size(recipe.model, InputSpec.from_card(card))
+    check_input(recipe.model, InputSpec.from_card(card))
     mark = fingerprint(recipe, card.sha256)
     scratch = open_scratch(scratch_root(), mark)
     job = FitJob(recipe=recipe, data_dir=arguments.data_dir.resolve(), scratch_dir=scratch, fingerprint=mark)
