@@ -15,11 +15,8 @@ import numpy as np
 import pytest
 
 from trainyard.data.digits import DigitsConfig
-from trainyard.data.packed import Card, content_sha256, write_arrays, write_card
 from trainyard.data.prepare import prepare
 from trainyard.data.series_csv import SeriesCSVConfig
-from trainyard.data.series_csv import load as load_series
-from trainyard.data.series_windows import pack
 from trainyard.evaluation.config import EvaluateConfig
 from trainyard.export.config import ExportConfig
 from trainyard.models.cnn_config import CNNConfig
@@ -103,28 +100,8 @@ def packed_series(tmp_path_factory: pytest.TempPathFactory) -> Path:
     heat = 20 - 3 * np.roll(wave, 6) - 0.002 * steps + rng.normal(0, 0.2, len(steps))
     lines = [f"{1_700_000_000 + 3600 * step},{load[step]:.4f},{heat[step]:.4f}" for step in steps]
     (folder / "waves.csv").write_text("\n".join(["time,load,heat", *lines]) + "\n")
-    raw = load_series(SERIES, folder, folder)
-    packed = pack(raw, SERIES)
     out = folder / "packed"
-    described = {split: write_arrays(out, split, arrays) for split, arrays in packed.arrays.items()}
-    card = Card(
-        name="waves",
-        source="series_csv",
-        kind="forecasting",
-        about=raw.about,
-        classes=raw.classes,
-        counts=packed.counts,
-        samples=packed.samples,
-        input=packed.input,
-        normalisation=packed.normalisation,
-        libraries={},
-        arrays=described,
-        files={},
-        duplicates_dropped=0,
-        sha256=content_sha256(packed.columns, described, {}),
-        columns=packed.columns,
-    )
-    write_card(out, card)
+    prepare("waves", SERIES, out, root=folder)
     return out
 
 
@@ -134,7 +111,7 @@ def series_recipe() -> Recipe:
     return Recipe(
         name="waves",
         family="lstm",
-        data=SERIES,  # type: ignore[arg-type]
+        data=SERIES,
         model=LSTMConfig(hidden_size=24, bidirectional=False, residual="last"),
         train=TrainConfig(
             epochs=6, batch_size=32, optimizer="adam", learning_rate=1e-2, schedule="cosine", loss="mse", precision="fp32"

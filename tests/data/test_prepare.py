@@ -123,3 +123,13 @@ def test_memory_mapped_arrays_pack_as_those_in_memory_do_a_few_bytes_at_a_time(
     assert write_arrays(tmp_path / "b", "train", {"images": mapped}, rows) == expected
     assert np.array_equal(np.load(tmp_path / "b" / "train" / "images.npy"), images[rows])
     assert file_sha256(tmp_path / "b" / "train" / "images.npy") == expected["images"]["sha256"]
+
+
+def test_series_are_packed_with_a_card_and_a_page(packed_series: Path) -> None:
+    card = read_card(packed_series)
+    verify(packed_series, card)
+    assert card.kind == "forecasting"
+    assert card.columns == card.classes == ("load", "heat")
+    assert card.input == {"num_features": 2, "context_length": 24, "horizon": 12}
+    assert {name: len(open_split(packed_series, name)) for name in SPLITS} == card.samples
+    assert (packed_series / "card.html").read_text().count("<polyline") == 2

@@ -98,7 +98,7 @@ def _pack_series(name: str, config: SeriesCSVConfig, raw: RawDataset, folder: Pa
         files={},
         duplicates_dropped=0,
         warnings=tuple(problem.to_json() for problem in raw.warnings),
-        sha256=content_sha256(raw.classes, described, {}),
+        sha256=content_sha256(packed.columns, described, {}),
     )
 
 

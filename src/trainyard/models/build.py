@@ -56,7 +56,7 @@ def build_network(config: ModelConfig, spec: InputSpec) -> nn.Module:
         case LSTMConfig() if spec.kind == "forecasting":
             from trainyard.models.forecaster import Forecaster
 
-            return Forecaster(config, spec.num_features, num_classes, spec.horizon)
+            return Forecaster(config, spec)
         case LSTMConfig():
             from trainyard.models.lstm import LSTM
 

@@ -34,4 +34,10 @@ class LSTMConfig:
     residual: Literal["none", "last"] = "none"
     """last, for forecasting: the context's last step is taken away from all its steps and added to the forecast, so that
     the network learns the change from there, whatever the level (NLinear of Zeng 2022, arXiv:2205.13504)."""
+    targets: Literal["together", "apart"] = "together"
+    """For forecasting. apart: one network forecasts each target from its own past and the features, with the same weights
+    for all targets, which over-fits less (channel independence of Nie 2022, arXiv:2211.14730)."""
+    autoregression: bool = False
+    """For forecasting: add a linear map from each target's context to its horizon, the same for all targets, so that the
+    cells need only learn what is not linear (the highway of LSTNet, Lai 2018, arXiv:1703.07015)."""
     recurrent_initialisation: Literal["orthogonal", "uniform"] = "orthogonal"

@@ -72,11 +72,15 @@ def check_input(config: object, spec: InputSpec) -> None:
     Raises:
         InputError: naming what was found and what is needed.
     """
-    if isinstance(config, LSTMConfig) and config.residual == "last" and spec.kind != "forecasting":
-        raise InputError(
-            f"model: residual: last adds the last step of a series to its forecast, the data are for {spec.kind}; "
-            "use residual: none"
-        )
+    if isinstance(config, LSTMConfig) and spec.kind != "forecasting":
+        if config.residual == "last":
+            raise InputError(
+                f"model: residual: last adds the last step of a series to its forecast, the data are for {spec.kind}; "
+                "use residual: none"
+            )
+        for key, wanted in (("targets: apart", config.targets == "apart"), ("autoregression: true", config.autoregression)):
+            if wanted:
+                raise InputError(f"model: {key} is for forecasting, the data are for {spec.kind}; remove it")
     if isinstance(config, CNNConfig) and min(spec.height, spec.width) < smallest_side(config):
         raise InputError(
             f"model: needs images of at least {smallest_side(config)} pixels a side, the data are {spec.height} x "
