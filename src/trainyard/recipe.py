@@ -202,6 +202,6 @@ def _contradictions(params: Params, recipe: Recipe) -> list[Problem]:
             f"cross_entropy_dice needs masks, but family is {recipe.family}",
             "use cross_entropy or mse",
         )
-    if recipe.train.word_dropout and "text_classification" not in learned:
-        add("train", "word_dropout", f"needs texts, but family is {recipe.family}", "remove it")
+    if recipe.train.word_dropout and "text_classification" not in set(learned) & set(offered):
+        add("train", "word_dropout", f"needs texts, but the data are for {' or '.join(offered)}", "remove it")
     return problems
