@@ -230,7 +230,8 @@ def common_shape(
         if not known or any(problem.rule in ("mixed-sizes", "mixed-channels") for problem in problems):
             raise DataError(source, problems)
         wanted = wanted or next(iter(sizes))
-        channels = channels or next(iter(kinds))
+        if channels is None:
+            channels = next(iter(kinds))
     return (channels, *wanted), bad
 
 

@@ -194,7 +194,8 @@ def _decode(sample: Sample, shape: tuple[int, int, int], config: ImageMasksConfi
     """Return the image (C, H, W) and the mask (H, W) of a sample, or all that is wrong with the two."""
     channels: Channels = 1 if shape[0] == 1 else 3
     problems = []
-    image, mask = np.empty(0, dtype=np.uint8), np.empty(0, dtype=np.uint8)
+    image: NDArray[np.uint8] = np.empty(0, dtype=np.uint8)
+    mask: NDArray[np.uint8] = np.empty(0, dtype=np.uint8)
     try:
         image = read_image(sample.image, channels=channels, size=None, resize=config.resize)
     except (ImageFileError, OSError) as error:
