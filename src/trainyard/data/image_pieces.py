@@ -1,6 +1,6 @@
 """Image files decoded on all processors into one array on disk, piece by piece; what is finished survives a kill.
 
-    <scratch>/images.npy   <scratch>/masks.npy   <scratch>/piece-000123.json
+    <scratch>/images.npy   <scratch>/masks.npy   <scratch>/rows-000001024.json
 
 A piece's file is written once its rows are on the disk. It holds a hash over the names, sizes and times of the piece's
 files and over the settings: where that changed, the piece is decoded again. Rows are written with the file's own calls
@@ -143,7 +143,7 @@ def unreadable(name: str, error: OSError) -> Problem:
 
 def _decode_piece(piece: tuple[int, Sequence[Sample]], decoder: Decoder, scratch: Path, key: str) -> list[Row]:
     start, samples = piece
-    marker = scratch / f"piece-{start // FILES_PER_PIECE:06d}.json"
+    marker = scratch / f"rows-{start:09d}.json"
     identity = _identity(samples, key)
     rows = _finished(marker, identity)
     if rows is not None:
@@ -219,7 +219,7 @@ def _create(scratch: Path, name: str, shape: tuple[int, ...]) -> Path:
     except (OSError, ValueError, EOFError):
         pass
     scratch.mkdir(parents=True, exist_ok=True)
-    for marker in scratch.glob("piece-*.json"):
+    for marker in scratch.glob("rows-*.json"):
         marker.unlink()
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, _header(shape))
