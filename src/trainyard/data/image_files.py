@@ -37,6 +37,8 @@ MAX_PIXELS = 60_000_000
 """Of one image; more is taken for an attack on the memory, and refused by the header."""
 MAX_BYTES = 2**29
 """Of one file."""
+_READ_AT_ONCE = 2**24
+"""Bytes; of a larger file the header is looked at before the rest is in memory."""
 Resize = Literal["stretch", "crop", "pad"]
 Channels = Literal[1, 3]
 Size = tuple[int, int]
@@ -172,21 +174,21 @@ def resize_mask(mask: NDArray[np.uint8], size: Size, resize: Resize) -> NDArray[
 
 def _load(path: Path) -> tuple[Image.Image, ImageFacts]:
     """Return a decoded, upright image of which every byte was read."""
-    with _regular(path) as file, _decoding(path):
-        with Image.open(file, formats=FORMATS) as image:
-            facts = _facts(image)
+    with _regular(path) as file, _decoding(path) as complaints:
+        if os.fstat(file.fileno()).st_size > _READ_AT_ONCE:
+            with Image.open(file, formats=FORMATS) as image:
+                _facts(image)
             file.seek(0)
-            data = file.read()
+        data = file.read()
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        facts = _facts(image)
         broken = damage(data, facts.format)
+        if not broken:
+            image.load()
+            # Of the other formats Pillow warns about metadata, which no pixel depends on.
+            broken = str(complaints[0].message) if facts.format == "TIFF" and complaints else None
         if broken:
             raise ImageFileError("damaged-image", f"damaged {facts.format}: {broken}", "restore the file, or take it out")
-        with warnings.catch_warnings(record=True) as complaints:
-            warnings.simplefilter("always")
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-            image.load()
-        # Of the other formats Pillow warns about metadata, which no pixel depends on.
-        if facts.format == "TIFF" and complaints:
-            raise ImageFileError("damaged-image", f"damaged TIFF: {complaints[0].message}", "restore the file, or take it out")
         turn = _turn(image)
         return (image if turn is None else image.transpose(turn)), facts
 
@@ -206,13 +208,13 @@ def _regular(path: Path) -> Iterator[Any]:
 
 
 @contextmanager
-def _decoding(path: Path) -> Iterator[None]:
+def _decoding(path: Path) -> Iterator[list[warnings.WarningMessage]]:
     """Say in our words what Pillow says of a file it cannot decode."""
     try:
-        with warnings.catch_warnings():
-            # Those about metadata; large images are refused below, whatever Pillow warns of.
-            warnings.simplefilter("ignore")
-            yield
+        # Large images are refused below, whatever Pillow warns of.
+        with warnings.catch_warnings(record=True) as complaints:
+            warnings.simplefilter("always")
+            yield complaints
     except UnidentifiedImageError:
         raise _unknown(path) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

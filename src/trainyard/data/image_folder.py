@@ -230,8 +230,7 @@ def common_shape(
         if not known or any(problem.rule in ("mixed-sizes", "mixed-channels") for problem in problems):
             raise DataError(source, problems)
         wanted = wanted or next(iter(sizes))
-        chosen: Channels = channels or next(iter(kinds))
-        return (chosen, *wanted), bad
+        return (channels if channels is not None else next(iter(kinds)), *wanted), bad
     return (channels, *wanted), bad
 
 
