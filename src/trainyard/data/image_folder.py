@@ -1,0 +1,257 @@
+"""A folder of images by class, as users have them: `<class>/<image>`, or `train/<class>/<image>` with val and test.
+
+Classes are the folders' names in alphabetical order; images in folders below a class belong to it. Where only some of
+train, val and test are there, the training samples are still to be divided: `RawDataset.split` is -1 for them.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import numpy as np
+from PIL import __version__ as pillow_version
+
+from trainyard.data.image_files import Channels, ImageFacts, ImageFileError, Resize, Size, read_image_and_facts
+from trainyard.data.image_pieces import Progress, Row, Sample, decode, keep, survey, unreadable
+from trainyard.data.image_tree import Tree, walk
+from trainyard.data.problems import DataError, Problem, printable, settle
+from trainyard.data.raw import RawDataset
+from trainyard.data.splits import check_fractions
+from trainyard.errors import InputError
+from trainyard.params import Count, Fraction, Index
+
+SPLIT_FOLDERS = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "test": 2}
+TO_DIVIDE = -1
+"""In `RawDataset.split`: of the training folder, but a part of it has to become the split that has none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageFolderConfig:
+    """Which folder of images, and how they become arrays of one shape."""
+
+    source: Literal["image_folder"]
+    path: str
+    """Of the folder, relative to the project."""
+    size: Count | tuple[Count, Count] | None = None
+    """Height and width in pixels, or one number for both; needed where the images differ."""
+    resize: Resize = "stretch"
+    """stretch to the size, crop the middle of it, or pad with black."""
+    channels: Channels | None = None
+    """1 grey, 3 colours; needed where the images differ."""
+    on_bad_sample: Literal["stop", "skip"] = "stop"
+    """stop at images that cannot be read, or leave them out and count them."""
+    seed: Index = 0
+    """Of the split."""
+    val_fraction: Fraction = 0.1
+    """Share of the samples, where no folder says which."""
+    test_fraction: Fraction = 0.2
+    """Share of the samples, where no folder says which."""
+
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself."""
+        check_fractions(self.val_fraction, self.test_fraction)
+
+
+def load(
+    config: ImageFolderConfig, root: Path, scratch: Path, *, progress: Progress | None = None, workers: int = -1
+) -> RawDataset:
+    """Return images (N, C, H, W) uint8, memory-mapped below `scratch`, and labels (N,), in the order of the paths.
+
+    Raises:
+        DataError: listing all that is wrong with the folder.
+    """
+    tree = walk(existing_folder(config.path, root), root)
+    problems = list(tree.problems)
+    top = split_layout(tree, problems)
+    places = [_place(path, top, problems) for path in tree.files]
+    found = [(path, split, name) for path, (split, name) in zip(tree.files, places, strict=True) if name is not None]
+    classes = _classes(tree, top, found, problems)
+    if any(p.severity != "warning" and not p.sample for p in problems):
+        raise DataError(config.path, problems)
+    samples = [Sample(image=root / config.path / path, name=str(path)) for path, _, _ in found]
+    shape, bad = common_shape(samples, config.size, config.channels, config.path, problems, progress, workers)
+    kept = np.array([index for index in range(len(samples)) if index not in bad], dtype=np.int64)
+    decoder = partial(decode_image, shape=shape, resize=config.resize)
+    arrays, rows = decode(
+        [samples[index] for index in kept],
+        decoder,
+        {"images": shape},
+        scratch,
+        settings=config.resize,
+        progress=progress,
+        workers=workers,
+    )
+    problems += [problem for row in rows for problem in row.problems]
+    warnings, skipped = settle(config.path, problems, config.on_bad_sample)
+    usable = np.array([row.usable for row in rows], dtype=bool)
+    arrays = keep(arrays, np.flatnonzero(usable), scratch)
+    chosen = [found[index] for index in kept[usable]]
+    numbers = {name: number for number, name in enumerate(classes)}
+    arrays["labels"] = np.array([numbers[name] for _, _, name in chosen], dtype=np.int64)
+    return RawDataset(
+        kind="image_classification",
+        classes=classes,
+        arrays=arrays,
+        about=f"{len(chosen):,} images of {len(classes)} classes from {printable(config.path)}",
+        libraries={"Pillow": pillow_version},
+        split=official_split([split for _, split, _ in chosen]) if top else None,
+        names=tuple(printable(str(path)) for path, _, _ in chosen),
+        warnings=warnings,
+        skipped=skipped,
+    )
+
+
+def existing_folder(path: str, root: Path) -> Path:
+    """Return the folder of a source.
+
+    Raises:
+        InputError: it is not there.
+    """
+    folder = root / path
+    if not folder.is_dir():
+        raise InputError(f"data.path {path}: no such folder in {root}; put the images there, or mend the path")
+    return folder
+
+
+def split_layout(tree: Tree, problems: list[Problem]) -> bool:
+    """Whether the top folders are train, val and test; adds what is wrong about them."""
+    top = [folder.name for folder in tree.folders if len(folder.parts) == 1]
+    named = [name for name in top if name.lower() in SPLIT_FOLDERS]
+    if not any(SPLIT_FOLDERS[name.lower()] == 0 for name in named):
+        return False
+    others = [name for name in top if name not in named]
+    if others and any(path.parts[0] in named and len(path.parts) > 2 for path in tree.files):
+        add(problems, "mixed-layout", ".", f"{', '.join(named)} beside {', '.join(others)}", "keep splits or classes, not both")
+    numbers = Counter(SPLIT_FOLDERS[name.lower()] for name in named)
+    if max(numbers.values()) > 1 and not others:
+        add(problems, "two-splits", ".", f"folders {', '.join(named)}", "keep one folder for each split")
+    return not others
+
+
+def add(problems: list[Problem], rule: str, where: str, found: str, expected: str, *, warning: bool = False) -> None:
+    """Add what concerns more than one sample."""
+    severity: Literal["warning", "error"] = "warning" if warning else "error"
+    problems.append(Problem(rule=rule, where=where, found=found, expected=expected, severity=severity))
+
+
+def official_split(numbers: Sequence[int]) -> np.ndarray[tuple[int], np.dtype[np.int64]] | None:
+    """Return (N,) the split of each sample, -1 where it has still to be divided; None where all have."""
+    present = set(numbers)
+    if present == {0}:
+        return None
+    complete = present == {0, 1, 2}
+    return np.array([TO_DIVIDE if number == 0 and not complete else number for number in numbers], dtype=np.int64)
+
+
+def _place(path: PurePosixPath, top: bool, problems: list[Problem]) -> tuple[int, str | None]:
+    """Return the split and the class of an image."""
+    parts = path.parts[1:] if top else path.parts
+    split = SPLIT_FOLDERS[path.parts[0].lower()] if top and len(path.parts) > 1 else 0
+    if len(parts) < 2:
+        add(problems, "no-class", str(path), "an image outside of any class folder", "put it into the folder of its class")
+        return split, None
+    if len(parts) > 2 and not top and parts[1].lower() in SPLIT_FOLDERS:
+        add(problems, "mixed-layout", str(path), f"a split within class {parts[0]}", f"use {parts[1]}/{parts[0]}/ instead")
+    return split, unicodedata.normalize("NFC", parts[0])
+
+
+def _classes(
+    tree: Tree, top: bool, found: Sequence[tuple[PurePosixPath, int, str | None]], problems: list[Problem]
+) -> tuple[str, ...]:
+    """Return the classes, and add what is wrong about them and their folders."""
+    depth = 2 if top else 1
+    folders = [folder for folder in tree.folders if len(folder.parts) == depth]
+    filled = Counter((split, name) for _, split, name in found)
+    seen: dict[tuple[str, ...], PurePosixPath] = {}
+    for folder in folders:
+        name = unicodedata.normalize("NFC", folder.name)
+        split = SPLIT_FOLDERS[folder.parts[0].lower()] if top else 0
+        if not _is_text(name):
+            add(problems, "name-not-utf8", str(folder), "a name that is not UTF-8", "rename the folder")
+        twin = seen.setdefault((*folder.parts[:-1], name), folder)
+        if twin is not folder:
+            add(problems, "twin-names", str(folder), f"the same name as {str(twin)!a} to a reader", "rename one of them")
+        if not filled[split, name]:
+            elsewhere = split != 0 and filled[0, name] > 0
+            add(problems, "empty-class", str(folder), "no image in it", "add images, or delete the folder", warning=elsewhere)
+    nested = sorted({str(path.parent) for path, _, _ in found if len(path.parts) > depth + 1})
+    for where in nested:
+        add(problems, "nested-folder", where, "a folder within a class", "its images count for the class", warning=True)
+    classes = tuple(sorted({name for _, _, name in found if name is not None}))
+    for name in classes:
+        if not filled[0, name]:
+            add(problems, "class-not-in-train", name, "images in val or test only", "add some to train, or delete the class")
+    if len(classes) < 2:
+        have = f"{len(classes)} class{'es' if len(classes) != 1 else ''} ({', '.join(classes) or 'no images'})"
+        add(problems, "too-few-classes", ".", have, "make a folder of images for each of two classes or more")
+    return classes
+
+
+def _is_text(name: str) -> bool:
+    return name == os.fsencode(name).decode("utf-8", "replace")
+
+
+def common_shape(
+    samples: Sequence[Sample],
+    size: int | Size | None,
+    channels: Channels | None,
+    source: str,
+    problems: list[Problem],
+    progress: Progress | None,
+    workers: int,
+) -> tuple[tuple[int, int, int], set[int]]:
+    """Return the shape (C, H, W) that all images get, and the numbers of those that cannot be opened.
+
+    Raises:
+        DataError: they differ, and nothing says what to make of them.
+    """
+    bad: set[int] = set()
+    wanted = (size, size) if isinstance(size, int) else size
+    if wanted is None or channels is None:
+        found = survey(samples, progress, workers)
+        bad = {index for index, facts in enumerate(found) if isinstance(facts, Problem)}
+        problems += [facts for facts in found if isinstance(facts, Problem)]
+        known = [facts for facts in found if isinstance(facts, ImageFacts)]
+        sizes = Counter((facts.height, facts.width) for facts in known)
+        kinds = Counter(facts.channels for facts in known)
+        if wanted is None and len(sizes) > 1:
+            table = _table(Counter({f"{height} x {width}": count for (height, width), count in sizes.items()}))
+            add(problems, "mixed-sizes", ".", f"heights and widths {table}", "set data.size, such as 64, and data.resize")
+        if channels is None and len(kinds) > 1:
+            table = _table(Counter(f"{facts.mode} ({facts.channels} channels)" for facts in known))
+            add(problems, "mixed-channels", ".", f"kinds of pixels {table}", "set data.channels: 3, or 1 for grey")
+        if not known or any(problem.rule in ("mixed-sizes", "mixed-channels") for problem in problems):
+            raise DataError(source, problems)
+        wanted = wanted or next(iter(sizes))
+        return (channels if channels is not None else next(iter(kinds)), *wanted), bad
+    return (channels, *wanted), bad
+
+
+def _table(counts: Counter[str]) -> str:
+    listed = [f"{name}: {count:,} images" for name, count in counts.most_common(8)]
+    return "; ".join(listed) + (f"; and {len(counts) - 8:,} more kinds" if len(counts) > 8 else "")
+
+
+def decode_image(
+    sample: Sample, shape: tuple[int, int, int], resize: Resize
+) -> tuple[dict[str, np.ndarray[tuple[int, ...], np.dtype[np.uint8]]], Row]:
+    """Return the image (C, H, W) of a sample, or what is wrong with it."""
+    channels: Channels = 1 if shape[0] == 1 else 3
+    try:
+        image, facts = read_image_and_facts(sample.image, channels=channels, size=shape[1:], resize=resize)
+    except ImageFileError as error:
+        return {}, Row(problems=(error.problem(sample.name),))
+    except OSError as error:
+        return {}, Row(problems=(unreadable(sample.name, error),))
+    if facts.frames > 1 and facts.format != "MPO":
+        problems: list[Problem] = []
+        add(problems, "several-frames", sample.name, f"{facts.frames} frames", "the first one is taken", warning=True)
+        return {"images": image}, Row(problems=tuple(problems))
+    return {"images": image}, Row()

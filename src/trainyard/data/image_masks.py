@@ -1,0 +1,252 @@
+"""Images with a mask each, paired by their names: `images/cell_07.jpg` with `masks/cell_07.png`.
+
+Both folders stand in `path`, or in its folders train, val and test. A mask's values say the class of each pixel as
+`mask_values` states; masks are resized to the nearest id, never between two.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import __version__ as pillow_version
+
+from trainyard.data.image_files import Channels, ImageFileError, Resize, read_image, read_mask, resize_mask
+from trainyard.data.image_folder import SPLIT_FOLDERS, add, common_shape, existing_folder, official_split, split_layout
+from trainyard.data.image_pieces import Progress, Row, Sample, decode, keep, unreadable
+from trainyard.data.image_tree import walk
+from trainyard.data.problems import DataError, Problem, printable, settle
+from trainyard.data.raw import RawDataset
+from trainyard.data.splits import check_fractions
+from trainyard.params import Count, Fraction, Index
+
+MaskValues = Literal["ids", "binary"] | dict[str, int | tuple[int, int, int]]
+Pair = tuple[int, PurePosixPath, PurePosixPath]
+"""Split, image and mask."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageMasksConfig:
+    """Which images and masks, and how they become arrays of one shape."""
+
+    source: Literal["image_masks"]
+    path: str
+    """Of the folder, relative to the project."""
+    classes: tuple[str, ...]
+    """What the pixels show, in the order of the ids; the first one is the background."""
+    images: str = "images"
+    """Name of the folder with the images."""
+    masks: str = "masks"
+    """Name of the folder with the masks."""
+    mask_values: MaskValues = "ids"
+    """ids: 0 is the first class, 1 the second. binary: 0 and 255. Or for each class its value, or [red, green, blue]."""
+    size: Count | tuple[Count, Count] | None = None
+    """Height and width in pixels, or one number for both; needed where the images differ."""
+    resize: Resize = "stretch"
+    """stretch to the size, crop the middle of it, or pad with black and the first class."""
+    channels: Channels | None = None
+    """1 grey, 3 colours; needed where the images differ."""
+    on_bad_sample: Literal["stop", "skip"] = "stop"
+    """stop at samples that cannot be read, or leave them out and count them."""
+    seed: Index = 0
+    """Of the split."""
+    val_fraction: Fraction = 0.1
+    """Share of the samples, where no folder says which."""
+    test_fraction: Fraction = 0.2
+    """Share of the samples, where no folder says which."""
+
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself."""
+        check_fractions(self.val_fraction, self.test_fraction)
+        if not 2 <= len(set(self.classes)) == len(self.classes) <= 256:
+            raise ValueError(f"classes: found {list(self.classes)}; name between 2 and 256 classes, each once")
+        if self.images == self.masks:
+            raise ValueError(f"images and masks are both {self.images}; give each its own folder")
+        if self.mask_values == "binary" and len(self.classes) != 2:
+            raise ValueError(f"mask_values binary and {len(self.classes)} classes; name two classes, or give each its value")
+        if not isinstance(self.mask_values, str):
+            _check_values(self.mask_values, self.classes)
+
+
+def load(
+    config: ImageMasksConfig, root: Path, scratch: Path, *, progress: Progress | None = None, workers: int = -1
+) -> RawDataset:
+    """Return images (N, C, H, W) and masks (N, H, W), both uint8 and memory-mapped below `scratch`.
+
+    Strata are the class that most pixels show besides the first one, or 0.
+
+    Raises:
+        DataError: listing all that is wrong with the folder.
+    """
+    folder = existing_folder(config.path, root)
+    tree = walk(folder, root)
+    problems = list(tree.problems)
+    top = split_layout(tree, problems)
+    pairs = _pairs(tree.files, top, config, problems)
+    if not pairs or any(p.severity != "warning" and not p.sample for p in problems):
+        if not pairs:
+            expected = f"put images into {config.images}/ and masks of the same names into {config.masks}/"
+            add(problems, "no-pairs", ".", "no image with a mask", expected)
+        raise DataError(config.path, problems)
+    samples = [
+        Sample(image=folder / image, name=str(image), mask=folder / mask, mask_name=str(mask)) for _, image, mask in pairs
+    ]
+    shape, bad = common_shape(samples, config.size, config.channels, config.path, problems, progress, workers)
+    kept = np.array([index for index in range(len(samples)) if index not in bad], dtype=np.int64)
+    arrays, rows = decode(
+        [samples[index] for index in kept],
+        partial(_decode, shape=shape, config=config),
+        {"images": shape, "masks": shape[1:]},
+        scratch,
+        settings=repr((config.resize, config.classes, config.mask_values)),
+        progress=progress,
+        workers=workers,
+    )
+    problems += [problem for row in rows for problem in row.problems]
+    usable = np.array([row.usable for row in rows], dtype=bool)
+    strata = np.array([row.stratum for row in rows], dtype=np.int64)[usable]
+    empty = int(np.count_nonzero(strata == 0))
+    if empty:
+        found = f"{empty:,} of {len(strata):,} masks ({empty / len(strata):.0%}) show nothing but {config.classes[0]}"
+        add(problems, "empty-masks", config.masks, found, "check that this is meant", warning=True)
+    warnings, skipped = settle(config.path, problems, config.on_bad_sample)
+    chosen = [pairs[index] for index in kept[usable]]
+    return RawDataset(
+        kind="segmentation",
+        classes=config.classes,
+        arrays=keep(arrays, np.flatnonzero(usable), scratch),
+        about=f"{len(chosen):,} images with masks of {len(config.classes)} classes from {printable(config.path)}",
+        libraries={"Pillow": pillow_version},
+        strata=strata,
+        split=official_split([split for split, _, _ in chosen]) if top else None,
+        names=tuple(printable(str(image)) for _, image, _ in chosen),
+        warnings=warnings,
+        skipped=skipped,
+    )
+
+
+def _check_values(values: Mapping[str, int | tuple[int, int, int]], classes: tuple[str, ...]) -> None:
+    if set(values) != set(classes):
+        raise ValueError(f"mask_values names {sorted(values)} and classes {sorted(classes)}; name the same ones")
+    if len({type(value) for value in values.values()}) > 1 or len(set(values.values())) < len(values):
+        raise ValueError("mask_values: holds numbers beside colours, or one twice; give each class a value of its own")
+
+
+def _pairs(files: list[PurePosixPath], top: bool, config: ImageMasksConfig, problems: list[Problem]) -> list[Pair]:
+    """Return images with their masks, in the order of the images' paths."""
+    start = 1 if top else 0
+    sides: dict[str, dict[tuple[str, ...], list[PurePosixPath]]] = {
+        config.images: defaultdict(list),
+        config.masks: defaultdict(list),
+    }
+    outside: Counter[str] = Counter()
+    for path in files:
+        if len(path.parts) > start + 1 and path.parts[start] in sides:
+            sides[path.parts[start]][_stem(path, start)].append(path)
+        else:
+            outside[str(path.parent)] += 1
+    for where, count in sorted(outside.items()):
+        found = f"{count:,} images outside of {config.images}/ and {config.masks}/"
+        add(problems, "stray-files", where, found, "they are left out", warning=True)
+    images, masks = sides[config.images], sides[config.masks]
+    for stems in (images, masks):
+        for same in stems.values():
+            if len(same) > 1:
+                found = f"the same name as {', '.join(map(str, same[:-1]))}"
+                add(problems, "twin-names", str(same[-1]), found, "keep one, or rename it")
+    _report_unpaired(images, masks, "missing-mask", f"no mask of this name in {config.masks}/", problems)
+    _report_unpaired(masks, images, "missing-image", f"no image of this name in {config.images}/", problems)
+    return [
+        (SPLIT_FOLDERS[same[0].parts[0].lower()] if top else 0, same[0], masks[stem][0])
+        for stem, same in images.items()
+        if stem in masks
+    ]
+
+
+def _stem(path: PurePosixPath, start: int) -> tuple[str, ...]:
+    parts = (*path.parts[:start], *path.parts[start + 1 : -1], path.stem)
+    return tuple(unicodedata.normalize("NFC", part) for part in parts)
+
+
+def _report_unpaired(
+    stems: Mapping[tuple[str, ...], list[PurePosixPath]],
+    others: Mapping[tuple[str, ...], list[PurePosixPath]],
+    rule: str,
+    found: str,
+    problems: list[Problem],
+) -> None:
+    folded = {tuple(part.casefold() for part in stem): same[0] for stem, same in others.items()}
+    for stem in stems.keys() - others.keys():
+        near = folded.get(tuple(part.casefold() for part in stem))
+        hint = f"{near} differs in case only: rename one of them" if near else "add it, or take this file out"
+        problems.append(Problem(rule=rule, where=str(stems[stem][0]), found=found, expected=hint, sample=True))
+    problems.sort(key=lambda problem: problem.where)
+
+
+def _decode(sample: Sample, shape: tuple[int, int, int], config: ImageMasksConfig) -> tuple[dict[str, NDArray[np.uint8]], Row]:
+    """Return the image (C, H, W) and the mask (H, W) of a sample, or all that is wrong with the two."""
+    channels: Channels = 1 if shape[0] == 1 else 3
+    problems = []
+    image: NDArray[np.uint8] = np.empty(0, dtype=np.uint8)
+    mask: NDArray[np.uint8] = np.empty(0, dtype=np.uint8)
+    try:
+        image = read_image(sample.image, channels=channels, size=None, resize=config.resize)
+    except (ImageFileError, OSError) as error:
+        problems.append(_problem(sample.name, error))
+    try:
+        mask = _read_classes(sample.mask or sample.image, config)
+    except (ImageFileError, OSError) as error:
+        problems.append(_problem(sample.mask_name, error))
+    if not problems and image.shape[1:] != mask.shape:
+        found = f"{mask.shape[0]} x {mask.shape[1]} pixels high and wide"
+        expected = f"{sample.name} has {image.shape[1]} x {image.shape[2]}: make them the same"
+        problems.append(Problem(rule="size-mismatch", where=sample.mask_name, found=found, expected=expected, sample=True))
+    if problems:
+        return {}, Row(problems=tuple(problems))
+    if mask.shape != shape[1:]:
+        image = read_image(sample.image, channels=channels, size=shape[1:], resize=config.resize)
+        mask = resize_mask(mask, shape[1:], config.resize)
+    counts = np.bincount(mask.ravel(), minlength=len(config.classes))
+    foreground = counts[1:]
+    return {"images": image, "masks": mask}, Row(stratum=int(foreground.argmax()) + 1 if foreground.any() else 0)
+
+
+def _problem(name: str, error: ImageFileError | OSError) -> Problem:
+    return error.problem(name) if isinstance(error, ImageFileError) else unreadable(name, error)
+
+
+def _read_classes(path: Path, config: ImageMasksConfig) -> NDArray[np.uint8]:
+    """Return the number of the class of each pixel (H, W)."""
+    values = config.mask_values
+    if isinstance(values, str):
+        known = {0: 0, 1: 1, 255: 1} if values == "binary" else {number: number for number in range(len(config.classes))}
+    else:
+        colours = {value: config.classes.index(name) for name, value in values.items() if not isinstance(value, int)}
+        if colours:
+            return read_mask(path, colours=colours).astype(np.uint8)
+        known = {value: config.classes.index(name) for name, value in values.items() if isinstance(value, int)}
+    mask = read_mask(path)
+    found, places, counts = np.unique(mask, return_inverse=True, return_counts=True)
+    unknown = [number for number, value in enumerate(found.tolist()) if value not in known]
+    if unknown:
+        listed = ", ".join(f"{found[number]} ({counts[number]:,} pixels)" for number in unknown[:8])
+        more = f" and {len(unknown) - 8:,} more" if len(unknown) > 8 else ""
+        raise ImageFileError("mask-values", f"values without a class: {listed}{more}", _suggestion(found.tolist(), config))
+    table = np.array([known[value] for value in found.tolist()], dtype=np.uint8)
+    return table[places].reshape(mask.shape)
+
+
+def _suggestion(found: list[int], config: ImageMasksConfig) -> str:
+    if set(found) <= {0, 255} and len(config.classes) == 2:
+        return "set data.mask_values: binary"
+    if len(found) == len(config.classes):
+        pairs = ", ".join(f"{name}: {value}" for name, value in zip(config.classes, found, strict=True))
+        return f"if that is what they mean, set data.mask_values: {{{pairs}}}"
+    return f"known are {len(config.classes)} classes: name more under data.classes, or mend the mask"

@@ -1,0 +1,249 @@
+"""Image files decoded on all processors into one array on disk, piece by piece; what is finished survives a kill.
+
+    <scratch>/images.npy   <scratch>/masks.npy   <scratch>/rows-000001024.json
+
+A piece's file is written once its rows are on the disk. It holds a hash over the names, sizes and times of the piece's
+files and over the settings: where that changed, the piece is decoded again. Rows are written with the file's own calls
+and not through a memory map, which would kill the process where the disk is full.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import __version__ as pillow_version
+
+from trainyard.data.image_files import RULES, ImageFacts, ImageFileError, inspect
+from trainyard.data.parallel import in_order
+from trainyard.data.problems import Problem
+from trainyard.files import write_whole
+
+FILES_PER_PIECE = 256
+PROGRESS_SECONDS = 5.0
+FEWEST_IN_PARALLEL = 1024
+"""With fewer small files, processes take longer to start than the files to read."""
+Progress = Callable[[str], None]
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """The files of one sample."""
+
+    image: Path
+    name: str
+    """Path of the image relative to the raw data, for messages."""
+    mask: Path | None = None
+    mask_name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """What became of one sample."""
+
+    problems: tuple[Problem, ...] = ()
+    stratum: int = 0
+    """What the splits are stratified by, where the decoder knows."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether its pixels were written."""
+        return all(problem.severity == "warning" for problem in self.problems)
+
+
+Decoder = Callable[[Sample], tuple[dict[str, NDArray[np.uint8]], Row]]
+"""Returns arrays by name, none for a sample with an error; it must pickle."""
+
+
+def survey(samples: Sequence[Sample], progress: Progress | None, workers: int) -> list[ImageFacts | Problem]:
+    """Return what the header of each image says, or what is wrong with it."""
+    facts: list[ImageFacts | Problem] = []
+    results = in_order(_inspect_all, _pieces(samples), _workers(len(samples), workers))
+    for found in _told(results, len(samples), "looked at", progress):
+        facts += found
+    return facts
+
+
+def decode(
+    samples: Sequence[Sample],
+    decoder: Decoder,
+    shapes: dict[str, tuple[int, ...]],
+    scratch: Path,
+    *,
+    settings: str,
+    progress: Progress | None,
+    workers: int,
+) -> tuple[dict[str, Any], list[Row]]:
+    """Return memory-mapped uint8 arrays (N, ...) by name, and what became of each sample.
+
+    Args:
+        samples: in the order of the rows.
+        decoder: of one sample.
+        shapes: of one row of each array.
+        scratch: where the arrays go; the caller deletes it when they are packed.
+        settings: whatever else the pixels depend on.
+        progress: is told of it about every 5 seconds.
+        workers: processes, or -1 for one a processor; the result is the same.
+
+    Raises:
+        OSError: the disk is full or read-only.
+    """
+    paths = {name: _create(scratch, name, (len(samples), *shape)) for name, shape in sorted(shapes.items())}
+    key = json.dumps([settings, RULES, pillow_version, shapes], sort_keys=True)
+    work = partial(_decode_piece, decoder=decoder, scratch=scratch, key=key)
+    pieces = ((start, samples[start : start + FILES_PER_PIECE]) for start in range(0, len(samples), FILES_PER_PIECE))
+    rows: list[Row] = []
+    for found in _told(in_order(work, pieces, _workers(len(samples), workers)), len(samples), "decoded", progress):
+        rows += found
+    return {name: np.load(path, mmap_mode="r", allow_pickle=False) for name, path in paths.items()}, rows
+
+
+def keep(arrays: dict[str, Any], kept: NDArray[np.int64], scratch: Path) -> dict[str, Any]:
+    """Return the arrays with the rows `kept` only, in ascending order; copied on disk where rows are left out."""
+    if all(len(kept) == len(array) for array in arrays.values()):
+        return arrays
+    result = {}
+    for name, array in arrays.items():
+        path = scratch / f"kept-{name}.npy"
+        with path.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, _header((len(kept), *array.shape[1:])))
+            for index in kept:
+                file.write(np.ascontiguousarray(array[index]).data)
+        result[name] = np.load(path, mmap_mode="r" if len(kept) else None, allow_pickle=False)
+    return result
+
+
+def _inspect_all(samples: Sequence[Sample]) -> list[ImageFacts | Problem]:
+    found: list[ImageFacts | Problem] = []
+    for sample in samples:
+        try:
+            found.append(inspect(sample.image))
+        except ImageFileError as error:
+            found.append(error.problem(sample.name))
+        except OSError as error:
+            found.append(unreadable(sample.name, error))
+    return found
+
+
+def unreadable(name: str, error: OSError) -> Problem:
+    """Return what the system says of a file that it does not open."""
+    found = f"cannot be opened: {error.strerror or error}"
+    return Problem(rule="unreadable-image", where=name, found=found, expected="make it readable", sample=True)
+
+
+def _decode_piece(piece: tuple[int, Sequence[Sample]], decoder: Decoder, scratch: Path, key: str) -> list[Row]:
+    start, samples = piece
+    marker = scratch / f"rows-{start:09d}.json"
+    identity = _identity(samples, key)
+    rows = _finished(marker, identity)
+    if rows is not None:
+        return rows
+    marker.unlink(missing_ok=True)
+    rows = _write_rows(start, samples, decoder, scratch)
+    lines = {
+        "identity": identity,
+        "rows": [{"problems": [asdict(p) for p in row.problems], "stratum": row.stratum} for row in rows],
+    }
+    write_whole(marker, json.dumps(lines).encode())
+    return rows
+
+
+def _write_rows(start: int, samples: Sequence[Sample], decoder: Decoder, scratch: Path) -> list[Row]:
+    files: dict[str, tuple[Any, int]] = {}
+    rows = []
+    for number, sample in enumerate(samples, start):
+        arrays, row = decoder(sample)
+        rows.append(row)
+        for name, array in arrays.items():
+            if name not in files:
+                # Closed below, after all rows.
+                file = (scratch / f"{name}.npy").open("r+b")
+                np.lib.format.read_magic(file)
+                np.lib.format.read_array_header_1_0(file)
+                files[name] = file, file.tell()
+            file, first = files[name]
+            file.seek(first + number * array.nbytes)
+            file.write(np.ascontiguousarray(array).data)
+    for file, _ in files.values():
+        with file:
+            file.flush()
+            os.fsync(file.fileno())
+    return rows
+
+
+def _finished(marker: Path, identity: str) -> list[Row] | None:
+    """Return the rows of a piece that was decoded before, from the same files in the same way."""
+    try:
+        content = json.loads(marker.read_bytes())
+    except (OSError, ValueError):
+        return None
+    if content["identity"] != identity:
+        return None
+    return [
+        Row(problems=tuple(Problem(**problem) for problem in row["problems"]), stratum=row["stratum"])
+        for row in content["rows"]
+    ]
+
+
+def _identity(samples: Sequence[Sample], key: str) -> str:
+    digest = hashlib.sha256(key.encode())
+    for sample in samples:
+        for name, path in ((sample.name, sample.image), (sample.mask_name, sample.mask)):
+            if path is not None:
+                try:
+                    status = path.stat()
+                    digest.update(repr((os.fsencode(name), status.st_size, status.st_mtime_ns)).encode())
+                except OSError as error:
+                    # Of a file that vanished, the decoder will say more.
+                    digest.update(repr((os.fsencode(name), error.errno)).encode())
+    return digest.hexdigest()
+
+
+def _create(scratch: Path, name: str, shape: tuple[int, ...]) -> Path:
+    """Return an array file of a shape: the one that is there, or else a new one, with all pieces to be done."""
+    path = scratch / f"{name}.npy"
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        if array.shape == shape and array.dtype == np.uint8:
+            return path
+    except (OSError, ValueError, EOFError):
+        pass
+    scratch.mkdir(parents=True, exist_ok=True)
+    for marker in scratch.glob("rows-*.json"):
+        marker.unlink()
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, _header(shape))
+        file.truncate(file.tell() + int(np.prod(shape)))
+    return path
+
+
+def _header(shape: tuple[int, ...]) -> dict[str, Any]:
+    return {"descr": "|u1", "fortran_order": False, "shape": shape}
+
+
+def _pieces(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    return (items[start : start + FILES_PER_PIECE] for start in range(0, len(items), FILES_PER_PIECE))
+
+
+def _workers(count: int, workers: int) -> int:
+    return 1 if workers == -1 and count < FEWEST_IN_PARALLEL else workers
+
+
+def _told(results: Iterator[list[Item]], total: int, verb: str, progress: Progress | None) -> Iterator[list[Item]]:
+    done, last = 0, time.monotonic()
+    for found in results:
+        done += len(found)
+        if progress is not None and time.monotonic() - last >= PROGRESS_SECONDS:
+            last = time.monotonic()
+            progress(f"{verb} {done:,} of {total:,} images")
+        yield found

@@ -1,0 +1,121 @@
+"""Image files below a folder: which to read, in the order of their paths, and what else lies there.
+
+Links are followed within the project and within the folder; others are refused unread.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from trainyard.data.problems import Problem
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
+UNREADABLE = {
+    ".heic",
+    ".heif",
+    ".avif",
+    ".psd",
+    ".svg",
+    ".fits",
+    ".fit",
+    ".jp2",
+    ".pgm",
+    ".ppm",
+    ".pbm",
+    ".tga",
+    ".dcm",
+    ".ico",
+}
+"""Of images in formats that are not read."""
+_CLUTTER = {"thumbs.db", "desktop.ini", "__macosx"}
+
+
+@dataclass(slots=True)
+class Tree:
+    """What lies below a folder. Paths are relative to it."""
+
+    files: list[PurePosixPath] = field(default_factory=list)
+    """Of images, in the order of their bytes."""
+    folders: list[PurePosixPath] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+
+def walk(folder: Path, root: Path) -> Tree:
+    """Return what lies below a folder; hidden files are passed over.
+
+    Args:
+        folder: with the images.
+        root: the project's folder; a link may lead anywhere in it, and anywhere in `folder`.
+    """
+    tree = Tree()
+    inside = (root.resolve(), folder.resolve())
+    strays: dict[PurePosixPath, Counter[str]] = {}
+    waiting = [(PurePosixPath(), frozenset({folder.resolve()}))]
+    while waiting:
+        relative, above = waiting.pop()
+        for entry in os.scandir(folder / relative):
+            path = relative / entry.name
+            if entry.name.startswith(".") or entry.name.lower() in _CLUTTER:
+                continue
+            problem = _link_problem(entry, path, inside, above) if entry.is_symlink() else None
+            if problem is not None:
+                tree.problems.append(problem)
+            elif entry.is_dir():
+                tree.folders.append(path)
+                waiting.append((path, above | {Path(entry.path).resolve()}))
+            elif not stat.S_ISREG(entry.stat().st_mode):
+                tree.problems.append(_problem("not-a-file", path, "a pipe, socket or device", "take it out", refused=True))
+            elif path.suffix.lower() in SUFFIXES:
+                tree.files.append(path)
+            elif path.suffix.lower() in UNREADABLE:
+                tree.problems.append(_problem("unknown-format", path, f"a {path.suffix} file", "save it as PNG, JPEG or TIFF"))
+            else:
+                strays.setdefault(relative, Counter())[path.suffix.lower() or "no suffix"] += 1
+    tree.files.sort(key=os.fsencode)
+    tree.folders.sort(key=os.fsencode)
+    tree.problems += [_stray(where, counts) for where, counts in sorted(strays.items(), key=lambda item: os.fsencode(item[0]))]
+    return tree
+
+
+def _link_problem(
+    entry: os.DirEntry[str], path: PurePosixPath, inside: tuple[Path, Path], above: frozenset[Path]
+) -> Problem | None:
+    try:
+        target = Path(entry.path).resolve(strict=True)
+    except FileNotFoundError:
+        return _problem("dangling-link", path, "a link to a file that is not there", "restore the file, or delete the link")
+    except (OSError, RuntimeError):
+        return _problem("link-loop", path, "a link that leads back to itself", "delete the link")
+    if not any(target.is_relative_to(folder) for folder in inside):
+        return _problem(
+            "link-leaves", path, f"a link to {target}", "links must stay in the project: copy the file", refused=True
+        )
+    if target in above:
+        return _problem("link-loop", path, "a link to a folder that it lies in", "delete the link")
+    return None
+
+
+def _problem(rule: str, path: PurePosixPath, found: str, expected: str, refused: bool = False) -> Problem:
+    return Problem(
+        rule=rule,
+        where=str(path),
+        found=found,
+        expected=expected,
+        severity="refused" if refused else "error",
+        sample=not refused,
+    )
+
+
+def _stray(where: PurePosixPath, counts: Counter[str]) -> Problem:
+    listed = ", ".join(f"{count:,} {suffix}" for suffix, count in sorted(counts.items()))
+    return Problem(
+        rule="stray-files",
+        where=str(where),
+        found=f"files that are no images by their names: {listed}",
+        expected="they are left out",
+        severity="warning",
+    )
