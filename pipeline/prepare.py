@@ -1,6 +1,7 @@
 """Stage `prepare`: a recipe's raw data in, packed arrays and their card out."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from trainyard.progress import say
@@ -21,7 +22,8 @@ def main() -> None:
         recipe = read_recipe(Path("params.yaml"), arguments.recipe)
         with clock.work():
             scratch = scratch_root() / ".trainyard" / "prepare" / recipe.name
-            card = prepare(recipe.name, recipe.data, arguments.data_dir, scratch=scratch)
+            progress = partial(say, recipe.name, "prepare")
+            card = prepare(recipe.name, recipe.data, arguments.data_dir, scratch=scratch, progress=progress)
         for warning in card.warnings:
             found = warning["found"] if len(warning["found"]) < 200 else f"{warning['found'][:200]} ... (all in card.json)"
             say(recipe.name, "prepare", f"warning: {warning['where']}: {found}; {warning['expected']}")

@@ -17,6 +17,11 @@ from trainyard.recipe import Recipe, read_all
 
 SHARED = {
     "src/trainyard/data/digits.py",
+    "src/trainyard/data/image_files.py",
+    "src/trainyard/data/image_folder.py",
+    "src/trainyard/data/image_integrity.py",
+    "src/trainyard/data/image_pieces.py",
+    "src/trainyard/data/image_tree.py",
     "src/trainyard/data/parallel.py",
     "src/trainyard/models/resnet.py",
     "src/trainyard/tasks",

@@ -53,6 +53,23 @@ def check(
 
 
 @app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="Of the recipe, and of its files.")],
+    family: Annotated[str, typer.Option(help="cnn: images by class. unet: images and masks.")],
+    data: Annotated[Path, typer.Option(help="The folder of the data.")],
+) -> None:
+    """Look at data and add a recipe for them to params.yaml."""
+    from trainyard.recipe_text import add_recipe
+    from trainyard.suggest import suggest
+
+    shown = data.relative_to(Path.cwd()) if data.is_absolute() and data.is_relative_to(Path.cwd()) else data
+    block = suggest(name, family, data, str(shown))
+    add_recipe(PARAMS, name, block)
+    typer.echo(block)
+    typer.echo(f"Added to {PARAMS}. Next: trainyard check {name}, then: dvc repro export@{name} evaluate@{name}")
+
+
+@app.command()
 def report() -> None:
     """Show what the recipes reached, and where to look next."""
     from rich.console import Console

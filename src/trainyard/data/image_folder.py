@@ -22,14 +22,12 @@ from trainyard.data.image_files import Channels, ImageFacts, ImageFileError, Res
 from trainyard.data.image_pieces import Progress, Row, Sample, decode, keep, survey, unreadable
 from trainyard.data.image_tree import Tree, walk
 from trainyard.data.problems import DataError, Problem, printable, settle
-from trainyard.data.raw import RawDataset
+from trainyard.data.raw import TO_DIVIDE, RawDataset
 from trainyard.data.splits import check_fractions
 from trainyard.errors import InputError
 from trainyard.params import Count, Fraction, Index
 
 SPLIT_FOLDERS = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "test": 2}
-TO_DIVIDE = -1
-"""In `RawDataset.split`: of the training folder, but a part of it has to become the split that has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,15 @@ from trainyard.errors import MachineError
 COUNTED_ROWS = 1000
 
 
-def prepare(name: str, config: DataConfig, out_dir: Path, root: Path | None = None, scratch: Path | None = None) -> Card:
+def prepare(
+    name: str,
+    config: DataConfig,
+    out_dir: Path,
+    *,
+    root: Path | None = None,
+    scratch: Path | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Card:
     """Pack the data that a recipe asks for, and return its card.
 
     Args:
@@ -43,6 +51,7 @@ def prepare(name: str, config: DataConfig, out_dir: Path, root: Path | None = No
         out_dir: where the packed data set goes; what is there is replaced once the new one is whole.
         root: what `config.path` is relative to, the current folder where it is None.
         scratch: keeps what an interrupted run has read so far.
+        progress: told now and then how far the reading of many files is.
 
     Raises:
         DataError: listing everything that is wrong with the raw data.
@@ -52,7 +61,7 @@ def prepare(name: str, config: DataConfig, out_dir: Path, root: Path | None = No
     temporary = out_dir.with_name(f".{out_dir.name}.tmp")
     scratch = scratch or out_dir.with_name(f".{out_dir.name}.read")
     try:
-        raw = load(config, root or Path.cwd(), scratch)
+        raw = load(config, root or Path.cwd(), scratch, progress)
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         card = (

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from trainyard.errors import InputError
+from trainyard.recipe import read_all
+from trainyard.recipe_text import add_recipe, inserted
+
+BLOCK = """\
+cats:
+  family: cnn
+  data: {source: digits, path: requirements.lock}
+  model: {widths: [8]} # narrow
+  train: {epochs: 1, batch_size: 8, optimizer: adam, learning_rate: 1e-3}
+  evaluate: {}
+  export: {}
+"""
+
+
+def test_a_recipe_is_added_to_the_projects_own_file_and_nothing_else_changes(root: Path, tmp_path: Path) -> None:
+    params = tmp_path / "params.yaml"
+    before = (root / "params.yaml").read_text()
+    params.write_text(before)
+    add_recipe(params, "cats", BLOCK)
+    after = params.read_text()
+    assert [recipe.name for recipe in read_all(params)[0]] == ["cnn", "unet", "lstm", "cats"]
+    lines = after.splitlines()
+    assert "    model: {widths: [8]} # narrow" in lines
+    without = after.replace("\n" + "".join(f"  {line}\n" for line in BLOCK.splitlines()), "", 1)
+    assert without == before
+
+
+@pytest.mark.parametrize("text", ["recipes:\n", "recipes:", "recipes:\n\ncluster: {workers: 0}\n", "# mine\nrecipes: # all\n"])
+def test_the_first_recipe_finds_its_place(text: str) -> None:
+    values = YAML(typ="safe", pure=True).load(inserted(text, "cats", BLOCK))
+    assert list(values["recipes"]) == ["cats"]
+
+
+def test_comments_of_the_next_key_stay_with_it() -> None:
+    text = "recipes:\n    a:\n        family: cnn\n    # done\n\n# where it runs\ncluster:\n  workers: 0\n"
+    after = inserted(text, "b", "b:\n  family: unet")
+    assert after.index("family: unet") < after.index("# where it runs") < after.index("cluster:")
+    assert list(YAML(typ="safe", pure=True).load(after)["recipes"]) == ["a", "b"]
+
+
+def test_there_is_a_params_file_afterwards_where_there_was_none(tmp_path: Path) -> None:
+    add_recipe(tmp_path / "params.yaml", "cats", BLOCK)
+    assert read_all(tmp_path / "params.yaml")[0][0].name == "cats"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("recipes:\n  cats: {}\n", "has a recipe 'cats' already"),
+        ("recipes: {a: {}}\n", "written in braces"),
+        ("cluster: {}\n", "has no `recipes:` to add to"),
+    ],
+)
+def test_what_cannot_be_added_is_said_and_the_file_stays(tmp_path: Path, text: str, said: str) -> None:
+    params = tmp_path / "params.yaml"
+    params.write_text(text)
+    with pytest.raises(InputError, match=said):
+        add_recipe(params, "cats", BLOCK)
+    assert params.read_text() == text
+
+
+def test_a_block_that_is_no_recipe_is_refused_and_the_file_stays(tmp_path: Path) -> None:
+    params = tmp_path / "params.yaml"
+    with pytest.raises(InputError, match=r"params.yaml has 1 problem(.|\n)*recipes.cats.train.epochs"):
+        add_recipe(params, "cats", BLOCK.replace("epochs: 1", "epochs: none"))
+    assert list(tmp_path.iterdir()) == []
