@@ -25,6 +25,8 @@ from trainyard.models.cnn_config import CNNConfig, smallest_side
         ({"architecture": "resnet50", "convolutions": 3}, r"convolutions: 3 .* architecture: resnet50"),
         ({"architecture": "resnet50", "kernel_size": 5}, r"kernel_size: 5 .* architecture: resnet50"),
         ({"architecture": "resnet50", "pooling": "average"}, r"pooling: average .* architecture: resnet50"),
+        ({"architecture": "resnet50", "pool_after": "first"}, r"pool_after: first .* architecture: resnet50"),
+        ({"widths": (8,), "pooling": "none", "pool_after": "first"}, r"pool_after: first .* found pooling: none"),
     ],
 )
 def test_cnn_config_refuses_contradictions(keys: dict[str, Any], message: str) -> None:

@@ -40,27 +40,30 @@ class CNN(nn.Module):
 
 
 def _block(config: CNNConfig, in_channels: int, out_channels: int) -> nn.Sequential:
-    """Return convolutions, each with normalisation and activation, and what halves height and width."""
+    """Return convolutions, each with normalisation and activation, one of which halves height and width."""
+    halved = 0 if config.pool_after == "first" else config.convolutions - 1
     layers: list[nn.Module] = []
     for index in range(config.convolutions):
-        is_last = index == config.convolutions - 1
-        layers += [
-            nn.Conv2d(
-                in_channels if index == 0 else out_channels,
-                out_channels,
-                config.kernel_size,
-                stride=2 if is_last and config.pooling == "stride" else 1,
-                padding=config.kernel_size // 2,
-                bias=config.normalisation == "none",  # a normalisation would subtract it again
-            ),
-            normalisation(config.normalisation, out_channels),
-            activation(config.activation),
-        ]
+        convolution = nn.Conv2d(
+            in_channels if index == 0 else out_channels,
+            out_channels,
+            config.kernel_size,
+            stride=2 if index == halved and config.pooling == "stride" else 1,
+            padding=config.kernel_size // 2,
+            bias=config.normalisation == "none",  # a normalisation would subtract it again
+        )
+        rest = [normalisation(config.normalisation, out_channels), activation(config.activation)]
+        pooling = _pooling(config) if index == halved else []
+        # Pooled at once, normalisation and activation cost a quarter.
+        layers += [convolution, *pooling, *rest] if config.pool_after == "first" else [convolution, *rest, *pooling]
+    return nn.Sequential(*layers)
+
+
+def _pooling(config: CNNConfig) -> list[nn.Module]:
     match config.pooling:
         case "max":
-            layers.append(nn.MaxPool2d(2))
+            return [nn.MaxPool2d(2)]
         case "average":
-            layers.append(nn.AvgPool2d(2))
+            return [nn.AvgPool2d(2)]
         case "stride" | "none":
-            pass
-    return nn.Sequential(*layers)
+            return []

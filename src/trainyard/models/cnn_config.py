@@ -21,7 +21,7 @@ RESNET_BLOCKS: dict[str, tuple[int, ...]] = {
 """Residual blocks in each of the four stages (He et al. 2016, table 1)."""
 BOTTLENECKS = ("resnet50", "resnet101", "resnet152")
 """The ResNets whose blocks are 1x1, 3x3, 1x1 instead of 3x3, 3x3."""
-PLAIN_ONLY = ("widths", "convolutions", "kernel_size", "pooling")
+PLAIN_ONLY = ("widths", "convolutions", "kernel_size", "pooling", "pool_after")
 """What a ResNet's name already decides."""
 
 
@@ -38,7 +38,9 @@ class CNNConfig:
     kernel_size: Count = 3
     """Pixels, odd; for plain."""
     pooling: Literal["max", "average", "stride", "none"] = "max"
-    """How a block halves height and width; stride: by its last convolution; for plain."""
+    """How a block halves height and width; stride: by a convolution; for plain."""
+    pool_after: Literal["first", "last"] = "last"
+    """Convolution of a block after which it pools. first: the others see a quarter of the pixels; for plain."""
     stem: Literal["imagenet", "small"] = "imagenet"
     """First layers of a ResNet. imagenet: 7x7, a quarter of the side is left; small: 3x3, all of it is."""
     activation: Activation = "relu"
@@ -61,6 +63,8 @@ class CNNConfig:
                     "widths: is missing for architecture: plain; "
                     "list the channels of each block, such as [32, 64], or name a ResNet"
                 )
+            if self.pooling == "none" and self.pool_after == "first":
+                raise ValueError("pool_after: first goes with pooling, found pooling: none; remove one of them")
             if self.stem != "imagenet":
                 raise ValueError(
                     f"stem: {self.stem} goes with a ResNet, found architecture: plain; remove stem, or name a ResNet"
@@ -114,12 +118,12 @@ def _layers(config: CNNConfig) -> list[tuple[int, int]]:
     """Return kernel size and stride of each layer on the longest path through the network."""
     if config.architecture == "plain":
         kernel_size = config.kernel_size
-        strides = [1] * config.convolutions
-        if config.pooling == "stride":
-            strides[-1] = 2
-        block = [(kernel_size, stride) for stride in strides]
-        if config.pooling in ("max", "average"):
-            block.append((2, 2))
+        halved = 0 if config.pool_after == "first" else config.convolutions - 1
+        block = []
+        for index in range(config.convolutions):
+            block.append((kernel_size, 2 if index == halved and config.pooling == "stride" else 1))
+            if index == halved and config.pooling in ("max", "average"):
+                block.append((2, 2))
         return block * len(config.widths)
     layers = [(7, 2), (3, 2)] if config.stem == "imagenet" else [(3, 1)]
     for stage, count in enumerate(RESNET_BLOCKS[config.architecture]):
