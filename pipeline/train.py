@@ -7,10 +7,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trainyard.errors import InputError
 from trainyard.stage import Clock, run_stage
 
 if TYPE_CHECKING:
     from trainyard.data.packed import Card
+    from trainyard.recipe import Recipe
     from trainyard.training.cluster_config import TrackingConfig
     from trainyard.training.launch import Launch
 
@@ -42,12 +44,29 @@ def train(arguments: argparse.Namespace, clock: Clock) -> str:
     verify(arguments.data_dir, card)
     check_kind(recipe, card.kind)
     check_input(recipe.model, InputSpec.from_card(card))
+    weights = start(recipe, card)
     mark = fingerprint(recipe, card.sha256)
     scratch = open_scratch(scratch_root(), mark)
-    job = FitJob(recipe=recipe, data_dir=arguments.data_dir.resolve(), scratch_dir=scratch, fingerprint=mark)
+    job = FitJob(recipe=recipe, data_dir=arguments.data_dir.resolve(), scratch_dir=scratch, fingerprint=mark, weights=weights)
     with started(job, cluster) as launched:
         # The workers start while this process imports torch and MLflow.
         return follow(launched, card, tracking, arguments, clock)
+
+
+def start(recipe: Recipe, card: Card) -> Path | None:
+    """Check the weights that a recipe begins with, and say what they bring."""
+    if (wanted := recipe.train.start_from) is None:
+        return None
+    from trainyard.models.spec import InputSpec
+    from trainyard.models.transfer import plan_transfer
+    from trainyard.progress import say
+
+    path = Path(wanted.weights)
+    transfer = plan_transfer(path, wanted.sha256, recipe.model, InputSpec.from_card(card))
+    if wanted.freeze and not transfer.new:
+        raise InputError(f"train.start_from.freeze: {path} has every layer of the network, so none is left to train; remove it")
+    say(recipe.name, "train", f"begins with {path}: {transfer}")
+    return path.resolve()
 
 
 def follow(launched: Launch, card: Card, tracking_config: TrackingConfig, arguments: argparse.Namespace, clock: Clock) -> str:

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from trainyard.errors import InputError, IntegrityError
 from trainyard.recipe import Recipe
+from trainyard.tasks.train_config import StartConfig
 from trainyard.training import checkpoint
 from trainyard.training.checkpoint import best_weights
 from trainyard.training.fit import fit, newest
@@ -132,3 +135,34 @@ def test_checkpoints_that_are_all_damaged_do_not_silently_start_over(
         state.write_bytes(b"x")
     with pytest.raises(IntegrityError, match=r"none of \d checkpoints is valid.*delete"):
         fit(job)
+
+
+def test_a_fit_begins_with_given_weights(make_recipe: MakeRecipe, packed_digits: Path, tmp_path: Path) -> None:
+    first = make_job(make_recipe(epochs=4, learning_rate=1e-2), packed_digits, tmp_path / "first")
+    fit(first)
+    path = tmp_path / "weights.safetensors"
+    save_file(_contiguous(best_weights(first.checkpoints, first.fingerprint)[0]), path)
+    recipe = make_recipe(epochs=1, learning_rate=1e-9, start_from=StartConfig(weights=str(path)))
+    job = dataclasses.replace(make_job(recipe, packed_digits, tmp_path / "second"), weights=path)
+    assert fit(job).history[0]["val/accuracy"] > 0.7
+
+
+def test_frozen_weights_are_the_same_after_a_fit(make_recipe: MakeRecipe, packed_digits: Path, tmp_path: Path) -> None:
+    model = {"normalisation": "batch"}
+    first = make_job(make_recipe(model, epochs=1), packed_digits, tmp_path / "first")
+    fit(first)
+    given = best_weights(first.checkpoints, first.fingerprint)[0]
+    path = tmp_path / "weights.safetensors"
+    save_file(_contiguous({name: tensor for name, tensor in given.items() if "head" not in name}), path)
+    recipe = make_recipe(model, epochs=2, start_from=StartConfig(weights=str(path), freeze=True))
+    job = dataclasses.replace(make_job(recipe, packed_digits, tmp_path / "second"), weights=path)
+    assert fit(job).parameters == 16 * 10 + 10
+    after = best_weights(job.checkpoints, job.fingerprint)[0]
+    assert {name for name in after if not torch.equal(after[name], given[name])} == {
+        "network.head.weight",
+        "network.head.bias",
+    }
+
+
+def _contiguous(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor.contiguous() for name, tensor in weights.items()}

@@ -10,6 +10,18 @@ from trainyard.params import Count, Fraction, Index, NonNegative, Positive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StartConfig:
+    """Weights to begin with, from a network of the same shape that was trained on other data."""
+
+    weights: str
+    """A safetensors file: a model.safetensors of ours, or a ResNet's under torchvision's names."""
+    sha256: str | None = None
+    """Of the file, so that another file is another training. Left out, the message says what it is."""
+    freeze: bool = False
+    """Train only the layers that the file has not, such as a head for other classes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
     """How a network learns. Where it runs is in `cluster:`, which changes no result."""
 
@@ -42,6 +54,8 @@ class TrainConfig:
     """balanced: the loss of a class is weighted inversely to its share of the training split."""
     word_dropout: Fraction = 0.0
     """Share of the tokens of a text that are replaced by the unknown token while training."""
+    start_from: StartConfig | None = None
+    """Weights to begin with. None: the model's initialisation."""
     early_stopping_patience: Count | None = None
     """Epochs without a better primary metric after which training ends. None: never."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -81,6 +95,8 @@ def misfits(config: TrainConfig, kind: Kind) -> list[tuple[str, str, str]]:
             found.append(("loss", f"{config.loss} needs classes, but the data are for forecasting", "use mse or mae"))
         if config.class_weights != "none":
             found.append(("class_weights", f"{config.class_weights} needs classes, but forecasts have none", "remove it"))
-    elif config.loss == "mae":
+    elif kind == "text_classification" and config.start_from is not None:
+        found.append(("start_from", "weights know no words: each text data set has a vocabulary of its own", "remove it"))
+    if kind != "forecasting" and config.loss == "mae":
         found.append(("loss", f"mae is the error of numbers, but the data are for {kind}", "use cross_entropy or mse"))
     return found

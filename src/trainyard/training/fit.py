@@ -16,6 +16,7 @@ from trainyard.data.packed import open_split, read_card
 from trainyard.errors import IntegrityError
 from trainyard.models.build import build_network
 from trainyard.models.spec import InputSpec
+from trainyard.models.transfer import take_over
 from trainyard.tasks.build import build_task
 from trainyard.tasks.primary import PRIMARY
 from trainyard.training import checkpoint
@@ -64,6 +65,8 @@ def fit(
 
     pl.seed_everything(config.seed, verbose=False)
     network = build_network(job.recipe.model, InputSpec.from_card(card))
+    if config.start_from is not None and job.weights is not None:
+        take_over(network, job.weights, freeze=config.start_from.freeze)
     if card.kind in ("image_classification", "segmentation"):
         # Channels last, as convolutions want them in memory: on processors with bf16 up to three times as fast.
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -152,3 +155,5 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*not.* a `Sampler`.*|.*sync_dist=True.*|.*srun.*|.*isinstance.*LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*`IterableDataset` has `__len__` defined.*")
+    # Frozen layers, as the recipe wants them.
+    warnings.filterwarnings("ignore", message="Found .* module.s. in eval mode.*")

@@ -17,6 +17,8 @@ class FitJob:
     scratch_dir: Path
     """Of this fingerprint: checkpoints/ and spool.jsonl."""
     fingerprint: str
+    weights: Path | None = None
+    """File to begin with, as the recipe's `train.start_from` names it."""
 
     @property
     def checkpoints(self) -> Path:
