@@ -91,19 +91,18 @@ def sampling_grid(pose: Pose, config: AugmentConfig, draws: Draws, height: int, 
     by the size of its batch.
     """
     device = pose.top.device
-    rows, columns = _centred(pose.height, device), _centred(pose.width, device)
-    to_rows, to_columns = _directions(pose, config, draws)
+    along_rows, along_columns = _directions(pose, config, draws)
     # Source pixels to the grid's units.
-    units = 2 / max(height - 1, 1), 2 / max(width - 1, 1)
-    starts = pose.top + (pose.height - 1) / 2, pose.left + (pose.width - 1) / 2
-    axes = []
-    for (along_rows, along_columns), start, unit in zip((to_rows, to_columns), starts, units, strict=True):
-        by_row = (along_rows * unit)[:, None] * rows + (start * unit - 1)[:, None]
-        by_column = (along_columns * unit)[:, None] * columns
-        axes.append(by_row[:, :, None] + by_column[:, None, :])
+    units = torch.tensor([2 / max(width - 1, 1), 2 / max(height - 1, 1)], device=device)
+    middle = torch.stack((pose.left + (pose.width - 1) / 2, pose.top + (pose.height - 1) / 2), dim=1)
+    by_row = (along_rows * units)[:, :, None] * _centred(pose.height, device) + (middle * units - 1)[:, :, None]
+    by_column = (along_columns * units)[:, :, None] * _centred(pose.width, device)
+    places = by_row[:, :, :, None] + by_column[:, :, None, :]
     if config.elastic:
-        _bend(axes, [config.elastic * unit for unit in units], config.elastic_grid, draws)
-    return torch.stack((axes[1], axes[0]), dim=3)
+        points = config.elastic_grid
+        moves = draws.normal(Slot.ELASTIC, 2 * points**2).view(-1, 2, points, points)
+        _bend(places, moves * (config.elastic * units)[:, None, None])
+    return places.permute(0, 2, 3, 1)
 
 
 def _flips(config: AugmentConfig, draws: Draws) -> tuple[Tensor, Tensor]:
@@ -152,49 +151,41 @@ def _mirrored(places: Tensor, size: int) -> Tensor:
     return torch.minimum(places, period - places) if size > 1 else places
 
 
-def _directions(pose: Pose, config: AugmentConfig, draws: Draws) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Return how far a step along seen rows and one along seen columns lead over source rows, and over source columns.
-
-    Four tensors (N,), in source pixels.
-    """
+def _directions(pose: Pose, config: AugmentConfig, draws: Draws) -> tuple[Tensor, Tensor]:
+    """Return where a step along seen rows leads, and one along seen columns: (N, 2), x and y in source pixels."""
     turn = draws.uniform(Slot.ANGLE, -math.radians(config.rotate), math.radians(config.rotate)).double()
     zoom = 1 / draws.uniform(Slot.SCALE, *config.scale)
     # Cosines in double precision: rounded, they no longer show which processor computed them.
     cosine, sine = turn.cos().float() * zoom, turn.sin().float() * zoom
     row_sign, column_sign = 1.0 - 2.0 * pose.upwards, 1.0 - 2.0 * pose.leftwards
-    to_rows = (cosine * row_sign, -sine * column_sign)
-    to_columns = (sine * row_sign, cosine * column_sign)
+    along_rows = torch.stack((sine * row_sign, cosine * row_sign), dim=1)
+    along_columns = torch.stack((cosine * column_sign, -sine * column_sign), dim=1)
     if pose.transposed is None:
-        return to_rows, to_columns
-    swapped = [
-        (torch.where(pose.transposed, second, first), torch.where(pose.transposed, first, second))
-        for first, second in (to_rows, to_columns)
-    ]
-    return swapped[0], swapped[1]
+        return along_rows, along_columns
+    transposed = pose.transposed[:, None]
+    return torch.where(transposed, along_columns, along_rows), torch.where(transposed, along_rows, along_columns)
 
 
-def _bend(axes: list[Tensor], sizes: list[float], points: int, draws: Draws) -> None:
-    """Add smooth random moves of standard deviation `sizes` to source rows and columns, (N, h, w) each, in place.
+def _bend(places: Tensor, moves: Tensor) -> None:
+    """Add smooth moves to places (N, 2, h, w), in place.
 
-    The moves of a grid of points x points, which spans what is seen, are continued by bicubic interpolation.
+    The moves (N, 2, points, points) of a coarse grid, which spans what is seen, are continued by bicubic interpolation.
+    Torch's own, which weighs 16 numbers for each pixel, takes several times as long as rows first, then columns.
     """
-    coarse = draws.normal(Slot.ELASTIC, 2 * points * points).view(-1, 2, points, points)
-    height, width = axes[0].shape[1:]
-    row_weights = _cubic_weights(points, height, str(coarse.device))
-    column_weights = _cubic_weights(points, width, str(coarse.device))
-    for axis, size, moves in zip(axes, sizes, coarse.unbind(1), strict=True):
-        for column in range(points):
-            by_row = torch.zeros_like(axis[:, :, 0])
-            for row in range(points):
-                by_row += (moves[:, row, column] * size)[:, None] * row_weights[row]
-            axis += by_row[:, :, None] * column_weights[column]
+    points, (height, width) = moves.shape[2], places.shape[2:]
+    row_weights = _cubic_weights(points, height).to(moves.device)
+    column_weights = _cubic_weights(points, width).to(moves.device)
+    by_row = moves[:, :, 0, None, :] * row_weights[0, :, None]
+    for point in range(1, points):
+        by_row += moves[:, :, point, None, :] * row_weights[point, :, None]
+    for point in range(points):
+        places += by_row[:, :, :, point, None] * column_weights[point]
 
 
-def _cubic_weights(points: int, size: int, device: str) -> Tensor:
+def _cubic_weights(points: int, size: int) -> Tensor:
     """Return how much each of so many points, of which the outer ones are the ends, counts at each place: (points, size)."""
-    unit = torch.eye(points, device="cpu").view(points, 1, 1, points)
-    weights = F.interpolate(unit, size=(1, size), mode="bicubic", align_corners=True)
-    return weights.view(points, size).to(device)
+    unit = torch.eye(points).view(points, 1, 1, points)
+    return F.interpolate(unit, size=(1, size), mode="bicubic", align_corners=True).view(points, size)
 
 
 def _centred(size: int, device: torch.device) -> Tensor:
