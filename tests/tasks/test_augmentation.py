@@ -9,6 +9,7 @@ import torch
 from trainyard.data.batches import Batch, ScoringBatches, TrainBatches, gather
 from trainyard.data.packed import Split
 from trainyard.data.raw import Kind
+from trainyard.data.text import UNKNOWN_ID
 from trainyard.tasks.augment_config import AugmentConfig
 from trainyard.tasks.augmentation import Augmentation, unchanged
 
@@ -188,7 +189,7 @@ def test_the_share_of_tokens_is_unknown_and_padding_stays() -> None:
     tokens = torch.cat((torch.full((500, 40), 7), torch.zeros(500, 10, dtype=torch.int64)), dim=1)
     batch = Batch((tokens, torch.full((500,), 40)), torch.zeros(500), 1.0, torch.arange(500), 0)
     dropped = augmentation("text_classification", token_dropout=0.25)(batch).inputs[0]
-    assert set(dropped[:, :40].unique().tolist()) == {1, 7}
+    assert set(dropped[:, :40].unique().tolist()) == {UNKNOWN_ID, 7}
     assert float((dropped[:, :40] == 1).float().mean()) == pytest.approx(0.25, abs=0.01)
     assert not dropped[:, 40:].any()
 

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from trainyard.data.batches import Batch
-from trainyard.data.packed import Card
 from trainyard.data.raw import Kind
-from trainyard.data.text import UNKNOWN_ID
 from trainyard.tasks.augment_config import AugmentConfig
 from trainyard.tasks.draws import Draws, Slot
 from trainyard.tasks.geometry import move
 from trainyard.tasks.pixels import change_values, cut_out, image_levels
 
 Augment = Callable[[Batch], Batch]
+UNKNOWN_TOKEN = 1
+"""Its id in every vocabulary."""
 
 
-def build_augmentation(config: AugmentConfig | None, card: Card, seed: int) -> Augment:
-    """Return what changes a batch of the data of `card`; without a config, nothing."""
+def build_augmentation(config: AugmentConfig | None, kind: Kind, seed: int, mean: Sequence[float]) -> Augment:
+    """Return what changes a batch of the training split; without a config, nothing.
+
+    Args:
+        config: what may happen.
+        kind: of the data.
+        seed: of the training.
+        mean: of each channel over the training split, in 0..1; for images.
+    """
     if config is None:
         return unchanged
-    return Augmentation(config=config, kind=card.kind, seed=seed, mean=tuple(card.normalisation.get("mean", ())))
+    return Augmentation(config=config, kind=kind, seed=seed, mean=tuple(mean))
 
 
 def unchanged(batch: Batch) -> Batch:
@@ -73,7 +80,7 @@ def drop_tokens(tokens: Tensor, share: float, draws: Draws) -> Tensor:
     if not share:
         return tokens
     dropped = (draws.shares(Slot.TOKENS, tokens.shape[1]) < share * 2**24) & (tokens != 0)
-    return tokens.masked_fill(dropped, UNKNOWN_ID)
+    return tokens.masked_fill(dropped, UNKNOWN_TOKEN)
 
 
 def change_series(values: Tensor, targets: Tensor, config: AugmentConfig, draws: Draws) -> tuple[Tensor, Tensor]:

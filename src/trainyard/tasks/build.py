@@ -18,7 +18,7 @@ def build_task(network: nn.Module, card: Card, config: TrainConfig, total_steps:
         InputError: the config asks for what these data have not.
     """
     check_train(config, card)
-    augment = build_augmentation(config.augment, card, config.seed)
+    augment = build_augmentation(config.augment, card.kind, config.seed, card.normalisation.get("mean", ()))
     weights = class_weights(card) if config.class_weights == "balanced" else None
     match card.kind:
         case "forecasting":
