@@ -185,6 +185,16 @@ def test_whole_pixels_stay_bytes() -> None:
     assert augment(gather(SPLITS["image_classification"], np.arange(5))).inputs[0].dtype == torch.uint8
 
 
+@pytest.mark.parametrize("options", [{"shift": 2}, {"rotate": 9.0, "cutout": 2}, {"cutout": 2}, {"colour": 0.1}])
+def test_channels_that_come_last_stay_last(options: dict[str, Any]) -> None:
+    batch = gather(SPLITS["segmentation"], np.arange(9))
+    last = batch._replace(inputs=(batch.inputs[0].contiguous(memory_format=torch.channels_last),))
+    augment = augmentation("segmentation", **options)
+    found = augment(last).inputs[0]
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(found, augment(batch).inputs[0])
+
+
 def test_the_share_of_tokens_is_unknown_and_padding_stays() -> None:
     tokens = torch.cat((torch.full((500, 40), 7), torch.zeros(500, 10, dtype=torch.int64)), dim=1)
     batch = Batch((tokens, torch.full((500,), 40)), torch.zeros(500), 1.0, torch.arange(500), 0)

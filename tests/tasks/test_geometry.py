@@ -169,13 +169,6 @@ def test_a_sample_moves_the_same_in_any_batch(options: dict[str, Any]) -> None:
         assert ids is not None and labels is not None and torch.equal(ids, labels[part])
 
 
-def test_channels_last_stays() -> None:
-    images = numbered(8, 8, channels=3).contiguous(memory_format=torch.channels_last)
-    for options in ({"shift": 2}, {"rotate": 9.0}):
-        seen = move(images, None, AugmentConfig(**options), draws())[0]  # type: ignore[arg-type]
-        assert seen.is_contiguous(memory_format=torch.channels_last)
-
-
 def test_one_row_of_pixels_can_be_moved() -> None:
     images = numbered(1, 6)
     assert moved(images, flip="both", rotate=5.0).shape == images.shape

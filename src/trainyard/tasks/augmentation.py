@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from trainyard.data.batches import Batch
@@ -68,11 +69,12 @@ class Augmentation:
 
     def _see(self, images: Tensor, masks: Tensor | None, draws: Draws) -> tuple[Tensor, Tensor | None]:
         levels = image_levels(images) if self.config.contrast else None
+        channels_last = images.shape[1] > 1 and images.is_contiguous(memory_format=torch.channels_last)
         images, masks = move(images, masks, self.config, draws)
         images = change_values(images, levels, self.config, draws)
         if self.config.cutout:
             images = cut_out(images, self.config.cutout, self.mean, draws)
-        return images, masks
+        return images.contiguous(memory_format=torch.channels_last) if channels_last else images, masks
 
 
 def drop_tokens(tokens: Tensor, share: float, draws: Draws) -> Tensor:

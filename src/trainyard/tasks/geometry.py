@@ -56,8 +56,6 @@ def move(images: Tensor, masks: Tensor | None, config: AugmentConfig, draws: Dra
     else:
         moved = _by_pixels(images, pose, config)
         labels = None if masks is None else _by_pixels(masks.unsqueeze(1), pose, config).squeeze(1)
-    if images.shape[1] > 1 and images.is_contiguous(memory_format=torch.channels_last):
-        moved = moved.contiguous(memory_format=torch.channels_last)
     return moved, labels
 
 

@@ -53,14 +53,15 @@ def cut_out(images: Tensor, side: int, mean: tuple[float, ...], draws: Draws) ->
         mean: of each channel, in 0..1.
         draws: of the N samples.
     """
-    height, width = images.shape[2:]
-    top = draws.below(Slot.CUT_ROW, height - side + 1)[:, None]
-    left = draws.below(Slot.CUT_COLUMN, width - side + 1)[:, None]
-    rows, columns = (torch.arange(size, device=images.device) for size in (height, width))
-    in_rows, in_columns = (rows >= top) & (rows < top + side), (columns >= left) & (columns < left + side)
-    inside = in_rows[:, None, :, None] & in_columns[:, None, None, :]
+    count, channels, height, width = images.shape
+    steps = torch.arange(side, device=images.device)
+    rows = draws.below(Slot.CUT_ROW, height - side + 1)[:, None] + steps
+    columns = draws.below(Slot.CUT_COLUMN, width - side + 1)[:, None] + steps
+    places = (rows[:, :, None] * width + columns[:, None, :]).view(count, 1, -1).expand(-1, channels, -1)
     paint = torch.tensor([round(255 * value) for value in mean], dtype=images.dtype, device=images.device)
-    return torch.where(inside, paint.view(1, -1, 1, 1), images)
+    # The square alone is written: choosing for every pixel takes ten times as long.
+    cut = images.reshape(count, channels, -1).scatter(2, places, paint[:, None].expand_as(places))
+    return cut.view(images.shape)
 
 
 def _turn_colours(values: Tensor, share: float, draws: Draws) -> Tensor:
