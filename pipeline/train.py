@@ -34,6 +34,7 @@ def train(arguments: argparse.Namespace, clock: Clock) -> str:
     from trainyard.models.spec import InputSpec, check_input
     from trainyard.provenance import scratch_root
     from trainyard.recipe import check_kind, read_recipe, read_settings
+    from trainyard.tasks.train_config import check_train
     from trainyard.training.job import FitJob
     from trainyard.training.launch import started
     from trainyard.training.outcome import open_scratch
@@ -44,6 +45,7 @@ def train(arguments: argparse.Namespace, clock: Clock) -> str:
     verify(arguments.data_dir, card)
     check_kind(recipe, card.kind)
     check_input(recipe.model, InputSpec.from_card(card))
+    check_train(recipe.train, card)
     weights = start(recipe, card)
     mark = fingerprint(recipe, card.sha256)
     scratch = open_scratch(scratch_root(), mark)

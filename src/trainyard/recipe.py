@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -14,11 +14,11 @@ from trainyard.data.sources import KINDS, DataConfig
 from trainyard.errors import InputError, IntegrityError
 from trainyard.evaluation.config import EvaluateConfig
 from trainyard.export.config import ExportConfig
-from trainyard.models.cnn_config import CNNConfig
+from trainyard.models.cnn_config import CNNConfig, smallest_side
 from trainyard.models.lstm_config import LSTMConfig
 from trainyard.models.unet_config import UNetConfig
 from trainyard.params import Params, Problem, nearest
-from trainyard.tasks.train_config import TrainConfig, misfits
+from trainyard.tasks.train_config import MOVED, TrainConfig, misfits
 from trainyard.training.cluster_config import ClusterConfig, TrackingConfig
 
 Family = Literal["cnn", "unet", "lstm"]
@@ -164,11 +164,18 @@ def _read(params: Params, name: str, problems: list[Problem]) -> Recipe | None:
         expected = f"expected one of {', '.join(MODELS)}{nearest(str(family), MODELS)}"
         problems.append(Problem(params.line(*keys, "family"), f"recipes.{name}.family", f"found {family!r}", expected))
     parts = {key: params.collect(schema, (*keys, key), problems) for key, schema in schemas.items() if key in block}
+    problems[before:] = [_said_elsewhere(problem, f"recipes.{name}.train.") for problem in problems[before:]]
     if len(problems) > before:
         return None
     recipe = Recipe(name=name, family=cast("Family", family), **cast("dict[str, Any]", parts))
     problems.extend(_contradictions(params, recipe))
     return recipe
+
+
+def _said_elsewhere(problem: Problem, block: str) -> Problem:
+    """Return a problem that names the new place of a key of an earlier version."""
+    expected = MOVED.get(problem.key.removeprefix(block)) if problem.key.startswith(block) else None
+    return replace(problem, expected=expected) if expected else problem
 
 
 NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
@@ -181,7 +188,7 @@ def _contradictions(params: Params, recipe: Recipe) -> list[Problem]:
     problems = []
 
     def add(block: str, key: str, found: str, expected: str) -> None:
-        problems.append(Problem(params.line(*at, block, key), ".".join((*at, block, key)), found, expected))
+        problems.append(Problem(params.line(*at, block, *key.split(".")), ".".join((*at, block, key)), found, expected))
 
     offered, learned = KINDS[recipe.data.source], FAMILY_KINDS[recipe.family]
     if not set(offered) & set(learned):
@@ -202,6 +209,8 @@ def _contradictions(params: Params, recipe: Recipe) -> list[Problem]:
             f"cross_entropy_dice needs masks, but family is {recipe.family}",
             "use cross_entropy or mse",
         )
-    if recipe.train.word_dropout and "text_classification" not in set(learned) & set(offered):
-        add("train", "word_dropout", f"needs texts, but the data are for {' or '.join(offered)}", "remove it")
+    crop = recipe.train.augment.crop if recipe.train.augment else None
+    if crop and isinstance(recipe.model, CNNConfig) and min(crop) < (side := smallest_side(recipe.model)):
+        expected = f"use at least {side} a side, or fewer model.widths"
+        add("train", "augment.crop", f"{list(crop)} leaves too few pixels for the network's halvings", expected)
     return problems

@@ -21,6 +21,7 @@ from trainyard.models.cnn_config import CNNConfig
 from trainyard.models.saved import SavedModel
 from trainyard.models.spec import InputSpec
 from trainyard.recipe import Recipe
+from trainyard.tasks.augment_config import AugmentConfig
 from trainyard.tasks.train_config import TrainConfig
 
 CONFIG = EvaluateConfig(bootstrap_samples=50, shown_samples=4)
@@ -98,6 +99,13 @@ def test_evaluation_writes_numbers_a_table_and_figures(saved: SavedModel, data_d
     assert [row["class"] for row in rows] == ["dark", "bright", "grey"]
     assert [row["support"] for row in rows] == ["14", "13", "13"]
     assert [row["baseline_f1"] for row in rows] == ["1.0000"] * 3
+
+
+def test_evaluation_shows_augmentation_where_the_training_had_some(saved: SavedModel, data_dir: Path) -> None:
+    train = replace(saved.recipe.train, augment=AugmentConfig(shift=1))
+    config = replace(saved.recipe.evaluate, baseline=False)
+    _, paths = run(replace(saved, recipe=replace(saved.recipe, train=train, evaluate=config)), data_dir)
+    assert (paths.figures / "augmentation.png").is_file()
 
 
 def test_evaluation_again_finds_the_same(saved: SavedModel, data_dir: Path) -> None:

@@ -23,6 +23,10 @@ class Batch(NamedTuple):
     """labels (N,) int64, masks (N, H, W) int64, numbers (N,) float32, or standardised values (N, horizon, D) float32."""
     weight: float
     """Factor of each sample's loss, so that the mean gradient over workers is that of the global batch's mean loss."""
+    indices: Tensor
+    """(N,) int64, the samples' places in their split."""
+    epoch: int
+    """0-based; 0 where nothing is trained."""
 
 
 WINDOW_BATCHES = 50
@@ -92,7 +96,8 @@ class TrainBatches:
         for indices in self.steps_of(self.epoch):
             shares = np.array_split(indices, parts)
             for share in shares[self.rank * self.micro_batches : (self.rank + 1) * self.micro_batches]:
-                yield gather(self.split, share if len(share) else indices[:1], parts / len(indices) * bool(len(share)))
+                weight = parts / len(indices) * bool(len(share))
+                yield gather(self.split, share if len(share) else indices[:1], weight, self.epoch)
 
 
 class ScoringBatches:
@@ -116,27 +121,31 @@ def eval_batches(split: Split, batch_size: int) -> Iterator[Batch]:
     return iter(ScoringBatches(split, batch_size=batch_size))
 
 
-def gather(split: Split, indices: NDArray[np.int64], weight: float = 1.0) -> Batch:
+def gather(split: Split, indices: NDArray[np.int64], weight: float = 1.0, epoch: int = 0) -> Batch:
     """Copy some samples out of a memory-mapped split."""
+    inputs, targets = _windows(split, indices) if split.kind == "forecasting" else _labelled(split, indices)
+    return Batch(inputs, targets, weight, torch.from_numpy(np.array(indices, dtype=np.int64)), epoch)
+
+
+def _labelled(split: Split, indices: NDArray[np.int64]) -> tuple[tuple[Tensor, ...], Tensor]:
+    """Return images or tokens with their labels or masks."""
     arrays = split.arrays
-    if split.kind == "forecasting":
-        return _windows(split, indices, weight)
     if split.kind == "text_classification":
         inputs: tuple[Tensor, ...] = _pad(arrays["tokens"], arrays["offsets"], indices)
     else:
         inputs = (torch.from_numpy(arrays["images"][indices]),)
     targets = torch.from_numpy(np.asarray(arrays["masks" if split.kind == "segmentation" else "labels"][indices]))
     # Classes are whole numbers; a target that is a measured number stays one, and its loss is the squared error.
-    return Batch(inputs, targets.float() if targets.is_floating_point() else targets.long(), weight)
+    return inputs, targets.float() if targets.is_floating_point() else targets.long()
 
 
-def _windows(split: Split, indices: NDArray[np.int64], weight: float) -> Batch:
+def _windows(split: Split, indices: NDArray[np.int64]) -> tuple[tuple[Tensor, ...], Tensor]:
     """Return context and targets of some windows, without a loop over them."""
     context, horizon, targets = (int(number) for number in split.arrays["window"])
     rows = split.arrays["starts"][indices][:, None] + np.arange(context + horizon)
     values = torch.from_numpy(split.arrays["values"][rows])
     lengths = torch.full((len(indices),), context)
-    return Batch((values[:, :context], lengths), values[:, context:, :targets], weight)
+    return (values[:, :context], lengths), values[:, context:, :targets]
 
 
 def _pad(tokens: NDArray[np.int32], offsets: NDArray[np.int64], indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ from trainyard.data.packed import Split, SplitName, open_split, read_card, verif
 from trainyard.data.raw import Kind
 from trainyard.errors import IntegrityError
 from trainyard.evaluation import figures, samples
+from trainyard.evaluation.augmentation_figure import augmented_samples
 from trainyard.evaluation.baseline import Baseline, run_baseline
 from trainyard.evaluation.config import EvaluateConfig
 from trainyard.evaluation.forecast_report import report_forecasts
@@ -60,6 +61,9 @@ def evaluate(saved: SavedModel, data_dir: Path, history_path: Path, paths: Repor
         metrics, baseline = _report_classes(saved, train, test, paths)
     paths.metrics.parent.mkdir(parents=True, exist_ok=True)
     paths.metrics.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    if saved.recipe.train.augment is not None:
+        seen = open_verified(data_dir, saved, ("train",))["train"]
+        augmented_samples(saved, seen, data_dir, paths.figures / "augmentation.png")
     figures.learning_curves(history_path, PRIMARY[saved.spec.kind], paths.figures / "learning_curves.png")
     return Evaluation(metrics=metrics, baseline=baseline)
 

@@ -7,32 +7,32 @@ import torch
 from torch import Tensor, nn
 
 from trainyard.data.packed import Card
-from trainyard.errors import InputError
-from trainyard.tasks.train_config import TrainConfig, misfits
+from trainyard.tasks.augmentation import build_augmentation
+from trainyard.tasks.train_config import TrainConfig, check_train
 
 
 def build_task(network: nn.Module, card: Card, config: TrainConfig, total_steps: int) -> pl.LightningModule:
     """Return the Lightning module that trains `network` on the data of `card` in `total_steps` optimizer steps.
 
     Raises:
-        InputError: the config asks for what this kind of data has not.
+        InputError: the config asks for what these data have not.
     """
-    if wrong := misfits(config, card.kind):
-        raise InputError("\n".join(f"train.{key}: {found}; {expected}" for key, found, expected in wrong))
+    check_train(config, card)
+    augment = build_augmentation(config.augment, card.kind, config.seed, card.normalisation.get("mean", ()))
     weights = class_weights(card) if config.class_weights == "balanced" else None
     match card.kind:
         case "forecasting":
             from trainyard.tasks.forecasting import Forecasting
 
-            return Forecasting(network, config, total_steps)
+            return Forecasting(network, config, total_steps, augment)
         case "segmentation":
             from trainyard.tasks.segmentation import Segmentation
 
-            return Segmentation(network, len(card.classes), config, total_steps, weights)
+            return Segmentation(network, len(card.classes), config, total_steps, augment, weights)
         case "image_classification" | "text_classification":
             from trainyard.tasks.classification import Classification
 
-            return Classification(network, len(card.classes), config, total_steps, weights)
+            return Classification(network, len(card.classes), config, total_steps, augment, weights)
 
 
 def class_weights(card: Card) -> Tensor:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from trainyard.data.batches import Batch
+from trainyard.tasks.augmentation import Augment
 from trainyard.tasks.losses import sample_losses
 from trainyard.tasks.optimization import build_optimizer, build_schedule
 from trainyard.tasks.train_config import TrainConfig
@@ -26,12 +26,14 @@ class Classification(pl.LightningModule):
         num_classes: int,
         config: TrainConfig,
         total_steps: int,
+        augment: Augment,
         class_weights: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.config = config
         self.total_steps = total_steps
+        self.augment = augment
         self.register_buffer("class_weights", class_weights, persistent=False)
         # A loss that is no number stops the training; here it must not be dropped on the way.
         self.train_loss = MeanMetric(nan_strategy="disable")
@@ -40,10 +42,8 @@ class Classification(pl.LightningModule):
         self.val_macro_f1 = MulticlassF1Score(num_classes, average="macro")
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        inputs = batch.inputs
-        if self.config.word_dropout:
-            inputs = (drop_words(inputs[0], self.config.word_dropout), *inputs[1:])
-        losses = sample_losses(self.network(*inputs), batch.targets, self.config, self.class_weights)
+        batch = self.augment(batch)
+        losses = sample_losses(self.network(*batch.inputs), batch.targets, self.config, self.class_weights)
         self.train_loss.update(losses.detach(), float(batch.weight > 0))
         return losses.sum() * batch.weight
 
@@ -65,9 +65,3 @@ class Classification(pl.LightningModule):
         optimizer = build_optimizer(self.network, self.config)
         schedule = build_schedule(optimizer, self.config, self.total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-def drop_words(tokens: Tensor, share: float) -> Tensor:
-    """Return tokens (N, T) int64 of which a share is unknown (id 1), padding (id 0) aside (Dai 2015, arXiv:1511.01432)."""
-    dropped = (torch.rand(tokens.shape, device=tokens.device) < share) & (tokens != 0)
-    return tokens.masked_fill(dropped, 1)

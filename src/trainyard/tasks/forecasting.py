@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from trainyard.data.batches import Batch
+from trainyard.tasks.augmentation import Augment
 from trainyard.tasks.losses import sample_losses
 from trainyard.tasks.optimization import build_optimizer, build_schedule
 from trainyard.tasks.train_config import TrainConfig
@@ -16,11 +17,12 @@ from trainyard.tasks.train_config import TrainConfig
 class Forecasting(pl.LightningModule):
     """Squared or absolute error, MSE and MAE around a network that gives a standardised forecast (N, horizon, D)."""
 
-    def __init__(self, network: nn.Module, config: TrainConfig, total_steps: int) -> None:
+    def __init__(self, network: nn.Module, config: TrainConfig, total_steps: int, augment: Augment) -> None:
         super().__init__()
         self.network = network
         self.config = config
         self.total_steps = total_steps
+        self.augment = augment
         # A loss that is no number stops the training; here it must not be dropped on the way.
         self.train_loss = MeanMetric(nan_strategy="disable")
         self.val_loss = MeanMetric(nan_strategy="disable")
@@ -28,6 +30,7 @@ class Forecasting(pl.LightningModule):
         self.val_mae = MeanMetric(nan_strategy="disable")
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        batch = self.augment(batch)
         losses = sample_losses(self.network(*batch.inputs), batch.targets, self.config, None)
         self.train_loss.update(losses.detach(), float(batch.weight > 0))
         return losses.sum() * batch.weight

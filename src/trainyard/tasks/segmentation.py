@@ -9,6 +9,7 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from trainyard.data.batches import Batch
+from trainyard.tasks.augmentation import Augment
 from trainyard.tasks.losses import sample_losses
 from trainyard.tasks.optimization import build_optimizer, build_schedule
 from trainyard.tasks.train_config import TrainConfig
@@ -25,12 +26,14 @@ class Segmentation(pl.LightningModule):
         num_classes: int,
         config: TrainConfig,
         total_steps: int,
+        augment: Augment,
         class_weights: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.config = config
         self.total_steps = total_steps
+        self.augment = augment
         self.register_buffer("class_weights", class_weights, persistent=False)
         # A loss that is no number stops the training; here it must not be dropped on the way.
         self.train_loss = MeanMetric(nan_strategy="disable")
@@ -38,6 +41,7 @@ class Segmentation(pl.LightningModule):
         self.val_confusion = MulticlassConfusionMatrix(num_classes)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        batch = self.augment(batch)
         losses = sample_losses(self.network(*batch.inputs), batch.targets, self.config, self.class_weights)
         self.train_loss.update(losses.detach(), float(batch.weight > 0))
         return losses.sum() * batch.weight

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from trainyard.data.raw import Kind
+from trainyard.errors import InputError
 from trainyard.params import Count, Fraction, Index, NonNegative, Positive
+from trainyard.tasks.augment_config import AugmentConfig, foreign, oversized
+
+if TYPE_CHECKING:
+    from trainyard.data.packed import Card
+
+MOVED = {"word_dropout": "it is train.augment.token_dropout now: write augment: {token_dropout: ...}"}
+"""Keys of earlier versions, and where what they said is said now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,10 +60,10 @@ class TrainConfig:
     """Share of the target that is spread over all classes; for cross_entropy."""
     class_weights: Literal["none", "balanced"] = "none"
     """balanced: the loss of a class is weighted inversely to its share of the training split."""
-    word_dropout: Fraction = 0.0
-    """Share of the tokens of a text that are replaced by the unknown token while training."""
     start_from: StartConfig | None = None
     """Weights to begin with. None: the model's initialisation."""
+    augment: AugmentConfig | None = None
+    """How training samples are changed in every epoch. None: not at all."""
     early_stopping_patience: Count | None = None
     """Epochs without a better primary metric after which training ends. None: never."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -99,4 +107,17 @@ def misfits(config: TrainConfig, kind: Kind) -> list[tuple[str, str, str]]:
         found.append(("start_from", "weights know no words: each text data set has a vocabulary of its own", "remove it"))
     if kind != "forecasting" and config.loss == "mae":
         found.append(("loss", f"mae is the error of numbers, but the data are for {kind}", "use cross_entropy or mse"))
-    return found
+    return found + (foreign(config.augment, kind) if config.augment else [])
+
+
+def check_train(config: TrainConfig, card: Card) -> None:
+    """Refuse a training that the packed data are not made for.
+
+    Raises:
+        InputError: listing all that does not fit.
+    """
+    wrong = misfits(config, card.kind)
+    if not wrong and config.augment and "channels" in card.input:
+        wrong = oversized(config.augment, card.input)
+    if wrong:
+        raise InputError("\n".join(f"train.{key}: {found}; {expected}" for key, found, expected in wrong))
