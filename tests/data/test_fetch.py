@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def test_files_are_fetched_once_and_the_licence_is_said(tmp_path: Path, monkeypa
         assert [path for path, _ in web.asked] == ["/toys/a.bin", "/toys/b.bin"]
     assert (tmp_path / "toys" / "a.bin").read_bytes() == PLAIN["a.bin"]
     assert said == [
-        f"fetches toys (3.0 kB in 2 files) into {tmp_path / 'toys'}",
+        f"fetches toys (2 files, 3.0 kB) into {tmp_path / 'toys'}",
         "licence of toys: CC0, https://example.org/cc0",
     ]
     assert is_fetched(TOYS, tmp_path)
@@ -214,6 +215,23 @@ def test_two_processes_fetch_a_file_once(tmp_path: Path, root: Path) -> None:
         assert [process.communicate(timeout=30) and process.returncode for process in both] == [0, 0]
         assert sorted(path for path, _ in web.asked) == ["/toys/a.bin", "/toys/a.bin", "/toys/b.bin"]
     assert sorted(path.name for path in (tmp_path / "toys").iterdir()) == ["a.bin", "b.bin"]
+
+
+@pytest.mark.faults
+def test_a_full_disk_is_named_and_the_next_run_continues(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, out_of_space: Callable[[str], str]
+) -> None:
+    content = bytes(range(256)) * 100
+    with Web({"/toys/a.bin": content}) as web:
+        monkeypatch.setenv("TRAINYARD_MIRROR", web.url)
+        code = (
+            f"import sys; sys.path.insert(0, {str(root)!r}); from tests.data.test_fetch import *;"
+            f"fetch(described(published('a.bin', bytes(range(256)) * 100)), Path({str(tmp_path)!r}))"
+        )
+        said = out_of_space(code)
+        assert "MachineError" in said and "cannot be written (File too large; " in said and "what came so far is kept" in said
+        fetch(described(published("a.bin", content)), tmp_path)
+        assert web.ranges() == [None, "bytes=10000-"]
 
 
 def test_a_disk_without_room_is_named_before_anything_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

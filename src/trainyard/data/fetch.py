@@ -112,8 +112,9 @@ def _fetch_files(descriptor: Descriptor, folder: Path, tell: Progress, patience:
             missing.append(file)
     if not missing:
         return
-    size = human_bytes(sum(file.bytes for file in missing))
-    tell(f"fetches {descriptor.name} ({size} in {len(missing)} files) into {folder}")
+    here = sum(_part_bytes(folder, file) for file in missing)
+    size = human_bytes(sum(file.bytes for file in missing)) + (f", {human_bytes(here)} of it are here" if here else "")
+    tell(f"fetches {descriptor.name} ({len(missing)} files, {size}) into {folder}")
     tell(f"licence of {descriptor.name}: {plain(descriptor.licence.name)}, {descriptor.licence.url}")
     for file in missing:
         _check_room(folder, file)
@@ -222,11 +223,15 @@ def _alone(downloads: Path, name: str, tell: Progress) -> Iterator[None]:
 
 
 def _check_room(folder: Path, file: PublishedFile) -> None:
-    part = folder / f"{file.name}.part"
-    missing = file.bytes - (part.stat().st_size if part.exists() else 0)
+    missing = max(0, file.bytes - _part_bytes(folder, file))
     free = shutil.disk_usage(folder).free
     if free < missing + min(SPARE_BYTES, missing):
         raise _disk_error(folder, f"{file.name} needs {missing:,} bytes more")
+
+
+def _part_bytes(folder: Path, file: PublishedFile) -> int:
+    part = folder / f"{file.name}.part"
+    return part.stat().st_size if part.exists() else 0
 
 
 def _disk_error(folder: Path, cause: str) -> MachineError:

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from trainyard.data.descriptor import Unpack
 from trainyard.data.problems import printable
@@ -146,6 +146,8 @@ def _unpack_tar(file: IO[bytes], target: Path, budget: _Budget) -> None:
     with tarfile.open(fileobj=stream, mode="r:", errorlevel=2) as tar:
         for member in tar:
             budget.member()
+            # It keeps all it has read, for links, which are refused here.
+            cast("Any", tar).members.clear()
             name = member.name
             if member.size < 0:
                 raise budget.refusal(f"member {name!r} has a negative size")
