@@ -35,7 +35,7 @@ def check(
         if json:
             from trainyard.data.check import as_json
 
-            text, own_code = as_json(found.name, found.data, Path.cwd())
+            text, own_code = as_json(found.name, found.data, Path.cwd(), _say)
             typer.echo(text)
             code = code or own_code
             continue
@@ -45,7 +45,7 @@ def check(
         if found.data.path != EMBEDDED:
             from trainyard.data.check import check as check_data
 
-            samples, warnings = check_data(found.data, Path.cwd())
+            samples, warnings = check_data(found.data, Path.cwd(), _say)
             for warning in warnings:
                 typer.echo(f"  warning: {warning}")
             typer.echo(f"  data: {', '.join(f'{count:,} {split}' for split, count in samples.items())} samples, no errors")
@@ -55,18 +55,56 @@ def check(
 @app.command()
 def new(
     name: Annotated[str, typer.Argument(help="Of the recipe, and of its files.")],
-    family: Annotated[str, typer.Option(help="cnn: images by class. unet: images and masks.")],
-    data: Annotated[Path, typer.Option(help="The folder of the data.")],
+    data: Annotated[Path, typer.Option(help="The folder of the data, or a name that `trainyard datasets` lists.")],
+    family: Annotated[str, typer.Option(help="cnn: images by class. unet: images and masks. Listed data sets need none.")] = "",
 ) -> None:
     """Look at data and add a recipe for them to params.yaml."""
+    from trainyard.data.catalogue import names, recipe_text
     from trainyard.recipe_text import add_recipe
     from trainyard.suggest import suggest
 
+    if str(data) in names(Path.cwd()) and not data.exists():
+        block = recipe_text(Path.cwd(), name, str(data), family)
+        add_recipe(PARAMS, name, block)
+        typer.echo(block)
+        typer.echo(f"Added to {PARAMS}. Next: trainyard check {name}, then: dvc repro export@{name} evaluate@{name}")
+        return
     shown = data.relative_to(Path.cwd()) if data.is_absolute() and data.is_relative_to(Path.cwd()) else data
     block = suggest(name, family, data, str(shown))
     add_recipe(PARAMS, name, block)
     typer.echo(block)
     typer.echo(f"Added to {PARAMS}. Next: trainyard check {name}, then: dvc repro export@{name} evaluate@{name}")
+
+
+@app.command()
+def datasets() -> None:
+    """List the published data sets that can be fetched by name."""
+    from trainyard.data.catalogue import lines
+    from trainyard.data.fetch import downloads_folder
+
+    downloads = downloads_folder()
+    for name, size, here, licence, about in lines(Path.cwd(), downloads):
+        typer.echo(f"{name:<16} {size:>9}  fetched: {here:<3}  {licence}\n{'':<16} {about}")
+    typer.echo(f"Fetched ones are in {downloads}. A recipe for one: trainyard new NAME --data mnist")
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="One that `trainyard datasets` lists, or the path of a descriptor.")],
+) -> None:
+    """Fetch, verify and unpack a published data set, and do nothing else."""
+    from trainyard.data.catalogue import entry
+    from trainyard.data.fetch import downloads_folder
+    from trainyard.data.fetch import fetch as fetch_all
+
+    descriptor = entry(Path.cwd(), name)
+    fetched = fetch_all(descriptor, downloads_folder(), progress=_say)
+    typer.echo(f"{descriptor.name}: whole and as published, in {fetched.root / fetched.path}")
+    typer.echo(f"licence: {descriptor.licence.name}, {descriptor.licence.url}")
+
+
+def _say(text: str) -> None:
+    typer.echo(f"  {text}", err=True)
 
 
 @app.command()

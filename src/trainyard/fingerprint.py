@@ -29,7 +29,8 @@ RESULT_FREE = (
 """Modules that a stage uses, and that cannot change what comes out of it."""
 
 ROOTS: dict[str, tuple[str, ...]] = {
-    "prepare": ("trainyard.data.prepare", "trainyard.data.{source}"),
+    # What is fetched has the hash that its descriptor states; what becomes of it depends on these two.
+    "prepare": ("trainyard.data.prepare", "trainyard.data.{source}", "trainyard.data.unpack", "trainyard.data.arrange"),
     "train": ("trainyard.training.fit",),
     "evaluate": ("trainyard.evaluation.evaluate", "trainyard.models.saved"),
     "export": ("trainyard.export.export", "trainyard.models.saved"),

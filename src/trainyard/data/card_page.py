@@ -50,6 +50,7 @@ def write_page(folder: Path, card: Card) -> None:
     parts = [
         f"<h1>{_text(card.name)}</h1>",
         f"<p>{_text(card.about)}</p>",
+        *_origin(card),
         f'<p class="soft">source {_text(card.source)} · {_shape(card)} · data <code>{card.sha256}</code></p>',
         *_problems("Warnings", card.warnings),
         *_problems("Samples left out", card.skipped),
@@ -66,6 +67,16 @@ def write_page(folder: Path, card: Card) -> None:
 
 def _shape(card: Card) -> str:
     return ", ".join(f"{_text(name.replace('_', ' '))} {value:,}" for name, value in card.input.items())
+
+
+def _origin(card: Card) -> list[str]:
+    """Return the licence of published data, and what to cite."""
+    if not card.origin:
+        return []
+    url = card.origin["licence_url"]
+    # A descriptor may say anything; only a web address becomes a link.
+    link = f'<a href="{_text(url)}">{_text(url)}</a>' if url.startswith(("http://", "https://")) else _text(url)
+    return [f"<p>Licence: {_text(card.origin['licence'])}, {link}<br>Cite: {_text(card.origin['citation'])}</p>"]
 
 
 def _problems(title: str, problems: Sequence[dict[str, Any]]) -> list[str]:

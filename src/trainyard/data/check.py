@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from trainyard.data.splits import split_dataset
 from trainyard.errors import InputError
 
 
-def check(config: DataConfig, root: Path) -> tuple[dict[str, int], list[Problem]]:
+def check(
+    config: DataConfig, root: Path, progress: Callable[[str], None] | None = None
+) -> tuple[dict[str, int], list[Problem]]:
     """Return the samples of each split, and the warnings.
 
     Raises:
@@ -23,7 +26,7 @@ def check(config: DataConfig, root: Path) -> tuple[dict[str, int], list[Problem]
         InputError: the samples cannot be split as asked.
     """
     with tempfile.TemporaryDirectory(prefix="trainyard-check-") as scratch:
-        raw = load(config, root, Path(scratch))
+        raw = load(config, root, Path(scratch), progress)
         if isinstance(config, SeriesCSVConfig):
             windows = series_windows.pack(raw, config).samples
             return windows, [*raw.skipped, *raw.warnings]
@@ -32,13 +35,13 @@ def check(config: DataConfig, root: Path) -> tuple[dict[str, int], list[Problem]
         return samples, [*raw.skipped, *raw.warnings, *splits.warnings]
 
 
-def as_json(recipe: str, config: DataConfig, root: Path) -> tuple[str, int]:
+def as_json(recipe: str, config: DataConfig, root: Path, progress: Callable[[str], None] | None = None) -> tuple[str, int]:
     """Return what `check` finds as one JSON document, and the exit code."""
     found: dict[str, Any] = {"recipe": recipe, "source": config.source, "path": str(config.path), "samples": {}}
     code = 0
     problems: list[Problem] = []
     try:
-        found["samples"], problems = check(config, root)
+        found["samples"], problems = check(config, root, progress)
     except DataError as error:
         problems, code = list(error.problems), error.exit_code
     except InputError as error:

@@ -15,7 +15,7 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -65,6 +65,8 @@ class Card:
     """Samples left out because they could not be used, as `on_bad_sample: skip` wants: rule, where, found, expected."""
     sha256: str
     """Hash of all hashes above and the classes: the identity of the data."""
+    origin: dict[str, str] = field(default_factory=dict)
+    """Of published data: name, licence, licence_url and citation."""
     columns: tuple[str, ...] = ()
     """Of a series: the names of its F columns, targets first."""
 
@@ -153,7 +155,7 @@ def read_card(folder: Path) -> Card:
     except FileNotFoundError:
         raise IntegrityError(f"{path}: no such file; run `dvc repro` to prepare the data") from None
     except (ValueError, TypeError, AttributeError) as error:
-        expected = ", ".join(field.name for field in fields(Card))
+        expected = ", ".join(entry.name for entry in fields(Card))
         raise IntegrityError(
             f"{path}: is not a data card ({error}); it must hold {expected}: run `dvc repro` to prepare the data again"
         ) from None

@@ -40,6 +40,8 @@ class RawDataset:
     """Of each sample, for messages: its path relative to the raw data, or `file:row`. Empty where samples have none."""
     warnings: tuple[Problem, ...] = ()
     """What is odd about the raw data; it stands in the card."""
+    origin: dict[str, str] = field(default_factory=dict)
+    """Of published data: name, licence, licence_url and citation."""
     skipped: tuple[Problem, ...] = ()
     """Why samples were left out, where the recipe says `on_bad_sample: skip`."""
 

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
-from trainyard.data import digit_scenes, digits, docstrings, idx_files, image_folder, image_masks, numpy_arrays, series_csv
+from trainyard.data import (
+    cifar_files,
+    digit_scenes,
+    digits,
+    docstrings,
+    idx_files,
+    image_folder,
+    image_masks,
+    numpy_arrays,
+    series_csv,
+)
+from trainyard.data.cifar_files import CifarFilesConfig
+from trainyard.data.descriptor import is_descriptor, plain, read_descriptor
 from trainyard.data.digit_scenes import DigitScenesConfig
 from trainyard.data.digits import DigitsConfig
 from trainyard.data.docstrings import DocstringsConfig
@@ -22,7 +35,8 @@ from trainyard.data.series_csv import SeriesCSVConfig
 from trainyard.errors import InputError
 
 SampleConfig = (
-    DigitsConfig
+    CifarFilesConfig
+    | DigitsConfig
     | DigitScenesConfig
     | DocstringsConfig
     | IdxFilesConfig
@@ -35,6 +49,7 @@ DataConfig = Annotated[SampleConfig | SeriesCSVConfig, Field(discriminator="sour
 EMBEDDED = "requirements.lock"
 """The path of data that come with the libraries."""
 KINDS: dict[str, tuple[Kind, ...]] = {
+    "cifar_files": ("image_classification",),
     "digits": ("image_classification",),
     "digit_scenes": ("segmentation",),
     "docstrings": ("text_classification",),
@@ -54,15 +69,37 @@ def load(config: DataConfig, root: Path, scratch: Path, progress: Progress | Non
         config: names the source.
         root: what its path is relative to.
         scratch: where a source may keep what it has read, so that an interrupted run continues.
-        progress: told now and then how far the reading of many files is.
+        progress: told now and then how far the fetching and the reading of many files is.
 
     Raises:
         DataError: listing everything that is wrong with the raw data.
         InputError: there is nothing at that path, or it cannot be read.
+        ServiceError, IntegrityError, MachineError: a published data set cannot be fetched.
     """
     if config.path != EMBEDDED:
         _check_path(root, config.path)
+    if is_descriptor(config.path):
+        return _load_published(config, root, scratch, progress)
+    return _load(config, root, scratch, progress)
+
+
+def _load_published(config: DataConfig, root: Path, scratch: Path, progress: Progress | None) -> RawDataset:
+    """Return the samples of the data set that a descriptor names, after fetching it."""
+    from trainyard.data.fetch import downloads_folder, fetch
+
+    descriptor = read_descriptor(root / config.path)
+    if descriptor.source != config.source:
+        raise InputError(f"{config.path}: is for data.source: {descriptor.source}, found {config.source}; correct one of them")
+    fetched = fetch(descriptor, downloads_folder(), progress=progress)
+    there: Any = fetched.path
+    raw = _load(replace(config, path=there), fetched.root, scratch, progress)
+    return replace(raw, about=f"{plain(descriptor.about)} ({raw.about})", origin=descriptor.origin())
+
+
+def _load(config: DataConfig, root: Path, scratch: Path, progress: Progress | None) -> RawDataset:
     match config:
+        case CifarFilesConfig():
+            return cifar_files.load(config, root, scratch)
         case DigitsConfig():
             return digits.load(config)
         case DigitScenesConfig():
