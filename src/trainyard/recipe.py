@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from trainyard.data.raw import Kind
 from trainyard.data.sources import KINDS, DataConfig
 from trainyard.errors import InputError, IntegrityError
+from trainyard.evaluation import config as evaluation_config
 from trainyard.evaluation.config import EvaluateConfig
 from trainyard.export.config import ExportConfig
 from trainyard.models.cnn_config import CNNConfig, smallest_side
@@ -202,6 +203,9 @@ def _contradictions(params: Params, recipe: Recipe) -> list[Problem]:
     else:
         for key, found, expected in misfits(recipe.train, recipe.kind):
             add("train", key, found, expected)
+    classes = getattr(recipe.data, "classes", None) or ()
+    for key, found, expected in evaluation_config.misfits(recipe.evaluate, recipe.model, classes):
+        add("evaluate", key, found, expected)
     if recipe.train.loss == "cross_entropy_dice" and "segmentation" not in learned:
         add(
             "train",

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,16 @@ def folder(tmp_path: Path) -> Path:
         save(IDS * 90, tmp_path / "cells" / "images" / f"{name}.bmp")
         save(IDS, tmp_path / "cells" / "masks" / f"{name}.png")
     return tmp_path / "cells"
+
+
+@pytest.fixture
+def membranes(tmp_path: Path, root: Path) -> Path:
+    archive = Path(os.environ.get("TRAINYARD_DATA", root.parent / "shared" / "data")) / "isbi2012-membrane.zip"
+    if not archive.is_file():
+        pytest.skip(f"{archive}: not there; TRAINYARD_DATA says where the real data are")
+    with zipfile.ZipFile(archive) as file:
+        file.extractall(tmp_path / "isbi2012")
+    return tmp_path / "isbi2012"
 
 
 def read(folder: Path, **changes: Any) -> RawDataset:
@@ -120,6 +132,33 @@ def test_jpeg_masks_are_refused_and_empty_ones_are_a_warning(folder: Path) -> No
     (folder / "masks" / "a.png").unlink()
     save(IDS, folder / "masks" / "a.jpg")
     assert [rule for rule, _ in rules(folder)] == ["lossy-mask"]
+
+
+def test_a_stack_is_split_by_the_order_of_its_slices(folder: Path) -> None:
+    for number in (2, 10, 1):
+        save(IDS * number, folder / "images" / f"{number}.png")
+        save(IDS, folder / "masks" / f"{number}.png")
+    raw = read(folder, split_by="order", val_fraction=0.2, test_fraction=0.3)
+    assert raw.split is not None
+    found = dict(zip(raw.names, raw.split.tolist(), strict=True))
+    assert [found[f"images/{name}"] for name in ("1.png", "2.png", "10.png", "a.bmp", "b.bmp", "c.bmp")] == [0, 0, 0, 1, 2, 2]
+
+
+def test_an_order_beside_folders_of_splits_is_refused(folder: Path) -> None:
+    (folder / "train").mkdir()
+    for side in ("images", "masks"):
+        (folder / side).rename(folder / "train" / side)
+    assert rules(folder, split_by="order")[0][0] == "split-twice"
+
+
+def test_a_real_stack_with_folders_of_other_names_is_read_as_it_is(membranes: Path) -> None:
+    changes = {"classes": ("membrane", "cell"), "images": "image", "masks": "label", "mask_values": "binary"}
+    raw = read(membranes, **changes, split_by="order", val_fraction=0.1, test_fraction=0.2)
+    assert raw.arrays["images"].shape == (30, 1, 512, 512) and not raw.warnings
+    assert raw.split is not None
+    tested = [name for name, number in zip(raw.names, raw.split, strict=True) if number == 2]
+    assert sorted(tested) == [f"image/{number}.png" for number in range(24, 30)]
+    assert 0.7 < np.mean(raw.arrays["masks"]) < 0.85
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 
 from trainyard.data.packed import SPLITS
 from trainyard.data.raw import TO_DIVIDE, RawDataset
-from trainyard.data.splits import split_dataset
+from trainyard.data.splits import ordered_split, split_dataset
 from trainyard.errors import InputError
 
 
@@ -80,3 +80,16 @@ def test_a_class_that_is_too_small_for_the_splits_to_be_made_is_named() -> None:
     raw = numbered(50, [TO_DIVIDE] * 40 + [2] * 10, [0] * 39 + [1] + [0, 1] * 5)
     with pytest.raises(InputError, match="class 'odd': has 1 samples; it needs at least 2, one for each of train and val"):
         split_dataset(raw, val_fraction=0.2, test_fraction=0.2, seed=0)
+
+
+def test_in_order_the_last_samples_are_tested_and_those_before_them_validated() -> None:
+    names = [f"image/{number}.png" for number in sorted(range(20), key=str)]
+    split = ordered_split(names, val_fraction=0.1, test_fraction=0.2)
+    by_name = {int(name[6:-4]): int(number) for name, number in zip(names, split, strict=True)}
+    assert [by_name[number] for number in range(20)] == [0] * 14 + [1] * 2 + [2] * 4
+
+
+def test_in_order_every_split_has_a_sample_or_the_data_are_refused() -> None:
+    assert ordered_split(["a1", "a2", "b"], val_fraction=0.01, test_fraction=0.01).tolist() == [0, 1, 2]
+    with pytest.raises(InputError, match="split of 3 samples in order: none is left to train on"):
+        ordered_split(["a1", "a2", "b"], val_fraction=0.3, test_fraction=0.6)

@@ -1,4 +1,6 @@
+import itertools
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -140,3 +142,21 @@ def test_one_sample_has_an_interval_of_no_width() -> None:
     counts = SampleCounts(overlap=np.eye(2)[[0]], truth=np.eye(2)[[0]], predicted=np.eye(2)[[0]])
     found = bootstrap("image_classification", counts, 10, seed=0)
     assert estimate(1.0, found["accuracy"]) == estimate(1.0, np.ones(10))
+
+
+def test_pixel_error_of_two_classes_is_the_share_of_wrong_pixels() -> None:
+    truth, predicted = np.array([[[0, 0], [1, 1]]]), np.array([[[0, 1], [1, 1]]])
+    assert scores("segmentation", total(mask_counts(confusions(truth, predicted, 2))))["pixel_error"] == pytest.approx(1 / 4)
+    assert "pixel_error" not in scores("segmentation", total(mask_counts(confusions(truth, predicted, 3))))
+
+
+def test_rand_errors_are_averaged_over_images_and_resampled_with_them() -> None:
+    matrices = confusions(*(np.zeros((2, 3, 4, 4), dtype=np.int64)), 2)
+    counts = replace(mask_counts(matrices, np.array([1.0, 2.0, 3.0])), rand_errors=np.array([0.1, 0.2, 0.6]))
+    assert scores("segmentation", total(counts))["rand_error"] == pytest.approx(0.3)
+    resampled = bootstrap("segmentation", counts, 200, seed=0)
+    possible = {round(sum(drawn) / 3, 6) for drawn in itertools.product((0.1, 0.2, 0.6), repeat=3)}
+    assert set(resampled["rand_error"].round(6)) == possible
+    # Each resample draws the same images for all metrics.
+    assert np.array_equal(resampled["loss"] == 1, np.isclose(resampled["rand_error"], 0.1))
+    assert "rand_error" not in scores("segmentation", total(mask_counts(matrices)))

@@ -24,7 +24,7 @@ from trainyard.data.image_pieces import Progress, Row, Sample, decode, keep, unr
 from trainyard.data.image_tree import walk
 from trainyard.data.problems import DataError, Problem, printable, settle
 from trainyard.data.raw import RawDataset
-from trainyard.data.splits import check_fractions
+from trainyard.data.splits import check_fractions, ordered_split
 from trainyard.params import Count, Fraction, Index
 
 MaskValues = Literal["ids", "binary"] | dict[str, int | tuple[int, int, int]]
@@ -55,8 +55,11 @@ class ImageMasksConfig:
     """1 grey, 3 colours; needed where the images differ."""
     on_bad_sample: Literal["stop", "skip"] = "stop"
     """stop at samples that cannot be read, or leave them out and count them."""
+    split_by: Literal["chance", "order"] = "chance"
+    """Where no folder says which. order: the last samples by their names are tested, those before them validated; for slices
+    of a stack and frames of a film, which are much like their neighbours."""
     seed: Index = 0
-    """Of the split."""
+    """Of the split by chance."""
     val_fraction: Fraction = 0.1
     """Share of the samples, where no folder says which."""
     test_fraction: Fraction = 0.2
@@ -89,6 +92,8 @@ def load(
     tree = walk(folder, root)
     problems = list(tree.problems)
     top = split_layout(tree, problems)
+    if top and config.split_by == "order":
+        add(problems, "split-twice", ".", "folders train, val or test, and data.split_by: order", "remove one of them")
     pairs = _pairs(tree.files, top, config, problems)
     if not pairs or any(p.severity != "warning" and not p.sample for p in problems):
         if not pairs:
@@ -118,6 +123,10 @@ def load(
         add(problems, "empty-masks", config.masks, found, "check that this is meant", warning=True)
     warnings, skipped = settle(config.path, problems, config.on_bad_sample)
     chosen = [pairs[index] for index in kept[usable]]
+    names = [str(image) for _, image, _ in chosen]
+    split = official_split([split for split, _, _ in chosen]) if top else None
+    if config.split_by == "order":
+        split = ordered_split(names, val_fraction=config.val_fraction, test_fraction=config.test_fraction)
     return RawDataset(
         kind="segmentation",
         classes=config.classes,
@@ -125,8 +134,8 @@ def load(
         about=f"{len(chosen):,} images with masks of {len(config.classes)} classes from {printable(config.path)}",
         libraries={"Pillow": pillow_version},
         strata=strata,
-        split=official_split([split for split, _, _ in chosen]) if top else None,
-        names=tuple(printable(str(image)) for _, image, _ in chosen),
+        split=split,
+        names=tuple(map(printable, names)),
         warnings=warnings,
         skipped=skipped,
     )

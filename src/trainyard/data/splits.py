@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -46,6 +47,26 @@ def check_fractions(val_fraction: float, test_fraction: float) -> None:
             f"val_fraction {val_fraction} and test_fraction {test_fraction} leave no samples to train on; "
             "their sum must be below 1"
         )
+
+
+def ordered_split(names: Sequence[str], *, val_fraction: float, test_fraction: float) -> Indices:
+    """Return the split (N,) of each sample, 0 train, 1 val, 2 test, by the order of the names, in which 2 precedes 10.
+
+    The last ones are tested, those before them validated. Slices of a stack and frames of a film are much like their
+    neighbours: drawn by chance, nearly all that is tested would have been trained on.
+
+    Raises:
+        InputError: too few samples for three splits.
+    """
+    test = max(1, round(test_fraction * len(names)))
+    val = max(1, round(val_fraction * len(names)))
+    if test + val >= len(names):
+        raise InputError(f"split of {len(names)} samples in order: none is left to train on; add samples, or lower a fraction")
+    split = np.zeros(len(names), dtype=np.int64)
+    order = sorted(range(len(names)), key=lambda number: _natural(names[number]))
+    split[order[-test - val :]] = 1
+    split[order[-test:]] = 2
+    return split
 
 
 def split_dataset(raw: RawDataset, *, val_fraction: float, test_fraction: float, seed: int) -> Splits:
@@ -176,6 +197,11 @@ def _check_counts(strata: NDArray[np.int64], classes: Sequence[str], splits: Seq
 
 def _name(number: int, classes: Sequence[str]) -> str:
     return f"'{classes[int(number)]}'" if classes else str(number)
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Return a key that sorts numbers in a name by their value."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _strata(raw: RawDataset) -> NDArray[np.int64]:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import csv
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trainyard.data.packed import Split, SplitName, open_split, read_card, verify
 from trainyard.data.raw import Kind
-from trainyard.errors import IntegrityError
+from trainyard.errors import InputError, IntegrityError
 from trainyard.evaluation import figures, samples
 from trainyard.evaluation.augmentation_figure import augmented_samples
 from trainyard.evaluation.baseline import Baseline, run_baseline
 from trainyard.evaluation.config import EvaluateConfig
 from trainyard.evaluation.forecast_report import report_forecasts
 from trainyard.evaluation.metrics import Estimate, Floats, bootstrap, by_class, estimate, scores, total
-from trainyard.evaluation.predictions import Predictions, predict
+from trainyard.evaluation.predictions import Predictions, predict, predicted_batches
+from trainyard.evaluation.rand_error import choose
+from trainyard.evaluation.tiles import segmenter
 from trainyard.models.saved import SavedModel
 from trainyard.tasks.primary import PRIMARY
 
@@ -53,12 +56,13 @@ def evaluate(saved: SavedModel, data_dir: Path, history_path: Path, paths: Repor
         IntegrityError: the packed data changed since they were prepared, or are not those of the training.
     """
     config = saved.recipe.evaluate
-    splits = open_verified(data_dir, saved, ("train", "test") if config.baseline else ("test",))
+    wanted: dict[SplitName, bool] = {"train": config.baseline, "val": config.rand_error is not None, "test": True}
+    splits = open_verified(data_dir, saved, tuple(name for name, asked in wanted.items() if asked))
     train, test = splits.get("train"), splits["test"]
     if saved.spec.kind == "forecasting":
         metrics, baseline = report_forecasts(saved, train, test, paths.per_class, paths.figures)
     else:
-        metrics, baseline = _report_classes(saved, train, test, paths)
+        metrics, baseline = _report_classes(saved, splits, paths)
     paths.metrics.parent.mkdir(parents=True, exist_ok=True)
     paths.metrics.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     if saved.recipe.train.augment is not None:
@@ -69,16 +73,38 @@ def evaluate(saved: SavedModel, data_dir: Path, history_path: Path, paths: Repor
 
 
 def _report_classes(
-    saved: SavedModel, train: Split | None, test: Split, paths: ReportPaths
+    saved: SavedModel, splits: Mapping[SplitName, Split], paths: ReportPaths
 ) -> tuple[dict[str, float], str | None]:
     """Score a classifier of samples or pixels and its baseline; write the table of classes and the figures."""
     config, kind, classes = saved.recipe.evaluate, saved.spec.kind, saved.spec.classes
-    predictions = predict(saved.network, test, config.batch_size)
+    train, test = splits.get("train"), splits["test"]
+    network, batch_size = segmenter(saved.network, saved.recipe.model, config)
+    rand = None
+    if config.rand_error is not None:
+        foreground = class_number(config.rand_error.foreground, classes)
+        val = splits["val"]
+        rand = choose(predicted_batches(network, val, batch_size), val.arrays["masks"], foreground)
+    predictions = predict(network, test, batch_size, rand)
     baseline = None if train is None else run_baseline(train, test, len(classes), config.seed)
     metrics = all_metrics(kind, predictions, baseline, config)
+    if rand is not None:
+        metrics["test/rand_threshold"] = rand.threshold
     write_per_class(paths.per_class, kind, classes, predictions, baseline)
     _draw(saved, test, predictions, baseline, paths.figures)
     return metrics, baseline.description if baseline else None
+
+
+def class_number(foreground: str, classes: tuple[str, ...]) -> int:
+    """Return the number of the class whose regions are cells.
+
+    Raises:
+        InputError: the data have no such class.
+    """
+    if foreground not in classes:
+        raise InputError(
+            f"evaluate.rand_error: foreground: {foreground} is no class of the data; expected one of {', '.join(classes)}"
+        )
+    return classes.index(foreground)
 
 
 def open_verified(data_dir: Path, saved: SavedModel, names: tuple[SplitName, ...]) -> dict[SplitName, Split]:

@@ -35,6 +35,8 @@ class SampleCounts:
     """(N, K) labels or pixels where this class is predicted."""
     losses: Floats | None = None
     """(N,) cross-entropy in nats, for masks its mean over the pixels; None where it is not known."""
+    rand_errors: Floats | None = None
+    """(N,) of the cells in each mask; None where they were not looked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +50,8 @@ class Totals:
     predicted: Floats
     """(..., K)"""
     loss: Floats | None = None
+    """(...) mean over the samples."""
+    rand_error: Floats | None = None
     """(...) mean over the samples."""
 
 
@@ -93,6 +97,7 @@ def total(counts: SampleCounts) -> Totals:
         truth=counts.truth.sum(axis=0),
         predicted=counts.predicted.sum(axis=0),
         loss=None if counts.losses is None else np.asarray(counts.losses.mean()),
+        rand_error=None if counts.rand_errors is None else np.asarray(counts.rand_errors.mean()),
     )
 
 
@@ -111,11 +116,15 @@ def scores(kind: Kind, totals: Totals) -> dict[str, Floats]:
         found["mean_iou"] = _mean(_ratio(totals.overlap, union), occurs)
         found["dice"] = mean_dice
         found["pixel_accuracy"] = share_right
+        if totals.truth.shape[-1] == 2:
+            found["pixel_error"] = 1 - share_right
     else:
         found["accuracy"] = share_right
         found["macro_f1"] = mean_dice
     if totals.loss is not None:
         found["loss"] = totals.loss
+    if totals.rand_error is not None:
+        found["rand_error"] = totals.rand_error
     return found
 
 
@@ -140,9 +149,9 @@ def bootstrap(kind: Kind, counts: SampleCounts, resamples: int, seed: int) -> di
     are not independent. The draws depend on (seed, N) alone, so two models can be compared on each resample.
     """
     samples, num_classes = counts.truth.shape
-    columns = [counts.overlap, counts.truth, counts.predicted]
-    if counts.losses is not None:
-        columns.append(counts.losses[:, None])
+    means = {"loss": counts.losses, "rand_error": counts.rand_errors}
+    known = {name: values for name, values in means.items() if values is not None}
+    columns = [counts.overlap, counts.truth, counts.predicted, *(values[:, None] for values in known.values())]
     table = np.concatenate(columns, axis=1)
     rng = np.random.Generator(np.random.Philox(key=[seed, samples]))
     sums = np.empty((resamples, table.shape[1]))
@@ -152,8 +161,8 @@ def bootstrap(kind: Kind, counts: SampleCounts, resamples: int, seed: int) -> di
         times = np.stack([np.bincount(draw, minlength=samples) for draw in draws])
         sums[start : start + chunk] = times.astype(np.float64) @ table
     overlap, truth, predicted = (sums[:, part * num_classes : (part + 1) * num_classes] for part in range(3))
-    loss = None if counts.losses is None else sums[:, -1] / samples
-    return scores(kind, Totals(overlap=overlap, truth=truth, predicted=predicted, loss=loss))
+    resampled = {name: sums[:, 3 * num_classes + column] / samples for column, name in enumerate(known)}
+    return scores(kind, Totals(overlap=overlap, truth=truth, predicted=predicted, **resampled))
 
 
 def estimate(value: float, resampled: Floats) -> Estimate:

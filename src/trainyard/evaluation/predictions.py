@@ -13,6 +13,7 @@ from torch import nn
 from trainyard.data.batches import eval_batches
 from trainyard.data.packed import Split
 from trainyard.evaluation.metrics import Floats, Integers, SampleCounts, confusions, label_counts, mask_counts
+from trainyard.evaluation.rand_error import RandError
 
 Probabilities = NDArray[np.float32] | NDArray[np.float64]
 
@@ -30,14 +31,14 @@ class Predictions:
     """(K, K) labels or pixels, true classes in rows."""
 
 
-def predict(network: nn.Module, split: Split, batch_size: int) -> Predictions:
-    """Run a network over a whole split in fp32.
+def predict(network: nn.Module, split: Split, batch_size: int, rand: RandError | None = None) -> Predictions:
+    """Run a network over a whole split in fp32; `rand` says which regions of masks to compare, too.
 
     Probabilities of masks are reduced batch by batch: of a whole split they take 4 K bytes a pixel.
     """
-    batches = _probabilities(network, split, batch_size)
+    batches = predicted_batches(network, split, batch_size)
     if split.kind == "segmentation":
-        return mask_predictions(batches, split.arrays["masks"])
+        return mask_predictions(batches, split.arrays["masks"], rand)
     return label_predictions(np.concatenate(list(batches)), split.arrays["labels"])
 
 
@@ -55,9 +56,10 @@ def label_predictions(probabilities: Probabilities, labels: Integers) -> Predict
     )
 
 
-def mask_predictions(batches: Iterable[Probabilities], masks: Integers) -> Predictions:
+def mask_predictions(batches: Iterable[Probabilities], masks: Integers, rand: RandError | None = None) -> Predictions:
     """Compare batches of probabilities (n, K, H, W) with masks (N, H, W), in order."""
     predicted, confidence, losses, counts, confusion = [], [], [], [], 0
+    rand_errors: list[Floats] = []
     start = 0
     for probabilities in batches:
         truth = np.asarray(masks[start : start + len(probabilities)])
@@ -69,6 +71,8 @@ def mask_predictions(batches: Iterable[Probabilities], masks: Integers) -> Predi
         confidence.append(probabilities.max(axis=1).mean(axis=(1, 2)))
         losses.append(_cross_entropy(given).mean(axis=(1, 2, 3)))
         counts.append(mask_counts(matrices))
+        if rand is not None:
+            rand_errors.append(rand.of(probabilities, truth))
         confusion = confusion + matrices.sum(axis=0)
     return Predictions(
         classes=np.concatenate(predicted),
@@ -78,12 +82,14 @@ def mask_predictions(batches: Iterable[Probabilities], masks: Integers) -> Predi
             truth=np.concatenate([part.truth for part in counts]),
             predicted=np.concatenate([part.predicted for part in counts]),
             losses=np.concatenate(losses),
+            rand_errors=np.concatenate(rand_errors) if rand_errors else None,
         ),
         confusion=np.asarray(confusion),
     )
 
 
-def _probabilities(network: nn.Module, split: Split, batch_size: int) -> Iterable[Probabilities]:
+def predicted_batches(network: nn.Module, split: Split, batch_size: int) -> Iterable[Probabilities]:
+    """Yield the probabilities (n, K) or (n, K, H, W) of a whole split, in order."""
     network.eval()
     for batch in eval_batches(split, batch_size):
         with torch.inference_mode():

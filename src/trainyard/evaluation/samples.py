@@ -42,6 +42,8 @@ TEXT_WIDTH = 86
 TEXT_LINES = 5
 MASK_ROWS = 6
 """Most images in the figure of masks."""
+LARGE_SIDE = 256
+"""Pixels from which images are shown larger, and fewer of them."""
 
 
 def image_samples(split: Split, predictions: Predictions, classes: Sequence[str], shown: int, path: Path) -> Path:
@@ -87,15 +89,16 @@ def text_samples(split: Split, predictions: Predictions, classes: Sequence[str],
 
 def mask_samples(split: Split, predictions: Predictions, classes: Sequence[str], shown: int, path: Path) -> Path:
     """Draw images beside true mask, predicted mask and errors, from the worst to the best of the split."""
-    iou = sample_iou(predictions.counts)
+    iou, rand = sample_iou(predictions.counts), predictions.counts.rand_errors
     ranked = np.argsort(iou, kind="stable")
     # Half of them the worst, half spread over all others: what goes wrong, and what is usual.
-    shown = min(shown, MASK_ROWS, len(split))
+    inches, rows = (3.4, MASK_ROWS // 2) if max(split.arrays["masks"].shape[1:]) > LARGE_SIDE else (2.05, MASK_ROWS)
+    shown = min(shown, rows, len(split))
     worst = ranked[: shown - shown // 2]
     others = ranked[np.linspace(len(worst), len(ranked) - 1, shown // 2).astype(int)]
     colours = class_colours(len(classes))
     with rc_context(STYLE):
-        figure = Figure(figsize=(8.6, 2.05 * shown + 0.9), layout="constrained")
+        figure = Figure(figsize=(4 * inches + 0.4, inches * shown + 0.9), layout="constrained")
         grid = figure.subplots(shown, 4, squeeze=False)
         for axes, title in zip(grid[0], ("image", "truth", "prediction", "errors"), strict=True):
             axes.set_title(title, loc="center")
@@ -106,7 +109,8 @@ def mask_samples(split: Split, predictions: Predictions, classes: Sequence[str],
             show_image(row[1], image, colours[truth], truth > 0)
             show_image(row[2], image, colours[predictions.classes[index]], predictions.classes[index] > 0)
             show_image(row[3], image, np.broadcast_to(to_rgb(RED), (*wrong.shape, 3)), wrong)
-            row[0].set_ylabel(f"IoU {iou[index]:.2f}", fontsize=9, color=RED if index in worst else INK)
+            score = f"IoU {iou[index]:.2f}" + (f", Rand error {rand[index]:.2f}" if rand is not None else "")
+            row[0].set_ylabel(score, fontsize=9, color=RED if index in worst else INK)
         seen = np.union1d(split.arrays["masks"][[*worst, *others]], predictions.classes[[*worst, *others]])
         _legend(figure, [(classes[number], colours[number]) for number in seen if number > 0])
         title = f"Test samples: the {len(worst)} worst of {len(split):,}, then others"
@@ -145,13 +149,14 @@ def show_image(
     colours: NDArray[np.float64] | None = None,
     where: NDArray[np.bool_] | None = None,
 ) -> None:
-    """Show an image (C, H, W), enlarged without smoothing, under colours (H, W, 3) in some places (H, W)."""
+    """Show an image (C, H, W) under colours (H, W, 3) in some places (H, W); small ones are enlarged without smoothing."""
     # One or two channels: the first as grey; more than three: the first three.
     pixels = image[:3] if len(image) >= 3 else np.repeat(image[:1], 3, axis=0)
     shown = np.moveaxis(pixels, 0, -1) / 255
     if colours is not None and where is not None:
         shown = np.where(where[..., None], 0.15 * shown + 0.85 * colours, 0.45 + 0.55 * shown)
-    axes.imshow(shown, interpolation="nearest")
+    # A large image shrinks: every so many of its pixels would be noise, their mean is what one sees.
+    axes.imshow(shown, interpolation="antialiased" if max(image.shape[1:]) > LARGE_SIDE else "nearest")
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():

@@ -30,8 +30,12 @@ class NormalisedImages(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (N, C, H, W) uint8 in 0..255 to logits."""
-        logits: Tensor = self.network((images.float() / 255 - self.mean) / self.std)
+        logits: Tensor = self.network(self.normalise(images))
         return logits
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Return images (N, C, H, W) uint8 as the network inside takes them."""
+        return (images.float() / 255 - self.mean) / self.std
 
 
 def build_network(config: ModelConfig, spec: InputSpec) -> nn.Module:

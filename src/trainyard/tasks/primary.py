@@ -9,7 +9,7 @@ PRIMARY: dict[Kind, str] = {
     "forecasting": "mse",
 }
 """Metric name by kind of data."""
-LOWER_IS_BETTER = frozenset({"mse", "mae", "loss"})
+LOWER_IS_BETTER = frozenset({"mse", "mae", "loss", "pixel_error", "rand_error"})
 """Metrics that are errors; of all others a higher value is better."""
 
 
