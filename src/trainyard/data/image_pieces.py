@@ -3,8 +3,9 @@
     <scratch>/images.npy   <scratch>/masks.npy   <scratch>/rows-000001024.json
 
 A piece's file is written once its rows are on the disk. It holds a hash over the names, sizes and times of the piece's
-files and over the settings: where that changed, the piece is decoded again. Rows are written with the file's own calls
-and not through a memory map, which would kill the process where the disk is full.
+files and over the settings: where that changed, the piece is decoded again. A file that changes between the listing of
+the folder and the end of its piece is named. A process holds one image at a time, however many there are. Rows are
+written with the file's own calls and not through a memory map, which would kill the process where the disk is full.
 """
 
 from __future__ import annotations
@@ -24,11 +25,14 @@ from numpy.typing import NDArray
 from PIL import __version__ as pillow_version
 
 from trainyard.data.image_files import RULES, ImageFacts, ImageFileError, inspect
+from trainyard.data.image_tree import FileState
 from trainyard.data.parallel import in_order
 from trainyard.data.problems import Problem
-from trainyard.files import write_whole
 
-FILES_PER_PIECE = 256
+FILES_PER_PIECE = 512
+"""Enough that flushing to the disk takes little of the time, few enough that a kill costs little."""
+WRITTEN_AT_ONCE = 2**20
+"""Bytes."""
 PROGRESS_SECONDS = 5.0
 FEWEST_IN_PARALLEL = 1024
 """With fewer small files, processes take longer to start than the files to read."""
@@ -45,6 +49,9 @@ class Sample:
     """Path of the image relative to the raw data, for messages."""
     mask: Path | None = None
     mask_name: str = ""
+    state: FileState | None = None
+    """Of the image, as the listing found it; None: as it is when its piece begins."""
+    mask_state: FileState | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,17 +151,24 @@ def unreadable(name: str, error: OSError) -> Problem:
 def _decode_piece(piece: tuple[int, Sequence[Sample]], decoder: Decoder, scratch: Path, key: str) -> list[Row]:
     start, samples = piece
     marker = scratch / f"rows-{start:09d}.json"
-    identity = _identity(samples, key)
+    listed = [_listed(sample) for sample in samples]
+    identity = _identity(samples, listed, key)
     rows = _finished(marker, identity)
     if rows is not None:
         return rows
     marker.unlink(missing_ok=True)
     rows = _write_rows(start, samples, decoder, scratch)
+    changed = [_changed(sample, states) for sample, states in zip(samples, listed, strict=True)]
+    if any(changed):
+        return [Row(problems=(*row.problems, *more), stratum=row.stratum) for row, more in zip(rows, changed, strict=True)]
     lines = {
         "identity": identity,
         "rows": [{"problems": [asdict(p) for p in row.problems], "stratum": row.stratum} for row in rows],
     }
-    write_whole(marker, json.dumps(lines).encode())
+    # Not flushed to the disk: after a power cut, a piece without its file is decoded again.
+    temporary = marker.with_suffix(".tmp")
+    temporary.write_text(json.dumps(lines), encoding="utf-8")
+    os.replace(temporary, marker)
     return rows
 
 
@@ -167,18 +181,51 @@ def _write_rows(start: int, samples: Sequence[Sample], decoder: Decoder, scratch
         for name, array in arrays.items():
             if name not in files:
                 # Closed below, after all rows.
-                file = (scratch / f"{name}.npy").open("r+b")
+                file = (scratch / f"{name}.npy").open("r+b", buffering=WRITTEN_AT_ONCE)
                 np.lib.format.read_magic(file)
                 np.lib.format.read_array_header_1_0(file)
                 files[name] = file, file.tell()
             file, first = files[name]
-            file.seek(first + number * array.nbytes)
+            place = first + number * array.nbytes
+            if file.tell() != place:
+                # Only here: it empties the buffer.
+                file.seek(place)
             file.write(np.ascontiguousarray(array).data)
     for file, _ in files.values():
         with file:
             file.flush()
             os.fsync(file.fileno())
     return rows
+
+
+def _listed(sample: Sample) -> list[FileState | None]:
+    """Return the states of a sample's files that its pixels must be from."""
+    states = [sample.state or _state(sample.image)]
+    return states if sample.mask is None else [*states, sample.mask_state or _state(sample.mask)]
+
+
+def _state(path: Path) -> FileState | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        # The decoder will say more.
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def _changed(sample: Sample, listed: list[FileState | None]) -> tuple[Problem, ...]:
+    """Return a problem for each file of a sample that is not as it was listed."""
+    files = [(sample.image, sample.name)] + ([] if sample.mask is None else [(sample.mask, sample.mask_name)])
+    return tuple(
+        Problem(
+            rule="changed-while-read",
+            where=name,
+            found="another size or time than when the folder was listed",
+            expected="run it again when nothing writes there",
+        )
+        for (path, name), state in zip(files, listed, strict=True)
+        if _state(path) != state
+    )
 
 
 def _finished(marker: Path, identity: str) -> list[Row] | None:
@@ -195,17 +242,10 @@ def _finished(marker: Path, identity: str) -> list[Row] | None:
     ]
 
 
-def _identity(samples: Sequence[Sample], key: str) -> str:
+def _identity(samples: Sequence[Sample], listed: Sequence[list[FileState | None]], key: str) -> str:
     digest = hashlib.sha256(key.encode())
-    for sample in samples:
-        for name, path in ((sample.name, sample.image), (sample.mask_name, sample.mask)):
-            if path is not None:
-                try:
-                    status = path.stat()
-                    digest.update(repr((os.fsencode(name), status.st_size, status.st_mtime_ns)).encode())
-                except OSError as error:
-                    # Of a file that vanished, the decoder will say more.
-                    digest.update(repr((os.fsencode(name), error.errno)).encode())
+    for sample, states in zip(samples, listed, strict=True):
+        digest.update(repr((os.fsencode(sample.name), os.fsencode(sample.mask_name), states)).encode())
     return digest.hexdigest()
 
 

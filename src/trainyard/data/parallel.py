@@ -20,7 +20,8 @@ def in_order(work: Callable[[Piece], Result], pieces: Iterable[Piece], workers: 
         pieces: taken a few at a time, so they may be more than memory holds.
         workers: -1 for one a processor, 1 for this process alone.
     """
-    from sklearn.utils.parallel import Parallel, delayed
+    # Not scikit-learn's wrapper of the same, which every new process would have to import whole.
+    from joblib import Parallel, delayed  # type: ignore[import-untyped]
 
     parallel = Parallel(n_jobs=workers, return_as="generator", initializer=_end_with, initargs=(os.getpid(),))
     results: Iterator[Result] = parallel(delayed(work)(piece) for piece in pieces)
