@@ -74,7 +74,7 @@ def load(
     classes = _classes(tree, top, found, problems)
     if any(p.severity != "warning" and not p.sample for p in problems):
         raise DataError(config.path, problems)
-    samples = [Sample(image=folder / path, name=str(path), state=tree.states[path]) for path, _, _ in found]
+    samples = [Sample(image=folder / path, name=str(path), state=tree.states[str(path)]) for path, _, _ in found]
     shape, bad = common_shape(samples, config.size, config.channels, config.path, problems, progress, workers)
     kept = np.array([index for index in range(len(samples)) if index not in bad], dtype=np.int64)
     decoder = partial(decode_image, shape=shape, resize=config.resize)

@@ -101,8 +101,8 @@ def load(
             name=str(image),
             mask=folder / mask,
             mask_name=str(mask),
-            state=tree.states[image],
-            mask_state=tree.states[mask],
+            state=tree.states[str(image)],
+            mask_state=tree.states[str(mask)],
         )
         for _, image, mask in pairs
     ]

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,8 +54,7 @@ class Sample:
     mask_state: FileState | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class Row(NamedTuple):
     """What became of one sample."""
 
     problems: tuple[Problem, ...] = ()
@@ -69,13 +68,13 @@ class Row:
 
 
 Decoder = Callable[[Sample], tuple[dict[str, NDArray[np.uint8]], Row]]
-"""Returns arrays by name, none for a sample with an error; it must pickle."""
+"""Returns arrays by name, none for a sample with an error."""
 
 
 def survey(samples: Sequence[Sample], progress: Progress | None, workers: int) -> list[ImageFacts | Problem]:
     """Return what the header of each image says, or what is wrong with it."""
     facts: list[ImageFacts | Problem] = []
-    results = in_order(_inspect_all, _pieces(samples), _workers(len(samples), workers))
+    results = in_order(partial(_inspect_piece, samples=samples), _starts(samples), _workers(len(samples), workers))
     for found in _told(results, len(samples), "looked at", progress):
         facts += found
     return facts
@@ -107,10 +106,10 @@ def decode(
     """
     paths = {name: _create(scratch, name, (len(samples), *shape)) for name, shape in sorted(shapes.items())}
     key = json.dumps([settings, RULES, pillow_version, shapes], sort_keys=True)
-    work = partial(_decode_piece, decoder=decoder, scratch=scratch, key=key)
-    pieces = ((start, samples[start : start + FILES_PER_PIECE]) for start in range(0, len(samples), FILES_PER_PIECE))
+    work = partial(_decode_piece, samples=samples, decoder=decoder, scratch=scratch, key=key)
     rows: list[Row] = []
-    for found in _told(in_order(work, pieces, _workers(len(samples), workers)), len(samples), "decoded", progress):
+    results = in_order(work, _starts(samples), _workers(len(samples), workers))
+    for found in _told(results, len(samples), "decoded", progress):
         rows += found
     return {name: np.load(path, mmap_mode="r", allow_pickle=False) for name, path in paths.items()}, rows
 
@@ -130,9 +129,9 @@ def keep(arrays: dict[str, Any], kept: NDArray[np.int64], scratch: Path) -> dict
     return result
 
 
-def _inspect_all(samples: Sequence[Sample]) -> list[ImageFacts | Problem]:
+def _inspect_piece(start: int, samples: Sequence[Sample]) -> list[ImageFacts | Problem]:
     found: list[ImageFacts | Problem] = []
-    for sample in samples:
+    for sample in samples[start : start + FILES_PER_PIECE]:
         try:
             found.append(inspect(sample.image))
         except ImageFileError as error:
@@ -148,8 +147,8 @@ def unreadable(name: str, error: OSError) -> Problem:
     return Problem(rule="unreadable-image", where=name, found=found, expected="make it readable", sample=True)
 
 
-def _decode_piece(piece: tuple[int, Sequence[Sample]], decoder: Decoder, scratch: Path, key: str) -> list[Row]:
-    start, samples = piece
+def _decode_piece(start: int, samples: Sequence[Sample], decoder: Decoder, scratch: Path, key: str) -> list[Row]:
+    samples = samples[start : start + FILES_PER_PIECE]
     marker = scratch / f"rows-{start:09d}.json"
     listed = [_listed(sample) for sample in samples]
     identity = _identity(samples, listed, key)
@@ -158,9 +157,9 @@ def _decode_piece(piece: tuple[int, Sequence[Sample]], decoder: Decoder, scratch
         return rows
     marker.unlink(missing_ok=True)
     rows = _write_rows(start, samples, decoder, scratch)
-    changed = [_changed(sample, states) for sample, states in zip(samples, listed, strict=True)]
-    if any(changed):
-        return [Row(problems=(*row.problems, *more), stratum=row.stratum) for row, more in zip(rows, changed, strict=True)]
+    changed = _changed(samples, listed)
+    if changed:
+        return [Row(problems=(*row.problems, *changed.get(index, ()))) for index, row in enumerate(rows)]
     lines = {
         "identity": identity,
         "rows": [{"problems": [asdict(p) for p in row.problems], "stratum": row.stratum} for row in rows],
@@ -198,10 +197,10 @@ def _write_rows(start: int, samples: Sequence[Sample], decoder: Decoder, scratch
     return rows
 
 
-def _listed(sample: Sample) -> list[FileState | None]:
+def _listed(sample: Sample) -> tuple[FileState | None, FileState | None]:
     """Return the states of a sample's files that its pixels must be from."""
-    states = [sample.state or _state(sample.image)]
-    return states if sample.mask is None else [*states, sample.mask_state or _state(sample.mask)]
+    mask = None if sample.mask is None else sample.mask_state or _state(sample.mask)
+    return sample.state or _state(sample.image), mask
 
 
 def _state(path: Path) -> FileState | None:
@@ -213,18 +212,26 @@ def _state(path: Path) -> FileState | None:
     return status.st_size, status.st_mtime_ns
 
 
-def _changed(sample: Sample, listed: list[FileState | None]) -> tuple[Problem, ...]:
-    """Return a problem for each file of a sample that is not as it was listed."""
-    files = [(sample.image, sample.name)] + ([] if sample.mask is None else [(sample.mask, sample.mask_name)])
-    return tuple(
-        Problem(
-            rule="changed-while-read",
-            where=name,
-            found="another size or time than when the folder was listed",
-            expected="run it again when nothing writes there",
-        )
-        for (path, name), state in zip(files, listed, strict=True)
-        if _state(path) != state
+def _changed(
+    samples: Sequence[Sample], listed: Sequence[tuple[FileState | None, FileState | None]]
+) -> dict[int, tuple[Problem, ...]]:
+    """Return problems by sample for the files that are not as they were listed."""
+    found = {}
+    for index, (sample, (image, mask)) in enumerate(zip(samples, listed, strict=True)):
+        names = [sample.name] if _state(sample.image) != image else []
+        if sample.mask is not None and _state(sample.mask) != mask:
+            names.append(sample.mask_name)
+        if names:
+            found[index] = tuple(_change(name) for name in names)
+    return found
+
+
+def _change(name: str) -> Problem:
+    return Problem(
+        rule="changed-while-read",
+        where=name,
+        found="another size or time than when the folder was listed",
+        expected="run it again when nothing writes there",
     )
 
 
@@ -242,7 +249,7 @@ def _finished(marker: Path, identity: str) -> list[Row] | None:
     ]
 
 
-def _identity(samples: Sequence[Sample], listed: Sequence[list[FileState | None]], key: str) -> str:
+def _identity(samples: Sequence[Sample], listed: Sequence[Any], key: str) -> str:
     digest = hashlib.sha256(key.encode())
     for sample, states in zip(samples, listed, strict=True):
         digest.update(repr((os.fsencode(sample.name), os.fsencode(sample.mask_name), states)).encode())
@@ -271,8 +278,8 @@ def _header(shape: tuple[int, ...]) -> dict[str, Any]:
     return {"descr": "|u1", "fortran_order": False, "shape": shape}
 
 
-def _pieces(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
-    return (items[start : start + FILES_PER_PIECE] for start in range(0, len(items), FILES_PER_PIECE))
+def _starts(samples: Sequence[Sample]) -> Iterator[int]:
+    return iter(range(0, len(samples), FILES_PER_PIECE))
 
 
 def _workers(count: int, workers: int) -> int:

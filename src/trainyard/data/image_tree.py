@@ -42,8 +42,8 @@ class Tree:
 
     files: list[PurePosixPath] = field(default_factory=list)
     """Of images, in the order of their bytes."""
-    states: dict[PurePosixPath, FileState] = field(default_factory=dict)
-    """Of the files, as the listing found them."""
+    states: dict[str, FileState] = field(default_factory=dict)
+    """Of the files, by their path as text, as the listing found them."""
     folders: list[PurePosixPath] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
@@ -81,7 +81,7 @@ def walk(folder: Path, root: Path) -> Tree:
                 suffix = os.path.splitext(entry.name)[1].lower()
                 if suffix in SUFFIXES:
                     tree.files.append(path)
-                    tree.states[path] = status.st_size, status.st_mtime_ns
+                    tree.states[str(path)] = status.st_size, status.st_mtime_ns
                 elif suffix in UNREADABLE:
                     found = f"a {path.suffix} file"
                     tree.problems.append(_problem("unknown-format", path, found, "save it as PNG, JPEG or TIFF"))
