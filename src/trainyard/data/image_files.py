@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,13 +130,16 @@ def read_image_and_facts(
     path: Path, *, channels: Channels | None, size: Size | None, resize: Resize
 ) -> tuple[NDArray[np.uint8], ImageFacts]:
     """Return what `read_image` does, and the facts of the header."""
-    image, facts = _load(path)
-    with _decoding(path):
-        image = _to_bytes(image).convert("L" if (channels or facts.channels) == 1 else "RGB")
+    with _regular(path) as file, _decoding(path) as complaints:
+        image, facts = _load(file, complaints)
+        image = _to_bytes(image)
+        mode = "L" if (channels or facts.channels) == 1 else "RGB"
+        if image.mode != mode:
+            image = image.convert(mode)
         if size is not None:
             image = _fit(image, size, resize, Image.Resampling.BILINEAR)
-        pixels = np.asarray(image)
-    return np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)), facts
+        pixels = np.frombuffer(image.tobytes(), dtype=np.uint8).reshape(image.height, image.width, -1)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1)), facts
 
 
 def read_mask(path: Path, *, colours: Mapping[tuple[int, int, int], int] | None = None) -> NDArray[np.int64]:
@@ -148,7 +151,8 @@ def read_mask(path: Path, *, colours: Mapping[tuple[int, int, int], int] | None 
     Raises:
         ImageFileError: as `read_image`, and for a JPEG, which changes values, or a colour without an id.
     """
-    image, facts = _load(path)
+    with _regular(path) as file, _decoding(path) as complaints:
+        image, facts = _load(file, complaints)
     if facts.format in ("JPEG", "MPO"):
         raise ImageFileError("lossy-mask", "a JPEG, which changes the ids at every edge", "save masks as PNG")
     if facts.mode == "F":
@@ -172,39 +176,37 @@ def resize_mask(mask: NDArray[np.uint8], size: Size, resize: Resize) -> NDArray[
     return np.asarray(_fit(Image.fromarray(mask), size, resize, Image.Resampling.NEAREST))
 
 
-def _load(path: Path) -> tuple[Image.Image, ImageFacts]:
+def _load(file: BinaryIO, complaints: list[warnings.WarningMessage]) -> tuple[Image.Image, ImageFacts]:
     """Return a decoded, upright image of which every byte was read."""
-    with _regular(path) as file, _decoding(path) as complaints:
-        if os.fstat(file.fileno()).st_size > _READ_AT_ONCE:
-            with Image.open(file, formats=FORMATS) as image:
-                _facts(image)
-            file.seek(0)
-        data = file.read()
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-        facts = _facts(image)
-        broken = damage(data, facts.format)
-        if not broken:
-            image.load()
-            # Of the other formats Pillow warns about metadata, which no pixel depends on.
-            broken = str(complaints[0].message) if facts.format == "TIFF" and complaints else None
-        if broken:
-            raise ImageFileError("damaged-image", f"damaged {facts.format}: {broken}", "restore the file, or take it out")
-        turn = _turn(image)
-        return (image if turn is None else image.transpose(turn)), facts
+    if os.fstat(file.fileno()).st_size > _READ_AT_ONCE:
+        with Image.open(file, formats=FORMATS) as image:
+            _facts(image)
+        file.seek(0)
+    data = file.read()
+    image = Image.open(io.BytesIO(data), formats=FORMATS)
+    facts = _facts(image)
+    broken = damage(data, facts.format)
+    if not broken:
+        image.load()
+        # Of the other formats Pillow warns about metadata, which no pixel depends on.
+        broken = str(complaints[0].message) if facts.format == "TIFF" and complaints else None
+    if broken:
+        raise ImageFileError("damaged-image", f"damaged {facts.format}: {broken}", "restore the file, or take it out")
+    turn = _turn(image)
+    return (image if turn is None else image.transpose(turn)), facts
 
 
-@contextmanager
-def _regular(path: Path) -> Iterator[Any]:
-    # Without waiting: the open of a pipe would not return.
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise ImageFileError("not-a-file", "no regular file", "take it out of the folder", "refused")
-        if status.st_size > MAX_BYTES:
-            raise ImageFileError(
-                "too-large", f"{status.st_size:,} bytes", f"use images of at most {MAX_BYTES:,} bytes", "refused"
-            )
-        yield file
+def _regular(path: Path) -> BinaryIO:
+    # Without waiting: the open of a pipe would not return. Without a buffer: all is read at once.
+    file: BinaryIO = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0)  # noqa: SIM115
+    status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode):
+        file.close()
+        raise ImageFileError("not-a-file", "no regular file", "take it out of the folder", "refused")
+    if status.st_size > MAX_BYTES:
+        file.close()
+        raise ImageFileError("too-large", f"{status.st_size:,} bytes", f"use images of at most {MAX_BYTES:,} bytes", "refused")
+    return file
 
 
 @contextmanager

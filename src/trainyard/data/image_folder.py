@@ -65,7 +65,8 @@ def load(
     Raises:
         DataError: listing all that is wrong with the folder.
     """
-    tree = walk(existing_folder(config.path, root), root)
+    folder = existing_folder(config.path, root)
+    tree = walk(folder, root)
     problems = list(tree.problems)
     top = split_layout(tree, problems)
     places = [_place(path, top, problems) for path in tree.files]
@@ -73,7 +74,7 @@ def load(
     classes = _classes(tree, top, found, problems)
     if any(p.severity != "warning" and not p.sample for p in problems):
         raise DataError(config.path, problems)
-    samples = [Sample(image=root / config.path / path, name=str(path)) for path, _, _ in found]
+    samples = [Sample(image=folder / path, name=str(path), state=tree.states[str(path)]) for path, _, _ in found]
     shape, bad = common_shape(samples, config.size, config.channels, config.path, problems, progress, workers)
     kept = np.array([index for index in range(len(samples)) if index not in bad], dtype=np.int64)
     decoder = partial(decode_image, shape=shape, resize=config.resize)

@@ -101,7 +101,15 @@ def load(
             add(problems, "no-pairs", ".", "no image with a mask", expected)
         raise DataError(config.path, problems)
     samples = [
-        Sample(image=folder / image, name=str(image), mask=folder / mask, mask_name=str(mask)) for _, image, mask in pairs
+        Sample(
+            image=folder / image,
+            name=str(image),
+            mask=folder / mask,
+            mask_name=str(mask),
+            state=tree.states[str(image)],
+            mask_state=tree.states[str(mask)],
+        )
+        for _, image, mask in pairs
     ]
     shape, bad = common_shape(samples, config.size, config.channels, config.path, problems, progress, workers)
     kept = np.array([index for index in range(len(samples)) if index not in bad], dtype=np.int64)

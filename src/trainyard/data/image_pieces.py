@@ -3,8 +3,9 @@
     <scratch>/images.npy   <scratch>/masks.npy   <scratch>/rows-000001024.json
 
 A piece's file is written once its rows are on the disk. It holds a hash over the names, sizes and times of the piece's
-files and over the settings: where that changed, the piece is decoded again. Rows are written with the file's own calls
-and not through a memory map, which would kill the process where the disk is full.
+files and over the settings: where that changed, the piece is decoded again. A file that changes between the listing of
+the folder and the end of its piece is named. A process holds one image at a time, however many there are. Rows are
+written with the file's own calls and not through a memory map, which would kill the process where the disk is full.
 """
 
 from __future__ import annotations
@@ -17,18 +18,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import __version__ as pillow_version
 
 from trainyard.data.image_files import RULES, ImageFacts, ImageFileError, inspect
+from trainyard.data.image_tree import FileState
 from trainyard.data.parallel import in_order
 from trainyard.data.problems import Problem
-from trainyard.files import write_whole
 
-FILES_PER_PIECE = 256
+FILES_PER_PIECE = 512
+"""Enough that flushing to the disk takes little of the time, few enough that a kill costs little."""
+WRITTEN_AT_ONCE = 2**20
+"""Bytes."""
 PROGRESS_SECONDS = 5.0
 FEWEST_IN_PARALLEL = 1024
 """With fewer small files, processes take longer to start than the files to read."""
@@ -45,10 +49,12 @@ class Sample:
     """Path of the image relative to the raw data, for messages."""
     mask: Path | None = None
     mask_name: str = ""
+    state: FileState | None = None
+    """Of the image, as the listing found it; None: as it is when its piece begins."""
+    mask_state: FileState | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class Row(NamedTuple):
     """What became of one sample."""
 
     problems: tuple[Problem, ...] = ()
@@ -62,13 +68,13 @@ class Row:
 
 
 Decoder = Callable[[Sample], tuple[dict[str, NDArray[np.uint8]], Row]]
-"""Returns arrays by name, none for a sample with an error; it must pickle."""
+"""Returns arrays by name, none for a sample with an error."""
 
 
 def survey(samples: Sequence[Sample], progress: Progress | None, workers: int) -> list[ImageFacts | Problem]:
     """Return what the header of each image says, or what is wrong with it."""
     facts: list[ImageFacts | Problem] = []
-    results = in_order(_inspect_all, _pieces(samples), _workers(len(samples), workers))
+    results = in_order(partial(_inspect_piece, samples=samples), _starts(samples), _workers(len(samples), workers))
     for found in _told(results, len(samples), "looked at", progress):
         facts += found
     return facts
@@ -100,10 +106,10 @@ def decode(
     """
     paths = {name: _create(scratch, name, (len(samples), *shape)) for name, shape in sorted(shapes.items())}
     key = json.dumps([settings, RULES, pillow_version, shapes], sort_keys=True)
-    work = partial(_decode_piece, decoder=decoder, scratch=scratch, key=key)
-    pieces = ((start, samples[start : start + FILES_PER_PIECE]) for start in range(0, len(samples), FILES_PER_PIECE))
+    work = partial(_decode_piece, samples=samples, decoder=decoder, scratch=scratch, key=key)
     rows: list[Row] = []
-    for found in _told(in_order(work, pieces, _workers(len(samples), workers)), len(samples), "decoded", progress):
+    results = in_order(work, _starts(samples), _workers(len(samples), workers))
+    for found in _told(results, len(samples), "decoded", progress):
         rows += found
     return {name: np.load(path, mmap_mode="r", allow_pickle=False) for name, path in paths.items()}, rows
 
@@ -123,9 +129,9 @@ def keep(arrays: dict[str, Any], kept: NDArray[np.int64], scratch: Path) -> dict
     return result
 
 
-def _inspect_all(samples: Sequence[Sample]) -> list[ImageFacts | Problem]:
+def _inspect_piece(start: int, samples: Sequence[Sample]) -> list[ImageFacts | Problem]:
     found: list[ImageFacts | Problem] = []
-    for sample in samples:
+    for sample in samples[start : start + FILES_PER_PIECE]:
         try:
             found.append(inspect(sample.image))
         except ImageFileError as error:
@@ -141,20 +147,27 @@ def unreadable(name: str, error: OSError) -> Problem:
     return Problem(rule="unreadable-image", where=name, found=found, expected="make it readable", sample=True)
 
 
-def _decode_piece(piece: tuple[int, Sequence[Sample]], decoder: Decoder, scratch: Path, key: str) -> list[Row]:
-    start, samples = piece
+def _decode_piece(start: int, samples: Sequence[Sample], decoder: Decoder, scratch: Path, key: str) -> list[Row]:
+    samples = samples[start : start + FILES_PER_PIECE]
     marker = scratch / f"rows-{start:09d}.json"
-    identity = _identity(samples, key)
+    listed = [_listed(sample) for sample in samples]
+    identity = _identity(samples, listed, key)
     rows = _finished(marker, identity)
     if rows is not None:
         return rows
     marker.unlink(missing_ok=True)
     rows = _write_rows(start, samples, decoder, scratch)
+    changed = _changed(samples, listed)
+    if changed:
+        return [Row(problems=(*row.problems, *changed.get(index, ()))) for index, row in enumerate(rows)]
     lines = {
         "identity": identity,
         "rows": [{"problems": [asdict(p) for p in row.problems], "stratum": row.stratum} for row in rows],
     }
-    write_whole(marker, json.dumps(lines).encode())
+    # Not flushed to the disk: after a power cut, a piece without its file is decoded again.
+    temporary = marker.with_suffix(".tmp")
+    temporary.write_text(json.dumps(lines), encoding="utf-8")
+    os.replace(temporary, marker)
     return rows
 
 
@@ -167,18 +180,59 @@ def _write_rows(start: int, samples: Sequence[Sample], decoder: Decoder, scratch
         for name, array in arrays.items():
             if name not in files:
                 # Closed below, after all rows.
-                file = (scratch / f"{name}.npy").open("r+b")
+                file = (scratch / f"{name}.npy").open("r+b", buffering=WRITTEN_AT_ONCE)
                 np.lib.format.read_magic(file)
                 np.lib.format.read_array_header_1_0(file)
                 files[name] = file, file.tell()
             file, first = files[name]
-            file.seek(first + number * array.nbytes)
+            place = first + number * array.nbytes
+            if file.tell() != place:
+                # Only here: it empties the buffer.
+                file.seek(place)
             file.write(np.ascontiguousarray(array).data)
     for file, _ in files.values():
         with file:
             file.flush()
             os.fsync(file.fileno())
     return rows
+
+
+def _listed(sample: Sample) -> tuple[FileState | None, FileState | None]:
+    """Return the states of a sample's files that its pixels must be from."""
+    mask = None if sample.mask is None else sample.mask_state or _state(sample.mask)
+    return sample.state or _state(sample.image), mask
+
+
+def _state(path: Path) -> FileState | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        # The decoder will say more.
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def _changed(
+    samples: Sequence[Sample], listed: Sequence[tuple[FileState | None, FileState | None]]
+) -> dict[int, tuple[Problem, ...]]:
+    """Return problems by sample for the files that are not as they were listed."""
+    found = {}
+    for index, (sample, (image, mask)) in enumerate(zip(samples, listed, strict=True)):
+        names = [sample.name] if _state(sample.image) != image else []
+        if sample.mask is not None and _state(sample.mask) != mask:
+            names.append(sample.mask_name)
+        if names:
+            found[index] = tuple(_change(name) for name in names)
+    return found
+
+
+def _change(name: str) -> Problem:
+    return Problem(
+        rule="changed-while-read",
+        where=name,
+        found="another size or time than when the folder was listed",
+        expected="run it again when nothing writes there",
+    )
 
 
 def _finished(marker: Path, identity: str) -> list[Row] | None:
@@ -195,17 +249,10 @@ def _finished(marker: Path, identity: str) -> list[Row] | None:
     ]
 
 
-def _identity(samples: Sequence[Sample], key: str) -> str:
+def _identity(samples: Sequence[Sample], listed: Sequence[Any], key: str) -> str:
     digest = hashlib.sha256(key.encode())
-    for sample in samples:
-        for name, path in ((sample.name, sample.image), (sample.mask_name, sample.mask)):
-            if path is not None:
-                try:
-                    status = path.stat()
-                    digest.update(repr((os.fsencode(name), status.st_size, status.st_mtime_ns)).encode())
-                except OSError as error:
-                    # Of a file that vanished, the decoder will say more.
-                    digest.update(repr((os.fsencode(name), error.errno)).encode())
+    for sample, states in zip(samples, listed, strict=True):
+        digest.update(repr((os.fsencode(sample.name), os.fsencode(sample.mask_name), states)).encode())
     return digest.hexdigest()
 
 
@@ -231,8 +278,8 @@ def _header(shape: tuple[int, ...]) -> dict[str, Any]:
     return {"descr": "|u1", "fortran_order": False, "shape": shape}
 
 
-def _pieces(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
-    return (items[start : start + FILES_PER_PIECE] for start in range(0, len(items), FILES_PER_PIECE))
+def _starts(samples: Sequence[Sample]) -> Iterator[int]:
+    return iter(range(0, len(samples), FILES_PER_PIECE))
 
 
 def _workers(count: int, workers: int) -> int:

@@ -31,6 +31,8 @@ UNREADABLE = {
     ".ico",
 }
 """Of images in formats that are not read."""
+FileState = tuple[int, int]
+"""Size in bytes, and time of the last change in nanoseconds: another state is another file."""
 _CLUTTER = {"thumbs.db", "desktop.ini", "__macosx"}
 
 
@@ -40,6 +42,8 @@ class Tree:
 
     files: list[PurePosixPath] = field(default_factory=list)
     """Of images, in the order of their bytes."""
+    states: dict[str, FileState] = field(default_factory=dict)
+    """Of the files, by their path as text, as the listing found them."""
     folders: list[PurePosixPath] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
@@ -57,24 +61,34 @@ def walk(folder: Path, root: Path) -> Tree:
     waiting = [(PurePosixPath(), frozenset({folder.resolve()}))]
     while waiting:
         relative, above = waiting.pop()
-        for entry in os.scandir(folder / relative):
-            path = relative / entry.name
+        try:
+            entries = list(os.scandir(folder / relative))
+        except OSError as error:
+            found = f"a folder that cannot be opened: {error.strerror}"
+            tree.problems.append(_problem("unreadable-folder", relative, found, "make it readable for this user"))
+            continue
+        for entry in entries:
             if entry.name.startswith(".") or entry.name.lower() in _CLUTTER:
                 continue
+            path = relative / entry.name
             problem = _link_problem(entry, path, inside, above) if entry.is_symlink() else None
             if problem is not None:
                 tree.problems.append(problem)
             elif entry.is_dir():
                 tree.folders.append(path)
                 waiting.append((path, above | {Path(entry.path).resolve()}))
-            elif not stat.S_ISREG(entry.stat().st_mode):
-                tree.problems.append(_problem("not-a-file", path, "a pipe, socket or device", "take it out", refused=True))
-            elif path.suffix.lower() in SUFFIXES:
-                tree.files.append(path)
-            elif path.suffix.lower() in UNREADABLE:
-                tree.problems.append(_problem("unknown-format", path, f"a {path.suffix} file", "save it as PNG, JPEG or TIFF"))
+            elif stat.S_ISREG((status := entry.stat()).st_mode):
+                suffix = os.path.splitext(entry.name)[1].lower()
+                if suffix in SUFFIXES:
+                    tree.files.append(path)
+                    tree.states[str(path)] = status.st_size, status.st_mtime_ns
+                elif suffix in UNREADABLE:
+                    found = f"a {path.suffix} file"
+                    tree.problems.append(_problem("unknown-format", path, found, "save it as PNG, JPEG or TIFF"))
+                else:
+                    strays.setdefault(relative, Counter())[suffix or "no suffix"] += 1
             else:
-                strays.setdefault(relative, Counter())[path.suffix.lower() or "no suffix"] += 1
+                tree.problems.append(_problem("not-a-file", path, "a pipe, socket or device", "take it out", refused=True))
     tree.files.sort(key=os.fsencode)
     tree.folders.sort(key=os.fsencode)
     tree.problems += [_stray(where, counts) for where, counts in sorted(strays.items(), key=lambda item: os.fsencode(item[0]))]

@@ -70,4 +70,6 @@ def settle(
 
 def printable(text: str) -> str:
     """Return a text that any terminal and any log takes: no control characters, no halves of characters."""
+    if text.isprintable():
+        return text
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape", "surrogatepass").decode() for sign in text)
