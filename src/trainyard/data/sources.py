@@ -8,7 +8,17 @@ from typing import Annotated
 
 from pydantic import Field
 
-from trainyard.data import digit_scenes, digits, docstrings, idx_files, image_folder, image_masks, numpy_arrays, series_csv
+from trainyard.data import (
+    digit_scenes,
+    digits,
+    docstrings,
+    idx_files,
+    image_folder,
+    image_masks,
+    numpy_arrays,
+    series_csv,
+    text_table,
+)
 from trainyard.data.digit_scenes import DigitScenesConfig
 from trainyard.data.digits import DigitsConfig
 from trainyard.data.docstrings import DocstringsConfig
@@ -19,6 +29,7 @@ from trainyard.data.image_pieces import Progress
 from trainyard.data.numpy_arrays import NumpyArraysConfig
 from trainyard.data.raw import Kind, RawDataset
 from trainyard.data.series_csv import SeriesCSVConfig
+from trainyard.data.text_table import TextTableConfig
 from trainyard.errors import InputError
 
 SampleConfig = (
@@ -29,6 +40,7 @@ SampleConfig = (
     | ImageFolderConfig
     | ImageMasksConfig
     | NumpyArraysConfig
+    | TextTableConfig
 )
 """Of sources whose samples are split one by one, or group by group."""
 DataConfig = Annotated[SampleConfig | SeriesCSVConfig, Field(discriminator="source")]
@@ -43,6 +55,7 @@ KINDS: dict[str, tuple[Kind, ...]] = {
     "image_masks": ("segmentation",),
     "numpy_arrays": ("image_classification", "segmentation"),
     "series_csv": ("forecasting",),
+    "text_table": ("text_classification",),
 }
 """What each source's samples can be for."""
 
@@ -60,8 +73,7 @@ def load(config: DataConfig, root: Path, scratch: Path, progress: Progress | Non
         DataError: listing everything that is wrong with the raw data.
         InputError: there is nothing at that path, or it cannot be read.
     """
-    if config.path != EMBEDDED:
-        _check_path(root, config.path)
+    _check_path(root, config.path)
     match config:
         case DigitsConfig():
             return digits.load(config)
@@ -79,9 +91,13 @@ def load(config: DataConfig, root: Path, scratch: Path, progress: Progress | Non
             return numpy_arrays.load(config, root, scratch)
         case SeriesCSVConfig():
             return series_csv.load(config, root, scratch)
+        case TextTableConfig():
+            return text_table.load(config, root)
 
 
 def _check_path(root: Path, path: str) -> None:
+    if path == EMBEDDED:
+        return
     if not os.path.lexists(root / path):
         raise InputError(f"{path}: no such file or folder; put the data there, or correct data.path in params.yaml")
     if not os.access(root / path, os.R_OK):
