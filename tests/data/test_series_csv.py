@@ -90,9 +90,20 @@ def test_a_column_that_is_not_there_is_named_with_the_nearest(write: Write) -> N
     assert "s.csv:laod: no such column" in text and "did you mean 'load'?" in text and "did you mean 'wind'?" in text
 
 
-def test_semicolons_are_said(tmp_path: Path) -> None:
-    (tmp_path / "s.csv").write_text("date;load\n2024-01-01;1,5\n")
-    assert "semicolons" in refused(tmp_path)
+def test_semicolons_and_decimal_commas_are_read_and_said(write: Write) -> None:
+    lines = [line.replace(",", ";").replace(".", ",") for line in rows()]
+    root = write(lines, "date;load;wind")
+    text = refused(root, features=("wind",))
+    assert "s.csv:2: column wind holds '0,0'; expected" in text and "set data.decimal: ','" in text
+    raw = load(config(features=("wind",), decimal=","), root, root)
+    assert raw.arrays["values"][9].tolist() == [2.0, 4.5]
+    assert "fields between semicolons, UTF-8" in raw.about
+
+
+def test_a_number_with_both_a_point_and_decimal_commas_is_refused(write: Write) -> None:
+    lines = [line.replace(",", ";").replace(".", ",") for line in rows()]
+    lines[3] = lines[3].replace("1,5", "1.001,5")
+    assert "s.csv:5: column wind holds '1.001,5'" in refused(write(lines, "date;load;wind"), targets=("wind",), decimal=",")
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_column(write: Write) -> None:

@@ -180,7 +180,10 @@ def _values(train: Split, card: Card) -> list[str]:
     if card.kind == "text_classification":
         lengths = np.diff(train.arrays["offsets"])
         cut = int((lengths >= card.input["max_length"]).sum())
-        note = f"median {np.median(lengths):.0f} tokens; {cut:,} texts reach the limit of {card.input['max_length']:,}"
+        note = (
+            f"Median {np.median(lengths):.0f} tokens, 95 % have {np.percentile(lengths, 95):.0f} or fewer, the longest "
+            f"{lengths.max()}; {cut:,} of {len(lengths):,} training texts reach the limit of {card.input['max_length']:,}."
+        )
         return ["<h2>Lengths in tokens</h2>", _histogram(lengths, 0, int(lengths.max())), f'<p class="soft">{note}</p>']
     images = train.arrays["images"]
     pixels = images[: max(1, VALUES_READ // max(1, int(np.prod(images.shape[1:]))))]

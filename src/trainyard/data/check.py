@@ -10,9 +10,10 @@ from typing import Any
 
 from trainyard.data import series_windows
 from trainyard.data.problems import DataError, Problem
+from trainyard.data.raw import RawDataset
 from trainyard.data.series_csv import SeriesCSVConfig
 from trainyard.data.sources import DataConfig, load
-from trainyard.data.splits import split_dataset
+from trainyard.data.splits import Splits, split_dataset
 from trainyard.errors import InputError
 
 
@@ -32,7 +33,20 @@ def check(
             return windows, [*raw.skipped, *raw.warnings]
         splits = split_dataset(raw, val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=config.seed)
         samples = {str(name): len(rows) for name, rows in splits.indices.items()}
-        return samples, [*raw.skipped, *raw.warnings, *splits.warnings]
+        return samples, [*raw.skipped, *raw.warnings, *splits.warnings, *_cut_texts(config, raw, splits)]
+
+
+def _cut_texts(config: DataConfig, raw: RawDataset, splits: Splits) -> list[Problem]:
+    """Return a warning where texts are longer than the limit; as with `prepare`, training texts alone make the tokens."""
+    from trainyard.data.text import TextConfig, cut_warning, encode_counted, train_tokenizer
+
+    if not isinstance(config, TextConfig):
+        return []
+    texts: list[str] = raw.arrays["texts"]
+    chosen = {split: [texts[row] for row in rows] for split, rows in splits.indices.items()}
+    tokenizer = train_tokenizer(chosen["train"], config.vocabulary_size, config.tokenizer)
+    longer = sum(encode_counted(tokenizer, part, config.max_tokens)[2] for part in chosen.values())
+    return cut_warning(longer, sum(map(len, chosen.values())), config.max_tokens)
 
 
 def as_json(recipe: str, config: DataConfig, root: Path, progress: Callable[[str], None] | None = None) -> tuple[str, int]:

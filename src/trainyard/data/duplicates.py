@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections import defaultdict
 
 import numpy as np
@@ -72,5 +73,9 @@ def _name(raw: RawDataset, sample: int | np.int64) -> str:
 
 
 def _digest(sample: str | NDArray[np.uint8]) -> str:
-    content = sample.encode("utf-8", "surrogatepass") if isinstance(sample, str) else sample.tobytes()
+    """Return the same hash for equal samples; texts that differ in case, spaces or width are equal to any tokenizer here."""
+    if isinstance(sample, str):
+        content = " ".join(unicodedata.normalize("NFKC", sample).casefold().split()).encode("utf-8", "surrogatepass")
+    else:
+        content = sample.tobytes()
     return hashlib.sha256(content).hexdigest()

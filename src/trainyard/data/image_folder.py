@@ -22,8 +22,8 @@ from trainyard.data.image_files import Channels, ImageFacts, ImageFileError, Res
 from trainyard.data.image_pieces import Progress, Row, Sample, decode, keep, survey, unreadable
 from trainyard.data.image_tree import Tree, walk
 from trainyard.data.problems import DataError, Problem, printable, settle
-from trainyard.data.raw import TO_DIVIDE, RawDataset
-from trainyard.data.splits import check_fractions
+from trainyard.data.raw import RawDataset
+from trainyard.data.splits import check_fractions, official_split
 from trainyard.errors import InputError
 from trainyard.params import Count, Fraction, Index
 
@@ -138,15 +138,6 @@ def add(problems: list[Problem], rule: str, where: str, found: str, expected: st
     """Add what concerns more than one sample."""
     severity: Literal["warning", "error"] = "warning" if warning else "error"
     problems.append(Problem(rule=rule, where=where, found=found, expected=expected, severity=severity))
-
-
-def official_split(numbers: Sequence[int]) -> np.ndarray[tuple[int], np.dtype[np.int64]] | None:
-    """Return (N,) the split of each sample, -1 where it has still to be divided; None where all have."""
-    present = set(numbers)
-    if present == {0}:
-        return None
-    complete = present == {0, 1, 2}
-    return np.array([TO_DIVIDE if number == 0 and not complete else number for number in numbers], dtype=np.int64)
 
 
 def _place(path: PurePosixPath, top: bool, problems: list[Problem]) -> tuple[int, str | None]:

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from PIL import __version__ as pillow_version
 
 from trainyard.data.image_files import Channels, ImageFileError, Resize, read_image, read_mask, resize_mask
-from trainyard.data.image_folder import SPLIT_FOLDERS, add, common_shape, existing_folder, official_split, split_layout
+from trainyard.data.image_folder import SPLIT_FOLDERS, add, common_shape, existing_folder, split_layout
 from trainyard.data.image_pieces import Progress, Row, Sample, decode, keep, unreadable
 from trainyard.data.image_tree import walk
 from trainyard.data.problems import DataError, Problem, printable, settle
 from trainyard.data.raw import RawDataset
-from trainyard.data.splits import check_fractions, ordered_split
+from trainyard.data.splits import check_fractions, official_split, ordered_split
 from trainyard.params import Count, Fraction, Index
 
 MaskValues = Literal["ids", "binary"] | dict[str, int | tuple[int, int, int]]

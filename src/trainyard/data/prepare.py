@@ -25,6 +25,7 @@ from trainyard.data.packed import (
     write_arrays,
     write_card,
 )
+from trainyard.data.problems import Problem
 from trainyard.data.raw import RawDataset
 from trainyard.data.series_csv import SeriesCSVConfig
 from trainyard.data.sources import DataConfig, SampleConfig, load
@@ -117,9 +118,10 @@ def _pack(name: str, config: SampleConfig, raw: RawDataset, folder: Path) -> Car
     splits = split_dataset(raw, val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=config.seed)
     rows = splits.indices
     files: dict[str, str] = {}
+    cut: list[Problem] = []
     described: dict[str, dict[str, dict[str, Any]]]
     if raw.kind == "text_classification":
-        described, shape = _pack_texts(config, raw, rows, folder)
+        described, shape, cut = _pack_texts(config, raw, rows, folder)
         files["tokenizer.json"] = file_sha256(folder / "tokenizer.json")
     else:
         described = {split: write_arrays(folder, split, raw.arrays, rows[split]) for split in SPLITS}
@@ -145,7 +147,7 @@ def _pack(name: str, config: SampleConfig, raw: RawDataset, folder: Path) -> Car
         arrays=described,
         files=files,
         duplicates_dropped=splits.duplicates_dropped,
-        warnings=tuple(problem.to_json() for problem in (*raw.warnings, *splits.warnings)),
+        warnings=tuple(problem.to_json() for problem in (*raw.warnings, *splits.warnings, *cut)),
         skipped=tuple(problem.to_json() for problem in raw.skipped),
         sha256=content_sha256(raw.classes, described, files),
     )
@@ -153,9 +155,13 @@ def _pack(name: str, config: SampleConfig, raw: RawDataset, folder: Path) -> Car
 
 def _pack_texts(
     config: SampleConfig, raw: RawDataset, rows: Mapping[SplitName, Indices], folder: Path
-) -> tuple[dict[str, dict[str, dict[str, Any]]], dict[str, int]]:
-    """Fit the tokenizer on the training texts, and write tokens, offsets, labels and texts of each split."""
-    from trainyard.data.text import TextConfig, encode, train_tokenizer
+) -> tuple[dict[str, dict[str, dict[str, Any]]], dict[str, int], list[Problem]]:
+    """Fit the tokenizer on the training texts, and write tokens, offsets, labels and texts of each split.
+
+    Returns:
+        what the card says of the arrays and of their shape, and the warnings.
+    """
+    from trainyard.data.text import TextConfig, cut_warning, encode_counted, train_tokenizer
 
     if not isinstance(config, TextConfig):
         raise TypeError(f"{config.source} gives texts without saying how to tokenize them")
@@ -163,12 +169,15 @@ def _pack_texts(
     tokenizer = train_tokenizer([texts[row] for row in rows["train"]], config.vocabulary_size, config.tokenizer)
     (folder / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
     described: dict[str, dict[str, dict[str, Any]]] = {}
+    longer = 0
     for split in SPLITS:
         chosen = [texts[row] for row in rows[split]]
-        tokens, offsets = encode(tokenizer, chosen, config.max_tokens)
+        tokens, offsets, more = encode_counted(tokenizer, chosen, config.max_tokens)
+        longer += more
         arrays = {"tokens": tokens, "offsets": offsets, "labels": raw.arrays["labels"][rows[split]]}
         described[split] = write_arrays(folder, split, {**arrays, **string_arrays("text", chosen)})
-    return described, {"vocabulary_size": tokenizer.get_vocab_size(), "max_length": config.max_tokens}
+    warnings = cut_warning(longer, sum(map(len, rows.values())), config.max_tokens)
+    return described, {"vocabulary_size": tokenizer.get_vocab_size(), "max_length": config.max_tokens}, warnings
 
 
 def _statistics(images: NDArray[np.uint8]) -> dict[str, list[float]]:

@@ -1,4 +1,4 @@
-"""Series of measured numbers in a CSV file: a row a time step, a column a quantity.
+"""Series of measured numbers in a table (CSV, TSV, JSON lines, Parquet): a row a time step, a column a quantity.
 
 Words: context_length steps are seen, horizon steps after them are forecast (GluonTS's pair, arXiv:1906.05264, but for its
 prediction_length). A series is cut by time into train, val and test, never at random: `series_windows` does that.
@@ -6,8 +6,8 @@ prediction_length). A series is cut by time into train, val and test, never at r
 
 from __future__ import annotations
 
-import csv
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,11 +15,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from trainyard.data.problems import Problem, settle
+from trainyard.data.problems import DataError, Problem, settle
 from trainyard.data.raw import RawDataset
 from trainyard.data.series_time import Clock, grid, read_times
 from trainyard.data.splits import check_fractions
-from trainyard.params import Count, Fraction, nearest
+from trainyard.data.table_form import Block, Delimiter, Encoding, Findings, OpenTable, TableForm, shown
+from trainyard.data.tables import check_columns, open_table, read_blocks
+from trainyard.params import Count, Fraction
 
 Floats = NDArray[np.float64]
 CONSTANT = 1e-9
@@ -57,6 +59,13 @@ class SeriesCSVConfig:
     """Steps of each series instead of shares, from its start on; the three go together, and later steps are left out."""
     val_steps: Count | None = None
     test_steps: Count | None = None
+    columns: tuple[str, ...] | None = None
+    """Names of all columns in their order, for a file without a header."""
+    encoding: Encoding = "auto"
+    delimiter: Delimiter = "auto"
+    """What stands between the fields of a row. auto: the one that cuts the first rows alike."""
+    decimal: Literal[".", ","] = "."
+    """What stands before the fraction of a number."""
 
     def __post_init__(self) -> None:
         """Refuse what contradicts itself."""
@@ -77,21 +86,6 @@ class SeriesCSVConfig:
             )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    """A CSV file as text."""
-
-    header: list[str]
-    rows: list[list[str]]
-    lines: NDArray[np.int64]
-    """(rows,) line of the file on which each row ends, from 1."""
-
-    def column(self, name: str) -> list[str]:
-        """Return the cells of a column."""
-        place = self.header.index(name)
-        return [row[place] for row in self.rows]
-
-
 def load(config: SeriesCSVConfig, root: Path, scratch: Path) -> RawDataset:
     """Read and check a file of series.
 
@@ -103,19 +97,25 @@ def load(config: SeriesCSVConfig, root: Path, scratch: Path) -> RawDataset:
         DataError: listing everything that is wrong with the file.
     """
     problems: list[Problem] = []
-    table = read_table(root, config.path, problems)
-    targets = _check_columns(config, table, problems)
-    settle(config.path, problems, "stop")
+    form = TableForm(columns=config.columns, encoding=config.encoding, delimiter=config.delimiter)
+    series = () if config.series is None else (config.series,)
+    named = (*(() if config.targets == "all" else config.targets), *config.features)
+    table = open_table(root, config.path, form, problems, (config.time, *series, *named))
+    if table is None:
+        raise DataError(config.path, problems)
+    targets = _targets(config, table)
     columns = (*targets, *config.features)
-    values = np.stack([_numbers(config, table, name, problems) for name in columns], axis=1)
-    clock = read_times(table.column(config.time), table.lines.tolist(), config.path, problems)
+    if not check_columns(table, (config.time, *series, *columns)) or not targets:
+        raise DataError(config.path, problems)
+    cells, lines, values = _read(config, table, columns)
+    clock = read_times(cells[config.time], lines.tolist(), config.path, problems)
     if any(problem.severity != "warning" for problem in problems):
-        settle(config.path, problems, "stop")
-    ids = [""] * len(table.rows) if config.series is None else table.column(config.series)
-    parts, times, names = _by_series(config, values, clock, ids, table.lines, problems)
+        raise DataError(config.path, problems)
+    ids = [""] * len(lines) if config.series is None else cells[config.series]
+    parts, times, names = _by_series(config, values, clock, ids, lines, problems)
     problems += _lengths(config, parts, names) + _constant(config, parts, columns)
     warnings, _ = settle(config.path, problems, "stop")
-    about = f"{len(parts)} series of {sum(map(len, parts)):,} steps from {config.path}; times are {clock.form}"
+    about = f"{len(parts)} series of {sum(map(len, parts)):,} steps from {config.path} ({table.about}); times are {clock.form}"
     return RawDataset(
         kind="forecasting",
         classes=targets,
@@ -129,82 +129,65 @@ def load(config: SeriesCSVConfig, root: Path, scratch: Path) -> RawDataset:
     )
 
 
-def read_table(root: Path, name: str, problems: list[Problem]) -> Table:
-    """Read a CSV file strictly: UTF-8, commas, as many fields in each row as in the header."""
-    path, empty = root / name, Table(header=[], rows=[], lines=np.zeros(0, dtype=np.int64))
-
-    def report(rule: str, where: str, found: str, expected: str, severity: Literal["error", "refused"] = "error") -> Table:
-        problems.append(Problem(rule=rule, where=where, found=found, expected=expected, severity=severity))
-        return empty
-
-    if not path.resolve().is_relative_to(root.resolve()):
-        return report("outside", name, "leads out of the folder of raw data", "copy the file into it", "refused")
-    if not path.is_file():
-        return report("no-file", name, "no such file", f"put it into {root}, or correct data.path")
-    header: list[str] = []
-    rows, lines = [], []
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            header = [cell.strip() for cell in next(reader, [])]
-            for row in reader:
-                if len(row) == len(header):
-                    rows.append(row)
-                    lines.append(reader.line_num)
-                elif row:
-                    found = f"{len(row)} fields"
-                    report("ragged-row", f"{name}:{reader.line_num}", found, f"the header has {len(header)}: mend the row")
-    except UnicodeDecodeError as error:
-        return report("encoding", name, f"byte {error.start} is not UTF-8", "save the file as UTF-8")
-    except csv.Error as error:
-        return report("unreadable-row", f"{name}:{reader.line_num}", str(error), "mend the row")
-    if not rows:
-        report("empty", name, "holds no rows under its header", "a row for each time step is needed")
-    return Table(header=header, rows=rows, lines=np.array(lines, dtype=np.int64))
-
-
-def _check_columns(config: SeriesCSVConfig, table: Table, problems: list[Problem]) -> tuple[str, ...]:
-    """Return the targets; columns that are missing or doubled are added to `problems`."""
-    series = () if config.series is None else (config.series,)
-    other = (config.time, *series, *config.features)
-    targets = tuple(name for name in table.header if name not in other) if config.targets == "all" else config.targets
-    if not table.header:
-        return targets
-    for name in {name for name in table.header if table.header.count(name) > 1}:
-        found = f"{table.header.count(name)} columns of this name"
-        problems.append(Problem(rule="doubled-column", where=f"{config.path}:{name}", found=found, expected="rename one"))
-    for name in (*other, *targets):
-        if name not in table.header:
-            near = nearest(name, table.header)
-            semicolons = "; the header has semicolons: save the file with commas" if ";" in table.header[0] else ""
-            expected = f"the file has {', '.join(table.header)}{near}{semicolons}"
-            problems.append(Problem(rule="no-column", where=f"{config.path}:{name}", found="no such column", expected=expected))
+def _targets(config: SeriesCSVConfig, table: OpenTable) -> tuple[str, ...]:
+    if config.targets != "all":
+        return config.targets
+    other = (config.time, config.series, *config.features)
+    targets = tuple(name for name in table.columns if name not in other and name)
     if not targets:
-        expected = "add a column to forecast"
-        problems.append(Problem(rule="no-target", where=config.path, found="no column is left for targets", expected=expected))
+        table.found.add("no-target", "no column is left for targets", "add a column to forecast")
     return targets
 
 
-def _numbers(config: SeriesCSVConfig, table: Table, name: str, problems: list[Problem]) -> Floats:
-    """Return a column (rows,), NaN where a cell is empty; what is no number is added to `problems`."""
-    values = np.full(len(table.rows), np.nan)
-    for position, cell in enumerate(table.column(name)):
+def _read(
+    config: SeriesCSVConfig, table: OpenTable, columns: tuple[str, ...]
+) -> tuple[dict[str, list[str]], NDArray[np.int64], Floats]:
+    """Return the cells of times and series, the line of each row, and the numbers of the columns (rows, F)."""
+    kept = (config.time, *([] if config.series is None else [config.series]))
+    cells: dict[str, list[str]] = {name: [] for name in kept}
+    lines: list[int] = []
+    values = []
+    for block in read_blocks(table, (*kept, *columns)):
+        lines += block.lines
+        for name in kept:
+            cells[name] += block.cells[name]
+        values.append(np.stack([_numbers(config, block, name, table.found) for name in columns], axis=1))
+    table.found.close()
+    return cells, np.array(lines, dtype=np.int64), np.concatenate(values) if values else np.zeros((0, len(columns)))
+
+
+def _numbers(config: SeriesCSVConfig, block: Block, name: str, found: Findings) -> Floats:
+    """Return the numbers of a column in a block, NaN where a cell is empty; what is no number is added to `found`."""
+    cells = block.cells[name]
+    if config.decimal == "." and "_" not in "".join(cells):
+        # Nearly always all of them are numbers, and then this is several times faster.
+        with suppress(ValueError):
+            quick = np.fromiter(map(float, cells), dtype=np.float64, count=len(cells))
+            if np.isfinite(quick).all():
+                return quick
+    values = np.full(len(cells), np.nan)
+    for position, cell in enumerate(cells):
         text = cell.strip()
-        number = math.nan if not text else _number(text)
+        number = math.nan if not text else _number(text, config.decimal)
         expected = ""
         if number is None or math.isinf(number):
-            expected = "a finite number with a decimal point, or an empty cell where it is missing"
+            expected = f"a finite number with a decimal {'point' if config.decimal == '.' else 'comma'}, or an empty cell"
+            if number is None and config.decimal == "." and _number(text, ",") is not None:
+                expected += "; for decimal commas, set data.decimal: ','"
         elif math.isnan(number) and config.missing == "refuse":
             expected = "a number; fill it in, or set missing: interpolate"
         if expected:
-            where, found = f"{config.path}:{table.lines[position]}", f"column {name} holds {cell!r}"
-            problems.append(Problem(rule="not-a-number", where=where, found=found, expected=f"expected {expected}"))
+            found.row("not-a-number", block.lines[position], f"column {name} holds {shown(cell)}", f"expected {expected}")
         else:
             values[position] = number
     return values
 
 
-def _number(text: str) -> float | None:
+def _number(text: str, decimal: str) -> float | None:
+    if decimal == ",":
+        if "." in text:
+            return None
+        text = text.replace(",", ".")
     try:
         # Python reads 1_000 as a thousand, which no other reader of CSV does.
         return None if "_" in text else float(text)

@@ -19,6 +19,7 @@ from trainyard.data import (
     image_masks,
     numpy_arrays,
     series_csv,
+    text_table,
 )
 from trainyard.data.cifar_files import CifarFilesConfig
 from trainyard.data.descriptor import is_descriptor, plain, read_descriptor
@@ -32,6 +33,7 @@ from trainyard.data.image_pieces import Progress
 from trainyard.data.numpy_arrays import NumpyArraysConfig
 from trainyard.data.raw import Kind, RawDataset
 from trainyard.data.series_csv import SeriesCSVConfig
+from trainyard.data.text_table import TextTableConfig
 from trainyard.errors import InputError
 
 SampleConfig = (
@@ -43,6 +45,7 @@ SampleConfig = (
     | ImageFolderConfig
     | ImageMasksConfig
     | NumpyArraysConfig
+    | TextTableConfig
 )
 """Of sources whose samples are split one by one, or group by group."""
 DataConfig = Annotated[SampleConfig | SeriesCSVConfig, Field(discriminator="source")]
@@ -58,6 +61,7 @@ KINDS: dict[str, tuple[Kind, ...]] = {
     "image_masks": ("segmentation",),
     "numpy_arrays": ("image_classification", "segmentation"),
     "series_csv": ("forecasting",),
+    "text_table": ("text_classification",),
 }
 """What each source's samples can be for."""
 
@@ -76,8 +80,7 @@ def load(config: DataConfig, root: Path, scratch: Path, progress: Progress | Non
         InputError: there is nothing at that path, or it cannot be read.
         ServiceError, IntegrityError, MachineError: a published data set cannot be fetched.
     """
-    if config.path != EMBEDDED:
-        _check_path(root, config.path)
+    _check_path(root, config.path)
     if is_descriptor(config.path):
         return _load_published(config, root, scratch, progress)
     return _load(config, root, scratch, progress)
@@ -96,7 +99,7 @@ def _load_published(config: DataConfig, root: Path, scratch: Path, progress: Pro
     return replace(raw, about=f"{plain(descriptor.about)} ({raw.about})", origin=descriptor.origin())
 
 
-def _load(config: DataConfig, root: Path, scratch: Path, progress: Progress | None) -> RawDataset:
+def _load(config: DataConfig, root: Path, scratch: Path, progress: Progress | None) -> RawDataset:  # noqa: C901 - a case each
     match config:
         case CifarFilesConfig():
             return cifar_files.load(config, root, scratch)
@@ -116,9 +119,13 @@ def _load(config: DataConfig, root: Path, scratch: Path, progress: Progress | No
             return numpy_arrays.load(config, root, scratch)
         case SeriesCSVConfig():
             return series_csv.load(config, root, scratch)
+        case TextTableConfig():
+            return text_table.load(config, root)
 
 
 def _check_path(root: Path, path: str) -> None:
+    if path == EMBEDDED:
+        return
     if not os.path.lexists(root / path):
         raise InputError(f"{path}: no such file or folder; put the data there, or correct data.path in params.yaml")
     if not os.access(root / path, os.R_OK):

@@ -69,6 +69,15 @@ def ordered_split(names: Sequence[str], *, val_fraction: float, test_fraction: f
     return split
 
 
+def official_split(numbers: Sequence[int]) -> Indices | None:
+    """Return (N,) the split of each sample, -1 where it has still to be divided; None where all have."""
+    present = set(numbers)
+    if present == {0}:
+        return None
+    complete = present == {0, 1, 2}
+    return np.array([TO_DIVIDE if number == 0 and not complete else number for number in numbers], dtype=np.int64)
+
+
 def split_dataset(raw: RawDataset, *, val_fraction: float, test_fraction: float, seed: int) -> Splits:
     """Split the samples of a source: as the source says, or else by group, or else sample by sample.
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from trainyard.data.problems import Problem
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
@@ -29,6 +31,8 @@ class TextConfig(Protocol):
 PADDING, UNKNOWN = "[PAD]", "[UNK]"
 """Token ids 0 and 1."""
 UNKNOWN_ID = 1
+ENCODED_AT_ONCE = 5000
+"""Texts."""
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary_size: int, kind: TokenizerKind) -> Tokenizer:
@@ -67,8 +71,28 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str], max_tokens: int) -> tuple
 
     A text without tokens becomes one unknown token, so that every text has a first and a last one.
     """
-    ids = [encoding.ids[:max_tokens] or [UNKNOWN_ID] for encoding in tokenizer.encode_batch(list(texts))]
-    offsets = np.zeros(len(ids) + 1, dtype=np.int64)
-    np.cumsum([len(tokens) for tokens in ids], out=offsets[1:])
-    tokens = np.array([token for text in ids for token in text], dtype=np.int32)
+    tokens, offsets, _ = encode_counted(tokenizer, texts, max_tokens)
     return tokens, offsets
+
+
+def encode_counted(
+    tokenizer: Tokenizer, texts: Sequence[str], max_tokens: int
+) -> tuple[NDArray[np.int32], NDArray[np.int64], int]:
+    """Return what `encode` does, and how many texts have more tokens than that."""
+    parts, lengths, longer = [np.zeros(0, dtype=np.int32)], [], 0
+    for start in range(0, len(texts), ENCODED_AT_ONCE):
+        # The library keeps much more of each token than its number, so not of all texts at once.
+        encodings = tokenizer.encode_batch_fast(list(texts[start : start + ENCODED_AT_ONCE]))
+        longer += sum(len(encoding) > max_tokens for encoding in encodings)
+        ids = [encoding.ids[:max_tokens] or [UNKNOWN_ID] for encoding in encodings]
+        lengths += [len(tokens) for tokens in ids]
+        parts.append(np.fromiter((token for tokens in ids for token in tokens), dtype=np.int32))
+    return np.concatenate(parts), np.cumsum([0, *lengths], dtype=np.int64), longer
+
+
+def cut_warning(longer: int, texts: int, max_tokens: int) -> list[Problem]:
+    """Return what to say where texts are longer than the limit."""
+    found = f"{longer:,} of {texts:,} texts ({longer / max(1, texts):.1%}) have more than {max_tokens} tokens"
+    expected = "what comes after them is cut off; raise data.max_tokens to keep more"
+    problem = Problem(rule="cut-texts", where="data.max_tokens", found=found, expected=expected, severity="warning")
+    return [problem] if longer else []

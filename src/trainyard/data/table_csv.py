@@ -1,0 +1,214 @@
+"""Tables as lines of fields (RFC 4180, and what is called CSV besides), read strictly, a block of rows at a time."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Literal, TextIO
+
+from trainyard.data.table_encoding import SHOWN_NAMES, add_bad_byte, find_encoding
+from trainyard.data.table_form import BLOCK_ROWS, KEPT, Block, Findings, OpenTable, TableForm, shown
+
+DELIMITERS = {",": ",", ";": ";", "tab": "\t", "|": "|"}
+NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+LONGEST_FIELD = 64 * 2**20
+"""Characters; what is longer is taken for a quote that was never closed."""
+SAMPLE_CHARACTERS = 2**18
+SAMPLE_ROWS = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Layout:
+    """How the file is to be cut."""
+
+    encoding: str
+    delimiter: str
+    quotes: bool
+    header: bool
+    """Its first row holds the names of the columns."""
+    width: int
+    """Fields of a row."""
+    trailing: bool = False
+    """Each row has one empty field more."""
+
+
+def open_csv(path: Path, form: TableForm, wanted: Sequence[str], found: Findings) -> OpenTable | None:
+    """Return a file's columns, or None after adding why they cannot be told.
+
+    Args:
+        path: of the file.
+        form: what the file does not say of itself.
+        wanted: columns that will be asked for, which help to tell the delimiter.
+        found: what is wrong is added to it.
+    """
+    encoding = find_encoding(path, form.encoding, found)
+    if encoding is None:
+        return None
+    # It stands for the whole process; what was set by others is left where it is higher.
+    csv.field_size_limit(max(LONGEST_FIELD, csv.field_size_limit()))
+    sample = _sample(path, encoding)
+    delimiter = _delimiter(sample, form, wanted)
+    layout = _Layout(encoding=encoding, delimiter=delimiter, quotes=form.quotes, header=form.columns is None, width=0)
+    first = _first_row(path, layout, found)
+    if first is None:
+        found.add("empty", "is empty: it holds no rows", "write the names of the columns, and rows below them")
+        return None
+    columns = tuple(name.strip() for name in first) if form.columns is None else form.columns
+    if form.columns is not None and tuple(name.strip() for name in first) == form.columns:
+        found.add("header", "its first row repeats data.columns", "remove data.columns: the file has a header")
+        return None
+    rows = _cut(sample, delimiter, form.quotes)[0 if form.columns else 1 :]
+    trailing = bool(rows) and all(len(row) == len(columns) + 1 and not row[-1] for row in rows)
+    layout = _Layout(
+        encoding=encoding,
+        delimiter=delimiter,
+        quotes=form.quotes,
+        header=form.columns is None,
+        width=len(columns),
+        trailing=trailing,
+    )
+    if trailing or (columns[-1] == "" and rows and not any(row[-1] for row in rows)):
+        expected = "it is passed over; write none after the last field"
+        found.add("trailing-delimiter", "a delimiter at the end of each row", expected, severity="warning")
+
+    def blocks(names: Sequence[str], texts: Collection[str]) -> Iterator[Block]:
+        return _blocks(path, layout, {name: columns.index(name) for name in names}, found)
+
+    about = f"fields between {NAMES[delimiter]}, {SHOWN_NAMES.get(encoding, encoding)}"
+    return OpenTable(name=found.name, found=found, columns=columns, about=about, blocks=blocks)
+
+
+def _sample(path: Path, encoding: str) -> str:
+    """Return the beginning of a file, up to the end of a line where it is longer."""
+    with path.open(encoding=encoding, errors="replace", newline="") as file:
+        text = file.read(SAMPLE_CHARACTERS)
+    if len(text) < SAMPLE_CHARACTERS:
+        return text
+    end = max(text.rfind("\n"), text.rfind("\r"))
+    return text[: end + 1] if end > 0 else text
+
+
+def _cut(sample: str, delimiter: str, quotes: bool) -> list[list[str]]:
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
+    reader = csv.reader(io.StringIO(sample, newline=""), delimiter=delimiter, quoting=quoting)
+    # The last row may be cut within a quoted field.
+    rows = [row for row in islice(reader, SAMPLE_ROWS + 1) if any(cell.strip() for cell in row)]
+    return rows[:-1] if len(rows) > SAMPLE_ROWS or (len(rows) > 2 and len(sample) >= SAMPLE_CHARACTERS) else rows
+
+
+def _delimiter(sample: str, form: TableForm, wanted: Sequence[str]) -> str:
+    """Return the delimiter that was named, or that cuts the first rows best."""
+    if form.delimiter != "auto":
+        return DELIMITERS[form.delimiter]
+
+    def fit(delimiter: str) -> tuple[bool, int, float, int]:
+        rows = _cut(sample, delimiter, form.quotes)
+        first = [cell.strip() for cell in rows[0]] if rows else []
+        width = len(first) if form.columns is None else len(form.columns)
+        alike = sum(len(row) == width for row in rows) / max(1, len(rows))
+        return len(first) > 1, sum(name in first for name in wanted), alike, len(first)
+
+    return max(DELIMITERS.values(), key=fit)
+
+
+def _first_row(path: Path, layout: _Layout, found: Findings) -> list[str] | None:
+    # What is wrong there is said when all rows are read.
+    silent = Findings(found.name, [])
+    with path.open(encoding=layout.encoding, errors="replace", newline="") as file:
+        return next((row for _, row in _rows(file, layout, silent)), None)
+
+
+def _rows(file: TextIO, layout: _Layout, found: Findings) -> Iterator[tuple[int, list[str]]]:
+    """Yield rows that are not blank with the line on which each one begins; rows that cannot be cut are added to `found`."""
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if layout.quotes else csv.QUOTE_NONE
+    reader = csv.reader(_lines(file, found), delimiter=layout.delimiter, quoting=quoting, strict=True)
+    line = 1
+    while True:
+        try:
+            for row in reader:
+                if len(row) > 1 or (row and row[0].strip()):
+                    yield line, row
+                line = reader.line_num + 1
+            return
+        except csv.Error as error:
+            said, end = str(error), reader.line_num
+            if "unexpected end" in said or "field larger" in said:
+                reason = "a quote that opens here is never closed"
+            elif "expected after" in said:
+                at = "" if end == line else f" on line {end}"
+                reason = f"text follows the closing quote{at}"
+            else:
+                reason = said
+            hint = " (or set data.quotes: false, where quotes are plain characters)"
+            found.row("unreadable-row", line, reason, f'close each quote, and write "" for one within a field{hint}')
+            line = end + 1
+
+
+def _lines(file: TextIO, found: Findings) -> Iterator[str]:
+    for number, line in enumerate(file, start=1):
+        if "\0" in line:
+            hint = "; UTF-16 without its mark? set data.encoding: utf-16-le" if line.count("\0") > len(line) // 3 else ""
+            found.row("nul-byte", number, f"{line.count(chr(0)):,} NUL bytes", f"text has none: write the file again{hint}")
+        yield line
+
+
+def _blocks(path: Path, layout: _Layout, places: dict[str, int], found: Findings) -> Iterator[Block]:
+    """Yield the good rows; what is wrong with the others is added to `found` when the last one was read."""
+    width = layout.width + layout.trailing
+    ragged: Counter[int] = Counter()
+    kept: list[tuple[int, int]] = []
+    good, lines, rows = 0, [], []
+    with path.open(encoding=layout.encoding, newline="") as file:
+        numbered = _rows(file, layout, found)
+        try:
+            if layout.header:
+                next(numbered)
+            for line, row in numbered:
+                if len(row) != width:
+                    ragged[len(row)] += 1
+                    if len(kept) < KEPT:
+                        kept.append((line, len(row)))
+                    continue
+                lines.append(line)
+                rows.append(row)
+                if len(rows) == BLOCK_ROWS:
+                    good += len(rows)
+                    yield _block(places, rows, lines)
+                    lines, rows = [], []
+        except UnicodeDecodeError:
+            add_bad_byte(path, layout.encoding, found)
+            return
+        ends = file.newlines
+    if rows:
+        yield _block(places, rows, lines)
+    _add_ragged(good + len(rows), ragged, kept, layout, found)
+    if isinstance(ends, tuple):
+        names = {"\n": "LF", "\r\n": "CRLF", "\r": "CR"}
+        listed = " and ".join(names[end] for end in ends)
+        found.add("mixed-line-ends", f"lines end with {listed}", "each one counts as an end", severity="warning")
+
+
+def _block(places: dict[str, int], rows: list[list[str]], lines: list[int]) -> Block:
+    return Block(cells={name: [row[place] for row in rows] for name, place in places.items()}, lines=lines)
+
+
+def _add_ragged(good: int, ragged: Counter[int], kept: Iterable[tuple[int, int]], layout: _Layout, found: Findings) -> None:
+    wanted = f"{'the header has' if layout.header else 'data.columns names'} {layout.width}"
+    if not good and len(ragged) == 1 and sum(ragged.values()) > 1:
+        (width, count), *_ = ragged.items()
+        more = "a name is missing in the header, or a delimiter stands at the end of each row"
+        fewer = f"the header names too many, or {NAMES[layout.delimiter]} are not what stands between the fields"
+        expected = f"{wanted}: {more if width > layout.width else fewer}"
+        found.add("ragged-rows", f"each of the {count:,} rows has {width} fields", expected)
+        return
+    for line, width in kept:
+        fields = f"{width} fields"
+        found.row(
+            "ragged-row", line, fields, f"{wanted}: mend the row, or put quotes around fields with {shown(layout.delimiter)}"
+        )
+    found.counts["ragged-row"] = sum(ragged.values())

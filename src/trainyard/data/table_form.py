@@ -1,0 +1,107 @@
+"""How a table is written, what a reader hands on of it, and what it found wrong."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from trainyard.data.problems import Problem, Severity
+
+Encoding = Literal[
+    "auto",
+    "utf-8",
+    "utf-16",
+    "utf-16-le",
+    "utf-16-be",
+    "latin-1",
+    "iso8859-15",
+    "cp1250",
+    "cp1251",
+    "cp1252",
+    "cp1253",
+    "cp1254",
+    "koi8-r",
+    "shift_jis",
+    "euc-jp",
+    "euc-kr",
+    "gb18030",
+    "big5",
+]
+"""auto: UTF-16 where its byte order mark stands at the start, else UTF-8."""
+Delimiter = Literal["auto", ",", ";", "tab", "|"]
+"""What stands between the fields of a row. auto: the one that cuts the first rows alike."""
+KEPT = 1000
+"""Problems of one rule in one file that are kept; the rest is counted."""
+BLOCK_ROWS = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableForm:
+    """What a file does not say of itself."""
+
+    columns: tuple[str, ...] | None = None
+    """Names of all columns in their order, for a file without a header."""
+    encoding: Encoding = "auto"
+    delimiter: Delimiter = "auto"
+    quotes: bool = True
+    """false: a quote is a character like any other, as in many TSV files."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """Some rows of the columns that were asked for."""
+
+    cells: dict[str, list[str]]
+    lines: list[int]
+    """Line of the file on which each row begins, from 1; number of the row for Parquet."""
+
+
+class Findings:
+    """Problems of one file, few of each rule however many rows have it."""
+
+    def __init__(self, name: str, problems: list[Problem]) -> None:
+        self.name = name
+        self.problems = problems
+        self.counts: Counter[str] = Counter()
+
+    def add(self, rule: str, found: str, expected: str, *, at: object = None, severity: Severity = "error") -> None:
+        """Add what concerns the whole file, or the place in it that `at` names."""
+        where = self.name if at is None else f"{self.name}:{at}"
+        self.problems.append(Problem(rule=rule, where=where, found=found, expected=expected, severity=severity))
+
+    def row(self, rule: str, line: int, found: str, expected: str) -> None:
+        """Add what concerns one row, which can be left out."""
+        self.counts[rule] += 1
+        if self.counts[rule] <= KEPT:
+            where = f"{self.name}:{line}"
+            self.problems.append(Problem(rule=rule, where=where, found=found, expected=expected, sample=True))
+
+    def close(self) -> None:
+        """Say how many problems were not kept."""
+        for rule, count in self.counts.items():
+            if count > KEPT:
+                found, expected = f"{count - KEPT:,} rows more with the same problem ({rule})", "see the rows before"
+                self.problems.append(Problem(rule=rule, where=self.name, found=found, expected=expected, sample=True))
+        self.counts.clear()
+
+
+@dataclass(slots=True, kw_only=True)
+class OpenTable:
+    """A file whose columns are known, and whose rows can be read."""
+
+    name: str
+    """Of the file, as messages say it."""
+    found: Findings
+    """What is wrong with it is added to this."""
+    columns: tuple[str, ...]
+    about: str
+    """How it is written: delimiter and encoding, or format."""
+    blocks: Callable[[Sequence[str], Collection[str]], Iterator[Block]]
+    """Read the rows: columns to return, and which of them must hold texts, where the format tells texts from numbers."""
+
+
+def shown(cell: str, length: int = 60) -> str:
+    """Return a cell in quotes, cut where it is long."""
+    return repr(cell if len(cell) <= length else cell[: length - 3] + "...")

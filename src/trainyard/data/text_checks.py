@@ -1,0 +1,131 @@
+"""What is wrong with texts and their labels, beyond what one row shows."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from trainyard.data.problems import printable
+from trainyard.data.table_form import Findings
+
+SPLITS = ("train", "val", "test")
+LISTED = 8
+LEAK_SHARE = 0.2
+"""Texts that hold their own label as a word, from which on it is said; and only where they hold others half as often."""
+LEAK_ROWS = 10
+ID_CLASSES = 10
+
+
+@dataclass(slots=True)
+class Leak:
+    """How often one column of texts holds the label of its row, and how often that of another row."""
+
+    rows: int = 0
+    equal: int = 0
+    own: int = 0
+    others: int = 0
+
+
+@dataclass(slots=True)
+class Samples:
+    """The good rows of all files."""
+
+    texts: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    groups: list[str] = field(default_factory=list)
+    splits: list[int] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    leaks: dict[str, Leak] = field(default_factory=lambda: defaultdict(Leak))
+    seen: list[str] = field(default_factory=list)
+    """Some labels, to compare texts with."""
+
+
+def compare(samples: Samples, columns: Sequence[str], parts: Sequence[str], label: str) -> None:
+    """Count whether a row's texts hold its label, and whether they hold another one."""
+    if len(samples.seen) < LISTED and label not in samples.seen:
+        samples.seen.append(label)
+    own = label.strip().casefold()
+    other = samples.seen[len(samples.texts) % len(samples.seen)].strip().casefold()
+    for column, part in zip(columns, parts, strict=True):
+        leak, text = samples.leaks[column], part.strip().casefold()
+        leak.rows += 1
+        leak.equal += text == own
+        leak.own += _holds(text, own)
+        leak.others += other != own and _holds(text, other)
+
+
+def _holds(text: str, word: str) -> bool:
+    return word in text and re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text) is not None
+
+
+def check_leaks(samples: Samples, label: str, found: Findings) -> None:
+    """Add the columns of texts that say the answer."""
+    for column, leak in samples.leaks.items():
+        # The other label is the row's own in one of so many rows.
+        others = leak.others / max(1, leak.rows) * len(samples.seen) / max(1, len(samples.seen) - 1)
+        share = leak.own / max(1, leak.rows)
+        if leak.rows < LEAK_ROWS or share < LEAK_SHARE or share < 2 * others:
+            continue
+        said = f"the text {'equals' if leak.equal > leak.own / 2 else 'holds the word of'} {label} in {share:.0%} of the rows"
+        expected = "a text that says its class teaches nothing: leave the column out, or take the word out of it"
+        found.add("label-in-text", said, expected, at=column, severity="warning")
+
+
+def check_classes(samples: Samples, label: str, found: Findings) -> tuple[str, ...]:
+    """Return the classes in their order; what is wrong with them is added to `found`."""
+    counts = Counter(samples.labels)
+    whole = all(re.fullmatch(r"-?\d{1,18}", name) for name in counts)
+    classes = sorted(counts, key=(lambda name: (int(name), name)) if whole else None)
+    if len(counts) > max(ID_CLASSES, len(samples.labels) / 2):
+        said = f"{len(counts):,} different values in {len(samples.labels):,} rows"
+        found.add("label-is-id", said, "these look like ids or texts: name the column of the classes", at=label)
+        return tuple(classes)
+    if len(counts) < 2:
+        said = f"one class ({printable(classes[0])})" if classes else "no rows that can be used"
+        found.add("too-few-classes", said, "rows of two classes or more are needed", at=label)
+        return tuple(classes)
+    trained = Counter(name for name, split in zip(samples.labels, samples.splits, strict=True) if split == 0)
+    missing = [split for number, split in enumerate(SPLITS) if number and number not in samples.splits]
+    for name in classes:
+        count = trained[name]
+        place = "" if not missing or len(missing) == 2 else " in train"
+        if not count:
+            found.add("class-not-in-train", "rows in val or test only", "add some to train, or delete it", at=printable(name))
+        elif count <= len(missing):
+            needs = " and ".join(("train", *missing))
+            expected = f"one for each of {needs} is needed: add rows of it, or leave the class out"
+            found.add("rare-class", f"{count} row{'s' if count > 1 else ''}{place}", expected, at=printable(name))
+        elif counts[name] == 1:
+            found.add("rare-class", "1 row", "more are needed to learn it", at=printable(name), severity="warning")
+    _check_names(classes, found)
+    return tuple(classes)
+
+
+def _check_names(classes: Sequence[str], found: Findings) -> None:
+    alike: dict[str, list[str]] = defaultdict(list)
+    for label in classes:
+        alike[label.strip().casefold()].append(label)
+    for same in alike.values():
+        if len(same) > 1:
+            said = f"classes {', '.join(map(repr, same))} differ in case or outer spaces only"
+            found.add(
+                "like-classes", said, "they count as different ones; if they are one, write it one way", severity="warning"
+            )
+
+
+def check_groups(samples: Samples, column: str, found: Findings) -> None:
+    """Add the groups that stand in two splits of the source."""
+    if len(set(samples.splits)) < 2:
+        return
+    places: dict[str, set[int]] = defaultdict(set)
+    for group, split in zip(samples.groups, samples.splits, strict=True):
+        places[group].add(split)
+    if several := [group for group, splits in places.items() if len(splits) > 1]:
+        listed = "; ".join(
+            f"{printable(group)} ({', '.join(SPLITS[split] for split in sorted(places[group]))})" for group in several[:LISTED]
+        )
+        more = f"; and {len(several) - LISTED:,} more" if len(several) > LISTED else ""
+        expected = "what is tested on must be new: put each group into one split"
+        found.add("group-in-two-splits", f"{listed}{more}", expected, at=column)
