@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 
-from trainyard.data.batches import ScoringBatches, TrainBatches, epoch_batches, gather
-from trainyard.data.packed import Split
+from trainyard.data.batches import ScoringBatches, TrainBatches, epoch_batches, gather, hold
+from trainyard.data.digit_scenes import DigitScenesConfig
+from trainyard.data.docstrings import DocstringsConfig
+from trainyard.data.packed import Split, open_split
+from trainyard.data.prepare import prepare
 
 
 @pytest.fixture
@@ -96,3 +102,48 @@ def test_texts_are_padded_with_nothing_but_padding() -> None:
     tokens, lengths = gather(split, np.array([2, 0])).inputs
     assert tokens.tolist() == [[4, 0, 0], [5, 6, 7]]
     assert lengths.tolist() == [1, 3]
+
+
+@pytest.mark.parametrize("step", [0, 1, 5, 6, 7])
+def test_an_epoch_begins_at_any_step_with_what_is_left_of_it(numbered: Split, step: int) -> None:
+    batches = TrainBatches(numbered, batch_size=8, seed=0, rank=1, world_size=2, micro_batches=2)
+    batches.epoch = 3
+    left = [batch.indices.tolist() for batch in batches.from_step(step)]
+    assert left == [batch.indices.tolist() for batch in batches][2 * step :]
+
+
+@pytest.fixture(scope="module")
+def packed_scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scenes") / "packed"
+    config = DigitScenesConfig(source="digit_scenes", scenes=200, size=32, smallest_digit=10, largest_digit=20)
+    prepare("scenes", config, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def packed_docstrings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("docstrings") / "packed"
+    config = DocstringsConfig(source="docstrings", libraries=("networkx", "numpy"), max_per_library=300)
+    prepare("docstrings", config, folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["packed_digits", "packed_scenes", "packed_docstrings", "packed_series"])
+def test_a_split_that_a_device_holds_gives_the_same_batches(kind: str, request: pytest.FixtureRequest) -> None:
+    split = open_split(request.getfixturevalue(kind), "train")
+    plain, resident = (TrainBatches(split, batch_size=37, seed=1) for _ in range(2))
+    resident.held = hold(split, torch.device("cpu"), room=2**40)
+    assert resident.held
+    # What is held is what is read: the files could go.
+    resident.split = Split(split.kind, "train", {**split.arrays, **dict.fromkeys(resident.held, np.zeros(0))})
+    resident.steps_of = plain.steps_of  # type: ignore[method-assign]
+    for one, other in zip(list(plain)[:5], resident, strict=False):
+        assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(one.inputs, other.inputs, strict=True))
+        assert torch.equal(one.targets, other.targets)
+        assert one.targets.dtype == other.targets.dtype
+
+
+def test_a_split_larger_than_the_room_is_not_held(numbered: Split) -> None:
+    bytes_of_all = 50 + 50 * 8
+    assert set(hold(numbered, torch.device("cpu"), room=bytes_of_all)) == {"images", "labels"}
+    assert not hold(numbered, torch.device("cpu"), room=bytes_of_all - 1)

@@ -21,7 +21,7 @@ def test_a_page_shows_classes_counts_hashes_and_pictures_and_fetches_nothing(pac
     page = (packed_digits / "card.html").read_text()
     card = read_card(packed_digits)
     assert card.sha256 in page
-    assert card.arrays["test"]["images"]["sha256"] in page
+    assert card.arrays["test"]["images"]["files"]["images.npy"] in page
     assert f'<td class="number">{card.counts["train"]["7"]}</td>' in page
     assert page.count("data:image/png;base64,") == 60
     assert not re.search(r"https?://|<script|<link|@import|url\(", page)

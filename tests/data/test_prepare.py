@@ -122,7 +122,7 @@ def test_memory_mapped_arrays_pack_as_those_in_memory_do_a_few_bytes_at_a_time(
     mapped = np.load(tmp_path / "mapped.npy", mmap_mode="r")
     assert write_arrays(tmp_path / "b", "train", {"images": mapped}, rows) == expected
     assert np.array_equal(np.load(tmp_path / "b" / "train" / "images.npy"), images[rows])
-    assert file_sha256(tmp_path / "b" / "train" / "images.npy") == expected["images"]["sha256"]
+    assert file_sha256(tmp_path / "b" / "train" / "images.npy") == expected["images"]["files"]["images.npy"]
 
 
 def test_series_are_packed_with_a_card_and_a_page(packed_series: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +29,10 @@ class Batch(NamedTuple):
     """0-based; 0 where nothing is trained."""
 
 
+Held = Mapping[str, Tensor]
+"""Arrays of a split, whole, on the device that trains."""
+HELD = ("images", "masks", "labels", "tokens", "values")
+NOTHING: Held = {}
 WINDOW_BATCHES = 50
 """Texts are sorted by length among the samples of so many batches."""
 
@@ -77,6 +81,7 @@ class TrainBatches:
         self.world_size = world_size
         self.micro_batches = micro_batches
         self.epoch = 0
+        self.held = NOTHING
         self.lengths = np.diff(split.arrays["offsets"]) if "offsets" in split.arrays else None
 
     @property
@@ -92,12 +97,16 @@ class TrainBatches:
         return epoch_batches(self.seed, epoch, len(self.split), self.batch_size, self.lengths)
 
     def __iter__(self) -> Iterator[Batch]:
+        return self.from_step(0)
+
+    def from_step(self, step: int) -> Iterator[Batch]:
+        """Yield what is left of the epoch from a step (0-based) on, without gathering what was before."""
         parts = self.world_size * self.micro_batches
-        for indices in self.steps_of(self.epoch):
+        for indices in self.steps_of(self.epoch)[step:]:
             shares = np.array_split(indices, parts)
             for share in shares[self.rank * self.micro_batches : (self.rank + 1) * self.micro_batches]:
                 weight = parts / len(indices) * bool(len(share))
-                yield gather(self.split, share if len(share) else indices[:1], weight, self.epoch)
+                yield gather(self.split, share if len(share) else indices[:1], weight, self.epoch, self.held)
 
 
 class ScoringBatches:
@@ -106,6 +115,7 @@ class ScoringBatches:
     def __init__(self, split: Split, *, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
         self.split = split
         self.batch_size = batch_size
+        self.held = NOTHING
         self.indices = np.array_split(np.arange(len(split)), world_size)[rank]
 
     def __len__(self) -> int:
@@ -113,7 +123,7 @@ class ScoringBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         for indices in cut(self.indices, self.batch_size):
-            yield gather(self.split, indices, 1 / len(indices))
+            yield gather(self.split, indices, 1 / len(indices), held=self.held)
 
 
 def eval_batches(split: Split, batch_size: int) -> Iterator[Batch]:
@@ -121,38 +131,58 @@ def eval_batches(split: Split, batch_size: int) -> Iterator[Batch]:
     return iter(ScoringBatches(split, batch_size=batch_size))
 
 
-def gather(split: Split, indices: NDArray[np.int64], weight: float = 1.0, epoch: int = 0) -> Batch:
-    """Copy some samples out of a memory-mapped split."""
-    inputs, targets = _windows(split, indices) if split.kind == "forecasting" else _labelled(split, indices)
+def hold(split: Split, device: torch.device, room: int) -> Held:
+    """Return a split's arrays on a device, or nothing where they are more than `room` bytes.
+
+    Batches then need no copy from the host, and are put together by the device.
+    """
+    arrays = {name: array for name, array in split.arrays.items() if name in HELD}
+    if sum(array.size * array.dtype.itemsize for array in arrays.values()) > room:
+        return NOTHING
+    return {name: torch.from_numpy(np.array(array)).to(device) for name, array in arrays.items()}
+
+
+def gather(split: Split, indices: NDArray[np.int64], weight: float = 1.0, epoch: int = 0, held: Held = NOTHING) -> Batch:
+    """Copy some samples out of a memory-mapped split, or out of what a device holds of it."""
+    inputs, targets = _windows(split, indices, held) if split.kind == "forecasting" else _labelled(split, indices, held)
     return Batch(inputs, targets, weight, torch.from_numpy(np.array(indices, dtype=np.int64)), epoch)
 
 
-def _labelled(split: Split, indices: NDArray[np.int64]) -> tuple[tuple[Tensor, ...], Tensor]:
+def _rows(split: Split, name: str, rows: NDArray[np.int64], held: Held) -> Tensor:
+    """Return rows of one array, on the device where it is held."""
+    if name not in held:
+        return torch.from_numpy(np.asarray(split.arrays[name][rows]))
+    array = held[name]
+    return array[torch.from_numpy(rows).to(array.device, non_blocking=True)]
+
+
+def _labelled(split: Split, indices: NDArray[np.int64], held: Held) -> tuple[tuple[Tensor, ...], Tensor]:
     """Return images or tokens with their labels or masks."""
-    arrays = split.arrays
     if split.kind == "text_classification":
-        inputs: tuple[Tensor, ...] = _pad(arrays["tokens"], arrays["offsets"], indices)
+        inputs: tuple[Tensor, ...] = _pad(split, indices, held)
     else:
-        inputs = (torch.from_numpy(arrays["images"][indices]),)
-    targets = torch.from_numpy(np.asarray(arrays["masks" if split.kind == "segmentation" else "labels"][indices]))
+        inputs = (_rows(split, "images", indices, held),)
+    targets = _rows(split, "masks" if split.kind == "segmentation" else "labels", indices, held)
     # Classes are whole numbers; a target that is a measured number stays one, and its loss is the squared error.
     return inputs, targets.float() if targets.is_floating_point() else targets.long()
 
 
-def _windows(split: Split, indices: NDArray[np.int64]) -> tuple[tuple[Tensor, ...], Tensor]:
+def _windows(split: Split, indices: NDArray[np.int64], held: Held) -> tuple[tuple[Tensor, ...], Tensor]:
     """Return context and targets of some windows, without a loop over them."""
     context, horizon, targets = (int(number) for number in split.arrays["window"])
     rows = split.arrays["starts"][indices][:, None] + np.arange(context + horizon)
-    values = torch.from_numpy(split.arrays["values"][rows])
+    values = _rows(split, "values", rows, held)
     lengths = torch.full((len(indices),), context)
     return (values[:, :context], lengths), values[:, context:, :targets]
 
 
-def _pad(tokens: NDArray[np.int32], offsets: NDArray[np.int64], indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+def _pad(split: Split, indices: NDArray[np.int64], held: Held) -> tuple[Tensor, Tensor]:
     """Return tokens (N, longest) int64, padded with 0, and lengths (N,) int64, without a loop over the samples."""
+    offsets = split.arrays["offsets"]
     starts = offsets[indices]
     lengths = offsets[indices + 1] - starts
     steps = np.arange(lengths.max())
     inside = steps < lengths[:, None]
-    padded = np.where(inside, tokens[np.where(inside, starts[:, None] + steps, 0)], 0)
-    return torch.from_numpy(padded.astype(np.int64)), torch.from_numpy(lengths.astype(np.int64))
+    tokens = _rows(split, "tokens", np.where(inside, starts[:, None] + steps, 0), held)
+    padded = tokens.long() * torch.from_numpy(inside).to(tokens.device, non_blocking=True)
+    return padded, torch.from_numpy(lengths.astype(np.int64))

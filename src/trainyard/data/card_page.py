@@ -209,15 +209,16 @@ def _splits(card: Card) -> list[str]:
         [
             split,
             f"{card.samples[split]:,}",
-            name,
+            file,
             " x ".join(map(str, described["shape"])),
             described["dtype"],
-            described["sha256"],
+            sha256,
         ]
         for split in SPLITS
-        for name, described in card.arrays[split].items()
+        for described in card.arrays[split].values()
+        for file, sha256 in described["files"].items()
     ]
-    return ["<h2>Splits</h2>", _table(("split", "samples", "array", "shape", "type", "sha256"), rows)]
+    return ["<h2>Splits</h2>", _table(("split", "samples", "file", "shape of the array", "type", "sha256"), rows)]
 
 
 def _libraries(card: Card) -> list[str]:

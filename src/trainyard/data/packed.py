@@ -7,6 +7,9 @@ text_classification: tokens (sum of lengths,) int32 with offsets (N + 1,) int64,
 UTF-8 bytes (total,) uint8 with text_offsets (N + 1,) int64. forecasting: values (T, F) float32 with the starts (N,) int64 of
 the windows, and window, mean and std, as series_windows.py says. Where samples have names (files, rows), all kinds hold names
 (total,) uint8, UTF-8, with names_offsets (N + 1,) int64.
+
+An array of more than a gibibyte is cut into <array>-00000.npy, <array>-00001.npy, ...: file systems, object stores and copies
+over a network are at ease with files of bounded size.
 """
 
 from __future__ import annotations
@@ -23,10 +26,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainyard.data.raw import Kind
+from trainyard.data.shards import Shards
 from trainyard.errors import IntegrityError
 
 CHUNK_BYTES = 8 * 2**20
 """Read and written at once while packing."""
+SHARD_BYTES = 2**30
+"""Most that a file of an array holds."""
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 
@@ -54,7 +60,7 @@ class Card:
     libraries: dict[str, str]
     """Version of every library that the samples depend on."""
     arrays: dict[str, dict[str, dict[str, Any]]]
-    """By split, then by array: dtype, shape and sha256 of the file."""
+    """By split, then by array: dtype, shape, and its files with their sha256 in order."""
     files: dict[str, str]
     """sha256 of every other file beside the card."""
     duplicates_dropped: int
@@ -107,26 +113,39 @@ def write_arrays(
         rows: which of their rows go there, all of them where it is None.
     """
     (folder / split).mkdir(parents=True, exist_ok=True)
-    return {name: _write_array(folder / split / f"{name}.npy", array, rows) for name, array in sorted(arrays.items())}
+    return {name: _write_array(folder / split, name, array, rows) for name, array in sorted(arrays.items())}
 
 
-def _write_array(path: Path, array: NDArray[Any], rows: NDArray[np.int64] | None) -> dict[str, Any]:
-    """Write what numpy.save writes, through Python's file, which says why a write failed; numpy's own does not."""
+def _write_array(folder: Path, name: str, array: NDArray[Any], rows: NDArray[np.int64] | None) -> dict[str, Any]:
+    """Write an array as one file or several, and return what the card says of it."""
     count = len(array) if rows is None else len(rows)
     shape = (count, *array.shape[1:])
+    row_bytes = max(1, array.dtype.itemsize * int(np.prod(shape[1:])))
+    step = max(1, SHARD_BYTES // row_bytes)
+    starts = range(0, max(1, count), step)
+    files = {}
+    for number, start in enumerate(starts):
+        file = f"{name}.npy" if len(starts) == 1 else f"{name}-{number:05d}.npy"
+        part = range(start, min(start + step, count))
+        files[file] = _write_shard(folder / file, array, rows, part, max(1, CHUNK_BYTES // row_bytes))
+    return {"dtype": str(array.dtype), "shape": list(shape), "files": files}
+
+
+def _write_shard(path: Path, array: NDArray[Any], rows: NDArray[np.int64] | None, part: range, chunk: int) -> str:
+    """Write what numpy.save writes, through Python's file, which says why a write failed; numpy's own does not."""
+    shape = (len(part), *array.shape[1:])
     header = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False, "shape": shape}
     head = io.BytesIO()
     np.lib.format.write_array_header_1_0(head, header)
     digest = hashlib.sha256(head.getvalue())
-    size = max(1, CHUNK_BYTES // max(1, array.dtype.itemsize * int(np.prod(shape[1:]))))
     with path.open("wb") as file:
         file.write(head.getvalue())
-        for start in range(0, count, size):
-            part = slice(start, start + size)
-            piece = np.ascontiguousarray(array[part if rows is None else rows[part]]).reshape(-1).view(np.uint8).data
+        for start in range(part.start, part.stop, chunk):
+            some = slice(start, min(start + chunk, part.stop))
+            piece = np.ascontiguousarray(array[some if rows is None else rows[some]]).reshape(-1).view(np.uint8).data
             digest.update(piece)
             file.write(piece)
-    return {"dtype": str(array.dtype), "shape": list(shape), "sha256": digest.hexdigest()}
+    return digest.hexdigest()
 
 
 def string_arrays(name: str, strings: Sequence[str]) -> dict[str, NDArray[Any]]:
@@ -168,22 +187,31 @@ def open_split(folder: Path, name: SplitName, card: Card | None = None) -> Split
         IntegrityError: an array is missing, truncated or not of the type and shape that the card states.
     """
     card = card or read_card(folder)
-    arrays = {}
-    for array_name, described in card.arrays[name].items():
-        path = folder / name / f"{array_name}.npy"
-        try:
-            # An empty array cannot be memory-mapped.
-            mode: Literal["r"] | None = "r" if np.prod(described["shape"]) else None
-            array = np.load(path, mmap_mode=mode, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise IntegrityError(f"{path}: cannot be read ({error}); run `dvc repro` to prepare it again") from None
-        if str(array.dtype) != described["dtype"] or list(array.shape) != described["shape"]:
-            raise IntegrityError(
-                f"{path}: holds {array.dtype} {array.shape}, the card says {described['dtype']} "
-                f"{tuple(described['shape'])}; run `dvc repro` to prepare it again"
-            )
-        arrays[array_name] = array
+    arrays = {array_name: open_array(folder / name, described) for array_name, described in card.arrays[name].items()}
     return Split(card.kind, name, arrays)
+
+
+def open_array(folder: Path, described: Mapping[str, Any]) -> Any:
+    """Memory-map an array of a split's folder that the card describes so.
+
+    Raises:
+        IntegrityError: as for `open_split`.
+    """
+    # An empty array cannot be memory-mapped.
+    mode: Literal["r"] | None = "r" if np.prod(described["shape"]) else None
+    parts: list[NDArray[Any]] = []
+    for file in described["files"]:
+        try:
+            parts.append(np.load(folder / file, mmap_mode=mode, allow_pickle=False))
+        except (OSError, ValueError, EOFError) as error:
+            raise IntegrityError(f"{folder / file}: cannot be read ({error}); run `dvc repro` to prepare it again") from None
+    rows, *rest = described["shape"]
+    if sum(map(len, parts)) != rows or any((str(p.dtype), list(p.shape[1:])) != (described["dtype"], rest) for p in parts):
+        raise IntegrityError(
+            f"{folder / next(iter(described['files']))}: holds {parts[0].dtype} {parts[0].shape}, the card says "
+            f"{described['dtype']} {tuple(described['shape'])}; run `dvc repro` to prepare it again"
+        )
+    return parts[0] if len(parts) == 1 else Shards(parts)
 
 
 def verify(folder: Path, card: Card) -> None:
@@ -193,9 +221,10 @@ def verify(folder: Path, card: Card) -> None:
         IntegrityError: naming the first file that changed since it was prepared.
     """
     expected = {
-        f"{split}/{name}.npy": described["sha256"]
+        f"{split}/{file}": sha256
         for split, arrays in card.arrays.items()
-        for name, described in arrays.items()
+        for described in arrays.values()
+        for file, sha256 in described["files"].items()
     }
     for relative, sha256 in {**expected, **card.files}.items():
         path = folder / relative

@@ -21,6 +21,7 @@ from trainyard.data.packed import (
     SplitName,
     content_sha256,
     file_sha256,
+    open_array,
     string_arrays,
     write_arrays,
     write_card,
@@ -130,7 +131,7 @@ def _pack(name: str, config: SampleConfig, raw: RawDataset, folder: Path) -> Car
     if raw.names:
         for split in SPLITS:
             described[split] |= write_arrays(folder, split, string_arrays("names", [raw.names[row] for row in rows[split]]))
-    images = None if raw.kind == "text_classification" else np.load(folder / "train" / "images.npy", mmap_mode="r")
+    images = None if raw.kind == "text_classification" else open_array(folder / "train", described["train"]["images"])
     key = "masks" if raw.kind == "segmentation" else "labels"
     return Card(
         name=name,
@@ -190,7 +191,7 @@ def _statistics(images: NDArray[np.uint8]) -> dict[str, list[float]]:
     means, deviations = [], []
     rows = max(1, CHUNK_BYTES // max(1, int(np.prod(images.shape[1:]))))
     for channel in range(images.shape[1]):
-        pieces = (images[start : start + rows, channel] for start in range(0, len(images), rows))
+        pieces = (images[start : start + rows][:, channel] for start in range(0, len(images), rows))
         counts = sum((np.bincount(piece.ravel(), minlength=256) for piece in pieces), np.zeros(256, dtype=np.int64))
         shares = counts / counts.sum()
         mean = float((shares * values).sum())

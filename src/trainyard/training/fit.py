@@ -11,7 +11,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from trainyard.data.batches import ScoringBatches, TrainBatches
+from trainyard.data.batches import ScoringBatches, TrainBatches, hold
 from trainyard.data.packed import open_split, read_card
 from trainyard.errors import IntegrityError
 from trainyard.models.build import build_network
@@ -20,7 +20,7 @@ from trainyard.models.transfer import take_over
 from trainyard.tasks.build import build_task
 from trainyard.tasks.primary import PRIMARY
 from trainyard.training import checkpoint
-from trainyard.training.hardware import choose_precision
+from trainyard.training.hardware import choose_precision, room_for_data
 from trainyard.training.job import FitJob, FitResult
 from trainyard.training.keeper import Keeper
 
@@ -101,6 +101,9 @@ def fit(
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
+    device = trainer.strategy.root_device
+    batches.held = hold(train_split, device, room_for_data(device))
+    scoring.held = hold(val_split, device, room_for_data(device))
     resume = newest(job)
     if resume is None or not resume.facts.finished:
         # A finished training has nothing to continue; its history is in its checkpoint.

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import torch
 
 Precision = Literal["32-true", "bf16-mixed"]
+DATA_SHARE = 0.25
+"""Of a GPU's free memory that each split may take; the rest is for the network and what it computes."""
 
 
 def processors() -> int:
@@ -28,6 +33,13 @@ def has_native_bf16() -> bool:
     if torch.cuda.is_available():
         return torch.cuda.get_device_capability() >= (8, 0)
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def room_for_data(device: torch.device) -> int:
+    """Return how many bytes of a split may live on the device that trains; 0 where that is the host, which has them mapped."""
+    import torch
+
+    return int(DATA_SHARE * torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else 0
 
 
 def choose_precision(wanted: Literal["auto", "fp32", "bf16"]) -> tuple[Precision, str]:
