@@ -9,6 +9,7 @@ so a run that was cut continues. --data holds the raw files as RAW below names t
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import shutil
@@ -31,6 +32,10 @@ RAW = {
     "etth1": "etth1",
 }
 """By the folder below data/raw that an example names, the archive or folder in --data that it is made from."""
+RENAMED = {"hymenoptera": ("val", "test")}
+"""Folders that hold what is tested on, under another name."""
+PRETRAINED = "cifar10"
+"""Whose weights a recipe begins with that has `start_from`; its training must be in --work."""
 SHOWN = ("test/accuracy", "test/macro_f1", "test/mean_iou", "test/pixel_error", "test/rand_error", "test/mse", "test/mae")
 
 
@@ -68,6 +73,11 @@ def make_project(folder: Path, name: str, data: Path) -> Path:
     recipe = YAML(typ="safe").load(ROOT / "examples" / f"{name}.yaml")
     place = Path(*Path(recipe["data"]["path"]).parts[:3])
     unpack(data / RAW[place.name], folder / place)
+    if "start_from" in recipe["train"]:
+        weights = folder.parent / PRETRAINED / "models" / PRETRAINED / "model.safetensors"
+        if not weights.exists():
+            sys.exit(f"{weights}: no such file; train {PRETRAINED} first, with the same --work")
+        shutil.copyfile(weights, folder / recipe["train"]["start_from"]["weights"])
     if not (folder / ".git").exists():
         subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
     return folder
@@ -87,6 +97,9 @@ def unpack(source: Path, target: Path) -> None:
             archive.extractall(partial)
     else:
         shutil.copytree(source, partial, dirs_exist_ok=True)
+    if target.name in RENAMED:
+        old, new = RENAMED[target.name]
+        (partial / old).rename(partial / new)
     partial.rename(target)
 
 
@@ -94,6 +107,8 @@ def run(project: Path, name: str, seed: int) -> dict[str, float]:
     """Train and evaluate with a seed, and return all metrics."""
     recipe = YAML(typ="safe").load(ROOT / "examples" / f"{name}.yaml")
     recipe["train"]["seed"] = seed
+    if start := recipe["train"].get("start_from"):
+        start["sha256"] = hashlib.sha256((project / start["weights"]).read_bytes()).hexdigest()
     YAML().dump({"recipes": {name: recipe}}, project / "params.yaml")
     environment = {
         **os.environ,
