@@ -36,6 +36,15 @@ def root() -> Path:
     return ROOT
 
 
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of well-known data sets, which is no part of the project."""
+    folder = Path(os.environ.get("TRAINYARD_DATA", ROOT.parent / "shared" / "data"))
+    if not (folder / "mnist-png.zip").is_file():
+        pytest.skip(f"{folder}: no real data there; TRAINYARD_DATA says where they are")
+    return folder
+
+
 @pytest.fixture
 def out_of_space(root: Path, tmp_path: Path) -> Callable[[str], str]:
     """Run code where a file cannot grow past 10,000 bytes, as the kernel sees to; return what it wrote to stderr."""

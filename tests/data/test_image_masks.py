@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -33,11 +32,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def membranes(tmp_path: Path, root: Path) -> Path:
-    archive = Path(os.environ.get("TRAINYARD_DATA", root.parent / "shared" / "data")) / "isbi2012-membrane.zip"
-    if not archive.is_file():
-        pytest.skip(f"{archive}: not there; TRAINYARD_DATA says where the real data are")
-    with zipfile.ZipFile(archive) as file:
+def membranes(tmp_path: Path, real_data: Path) -> Path:
+    with zipfile.ZipFile(real_data / "isbi2012-membrane.zip") as file:
         file.extractall(tmp_path / "isbi2012")
     return tmp_path / "isbi2012"
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -167,17 +166,11 @@ def test_steps_of_the_splits_go_together() -> None:
         config(train_steps=9, test_steps=3)
 
 
-def test_the_real_electricity_series_is_cut_as_in_the_literature() -> None:
-    if "TRAINYARD_DATA" in os.environ:
-        data = Path(os.environ["TRAINYARD_DATA"])
-    else:
-        data = Path(__file__).parents[3] / "shared" / "data"
-    if not (data / "etth1" / "ETTh1.csv").is_file():
-        pytest.skip("TRAINYARD_DATA does not say where etth1/ETTh1.csv is")
+def test_the_real_electricity_series_is_cut_as_in_the_literature(real_data: Path) -> None:
     from trainyard.data.series_windows import pack
 
     steps = {"train_steps": 8640, "val_steps": 2880, "test_steps": 2880}
     chosen = config(path="ETTh1.csv", targets="all", context_length=96, horizon=24, **steps)
-    raw = load(chosen, data / "etth1", data)
+    raw = load(chosen, real_data / "etth1", real_data)
     assert raw.arrays["values"].shape == (17420, 7)
     assert pack(raw, chosen).samples == {"train": 8521, "val": 2857, "test": 2857}

@@ -1,0 +1,57 @@
+"""The recipes of examples/ on the real data that they are for: all of it is read, and what is said of it is true."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from trainyard.data.check import check
+from trainyard.recipe import Recipe, read_recipe
+
+EVERY = {"mnist-png.zip": 10, "cifar10-jpg.zip": 10}
+"""Of large archives, one file in so many, so that the test stays quick."""
+
+
+def unpack(archive: Path, target: Path) -> None:
+    with zipfile.ZipFile(archive) as file:
+        names = [name for name in file.namelist() if not name.endswith("/")]
+        file.extractall(target, names[:: EVERY.get(archive.name, 1)])
+
+
+def recipe_of(root: Path, name: str, folder: Path) -> Recipe:
+    YAML().dump({"recipes": {name: YAML(typ="safe").load(root / "examples" / f"{name}.yaml")}}, folder / "params.yaml")
+    return read_recipe(folder / "params.yaml", name)
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "samples", "rules"),
+    [
+        ("mnist", "mnist-png.zip", {"train": 5700, "val": 300, "test": 1000}, []),
+        ("cifar10", "cifar10-jpg.zip", {"train": 4750, "val": 250, "test": 1000}, []),
+        ("hymenoptera", "hymenoptera.zip", {"train": 208, "val": 37, "test": 153}, []),
+        ("isbi2012", "isbi2012-membrane.zip", {"train": 20, "val": 4, "test": 6}, []),
+        # Questions that are asked twice, eleven of them in both files, and one of these with two answers.
+        ("trec", "trec", {"train": 4832, "val": 537, "test": 500}, ["equal-in-two-splits", "equal-with-two-labels"]),
+        # Three sentences that are in both files, and seven of more than 56 words.
+        ("sst2", "sst2", {"train": 6909, "val": 872, "test": 1821}, ["equal-in-two-splits", "cut-texts"]),
+        # The file goes on after the 20 months that the literature uses.
+        ("etth1_24", "etth1", {"train": 8521, "val": 2857, "test": 2857}, ["steps-left-out"]),
+    ],
+)
+def test_real_data_are_read_whole_and_raise_no_false_alarm(
+    name: str, source: str, samples: dict[str, int], rules: list[str], root: Path, real_data: Path, tmp_path: Path
+) -> None:
+    recipe = recipe_of(root, name, tmp_path)
+    target = tmp_path / Path(*Path(recipe.data.path).parts[:3])
+    if source.endswith(".zip"):
+        unpack(real_data / source, target)
+    else:
+        shutil.copytree(real_data / source, target)
+    if name == "hymenoptera":
+        (target / "val").rename(target / "test")
+    found, warnings = check(recipe.data, tmp_path)
+    assert ([warning.rule for warning in warnings], found) == (rules, samples)
