@@ -204,6 +204,13 @@ def test_texts_full_of_commas_do_not_hide_the_delimiter(tmp_path: Path) -> None:
     assert "no such column" in said(read(tmp_path, "t.csv", delimiter=",")[1])
 
 
+def test_the_delimiter_is_the_one_that_gives_the_columns_that_are_asked_for(tmp_path: Path) -> None:
+    written(tmp_path, "text;label;note, if any\none;a;so, so\ntwo;b;so, so;\n")
+    rows, problems, _ = read(tmp_path, "t.csv")
+    assert rows == [(2, ["one", "a"])]
+    assert said(problems).startswith("[ragged-row] t.csv:3: 4 fields; the header has 3")
+
+
 def test_a_text_of_ten_megabytes_is_one_cell(tmp_path: Path) -> None:
     long = "word " * 2_000_000
     rows, problems, _ = read(written(tmp_path, f'text,label\n"{long}",a\n'), "t.csv")
