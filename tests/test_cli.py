@@ -59,6 +59,18 @@ def test_problems_are_told_to_programs_as_json(project: Path) -> None:
     assert [problem["rule"] for problem in found["problems"]] == ["labels-type"]
 
 
+def test_problems_of_all_recipes_are_one_list_of_json(project: Path) -> None:
+    block = (project / "params.yaml").read_text().split("recipes:\n")[1]
+    other = block.replace("cells:", "more:").replace("path: raw", "path: row")
+    (project / "params.yaml").write_text(f"recipes:\n{block}{other}")
+    done = trainyard(project, "check", "--json")
+    assert done.returncode == 2
+    found = json.loads(done.stdout)
+    assert [document["recipe"] for document in found] == ["cells", "more"]
+    assert [len(document["problems"]) for document in found] == [0, 1]
+    assert found[0]["samples"] == {"train": 28, "val": 4, "test": 8}
+
+
 def test_warnings_are_told_and_do_not_fail(project: Path) -> None:
     images = np.load(project / "raw" / "images.npy")
     images[1] = images[0]

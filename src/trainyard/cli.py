@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from json import dumps
 from pathlib import Path
 from typing import Annotated
 
@@ -24,21 +25,22 @@ def trainyard() -> None:
 @app.command()
 def check(
     recipe: Annotated[str, typer.Argument(help="One recipe; all of them where it is left out.")] = "",
-    json: Annotated[bool, typer.Option("--json", help="One JSON document a recipe, for programs.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="For programs: a JSON document for one recipe, a list of them for all.")
+    ] = False,
 ) -> None:
     """Read params.yaml, and the data that recipes bring, and say everything that is wrong with them."""
     from trainyard.recipe import read_all, read_recipe
 
     recipes = [read_recipe(PARAMS, recipe)] if recipe else read_all(PARAMS)[0]
-    code = 0
-    for found in recipes:
-        if json:
-            from trainyard.data.check import as_json
+    if json:
+        from trainyard.data.check import as_json
 
-            text, own_code = as_json(found.name, found.data, Path.cwd(), _say)
-            typer.echo(text)
-            code = code or own_code
-            continue
+        results = [as_json(found.name, found.data, Path.cwd(), _say) for found in recipes]
+        documents = [document for document, _ in results]
+        typer.echo(dumps(documents[0] if recipe else documents, indent=2, ensure_ascii=False))
+        sys.exit(next((code for _, code in results if code), 0))
+    for found in recipes:
         typer.echo(f"{found.name}: {found.family} on {found.data.source}, {found.train.epochs} epochs")
         from trainyard.data.sources import EMBEDDED
 
@@ -49,28 +51,46 @@ def check(
             for warning in warnings:
                 typer.echo(f"  warning: {warning}")
             typer.echo(f"  data: {', '.join(f'{count:,} {split}' for split, count in samples.items())} samples, no errors")
-    sys.exit(code)
 
 
 @app.command()
 def new(
     name: Annotated[str, typer.Argument(help="Of the recipe, and of its files.")],
-    data: Annotated[Path, typer.Option(help="The folder of the data, or a name that `trainyard datasets` lists.")],
-    family: Annotated[str, typer.Option(help="cnn: images by class. unet: images and masks. Listed data sets need none.")] = "",
+    data: Annotated[Path, typer.Option(help="The folder or table of the data, or a name that `trainyard datasets` lists.")],
+    family: Annotated[str, typer.Option(help="cnn: images by class. unet: images and masks. lstm: a table.")] = "",
+    text: Annotated[list[str] | None, typer.Option(help="Column of texts; several are joined.")] = None,
+    label: Annotated[str, typer.Option(help="Column of the texts' classes.")] = "",
+    target: Annotated[list[str] | None, typer.Option(help="Column of a series to forecast, one or more.")] = None,
+    time: Annotated[str, typer.Option(help="Column of a series' times.")] = "",
+    series: Annotated[str, typer.Option(help="Column that tells several series apart.")] = "",
+    horizon: Annotated[int, typer.Option(min=0, help="Steps to forecast.")] = 0,
+    context: Annotated[int, typer.Option(min=0, help="Steps to forecast from.")] = 0,
 ) -> None:
-    """Look at data and add a recipe for them to params.yaml."""
+    """Look at data and add a recipe for them to params.yaml. What is left out is guessed, and the reason written beside it."""
     from trainyard.data.catalogue import names, recipe_text
     from trainyard.recipe_text import add_recipe
     from trainyard.suggest import suggest
+    from trainyard.suggest_columns import Named
 
+    named = Named(
+        text=tuple(text or ()),
+        label=label,
+        target=tuple(target or ()),
+        time=time,
+        series=series,
+        horizon=horizon,
+        context=context,
+    )
     if str(data) in names(Path.cwd()) and not data.exists():
+        if given := named.given():
+            raise InputError(f"{', '.join(given)}: is for data of your own; {data} comes with its recipe: change that")
         block = recipe_text(Path.cwd(), name, str(data), family)
         add_recipe(PARAMS, name, block)
         typer.echo(block)
         typer.echo(f"Added to {PARAMS}. Next: trainyard check {name}, then: dvc repro export@{name} evaluate@{name}")
         return
     shown = data.relative_to(Path.cwd()) if data.is_absolute() and data.is_relative_to(Path.cwd()) else data
-    block = suggest(name, family, data, str(shown))
+    block = suggest(name, family, data, str(shown), named)
     add_recipe(PARAMS, name, block)
     typer.echo(block)
     typer.echo(f"Added to {PARAMS}. Next: trainyard check {name}, then: dvc repro export@{name} evaluate@{name}")

@@ -13,7 +13,7 @@ from trainyard.data.packed import Card, Split, SplitName, content_sha256, write_
 from trainyard.errors import IntegrityError
 from trainyard.evaluation.baseline import Baseline
 from trainyard.evaluation.config import EvaluateConfig
-from trainyard.evaluation.evaluate import Evaluation, ReportPaths, all_metrics, evaluate
+from trainyard.evaluation.evaluate import Evaluation, ReportPaths, all_metrics, evaluate, write_per_class
 from trainyard.evaluation.predictions import label_predictions
 from trainyard.export.config import ExportConfig
 from trainyard.models.build import build_network
@@ -145,3 +145,13 @@ def test_gain_over_an_equal_baseline_is_nothing_with_certainty() -> None:
     found = all_metrics("image_classification", predictions, baseline, CONFIG)
     assert [found[f"test/accuracy_minus_baseline{end}"] for end in ("", "_low", "_high")] == [0, 0, 0]
     assert found["test/accuracy_low"] < found["test/accuracy_high"]
+
+
+def test_the_name_of_a_class_is_never_a_formula_in_a_spreadsheet(tmp_path: Path) -> None:
+    classes = ("=cmd|'/C calc'!A0", "+SUM(A1)", "-2+3", "@x", "\uff1dA1", "-1", "a=b")
+    labels = np.arange(len(classes))
+    predictions = label_predictions(np.eye(len(classes)), labels)
+    write_per_class(tmp_path / "classes.csv", "text_classification", classes, predictions, None)
+    rows = list(csv.DictReader((tmp_path / "classes.csv").read_text().splitlines()))
+    written = [row["class"] for row in rows]
+    assert written == ["'=cmd|'/C calc'!A0", "'+SUM(A1)", "'-2+3", "'@x", "'\uff1dA1", "-1", "a=b"]

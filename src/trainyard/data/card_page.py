@@ -148,7 +148,7 @@ def _texts(train: Split, card: Card) -> list[str]:
     for number, name in enumerate(card.classes[:CLASSES_SHOWN]):
         parts.append(f"<h3>{_text(name)}</h3>")
         for position in np.flatnonzero(train.arrays["labels"] == number)[:TEXTS_OF_CLASS]:
-            parts.append(f"<blockquote>{_text(train.text(position)[:600])}</blockquote>")
+            parts.append(f'<blockquote dir="auto">{_text(train.text(position)[:600])}</blockquote>')
     return [*parts, *_more(len(card.classes) - CLASSES_SHOWN)]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -49,8 +48,10 @@ def _cut_texts(config: DataConfig, raw: RawDataset, splits: Splits) -> list[Prob
     return cut_warning(longer, sum(map(len, chosen.values())), config.max_tokens)
 
 
-def as_json(recipe: str, config: DataConfig, root: Path, progress: Callable[[str], None] | None = None) -> tuple[str, int]:
-    """Return what `check` finds as one JSON document, and the exit code."""
+def as_json(
+    recipe: str, config: DataConfig, root: Path, progress: Callable[[str], None] | None = None
+) -> tuple[dict[str, Any], int]:
+    """Return what `check` finds as plain values, which any JSON writer takes, and the exit code."""
     found: dict[str, Any] = {"recipe": recipe, "source": config.source, "path": str(config.path), "samples": {}}
     code = 0
     problems: list[Problem] = []
@@ -61,4 +62,4 @@ def as_json(recipe: str, config: DataConfig, root: Path, progress: Callable[[str
     except InputError as error:
         problems, code = [Problem(rule="split", where=recipe, found=str(error), expected="see there")], error.exit_code
     found["problems"] = [problem.to_json() for problem in problems]
-    return json.dumps(found, indent=2, ensure_ascii=False), code
+    return found, code

@@ -152,7 +152,6 @@ def _read(
         for name in kept:
             cells[name] += block.cells[name]
         values.append(np.stack([_numbers(config, block, name, table.found) for name in columns], axis=1))
-    table.found.close()
     return cells, np.array(lines, dtype=np.int64), np.concatenate(values) if values else np.zeros((0, len(columns)))
 
 

@@ -6,7 +6,7 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Literal, TextIO
@@ -52,6 +52,9 @@ def open_csv(path: Path, form: TableForm, wanted: Sequence[str], found: Findings
     # It stands for the whole process; what was set by others is left where it is higher.
     csv.field_size_limit(max(LONGEST_FIELD, csv.field_size_limit()))
     sample = _sample(path, encoding)
+    if "\0" in (line := io.StringIO(sample, newline="").readline()):
+        found.add("nul-byte", *_nul_bytes(line), at=1)
+        return None
     delimiter = _delimiter(sample, form, wanted)
     layout = _Layout(encoding=encoding, delimiter=delimiter, quotes=form.quotes, header=form.columns is None, width=0)
     first = _first_row(path, layout, found)
@@ -64,14 +67,7 @@ def open_csv(path: Path, form: TableForm, wanted: Sequence[str], found: Findings
         return None
     rows = _cut(sample, delimiter, form.quotes)[0 if form.columns else 1 :]
     trailing = bool(rows) and all(len(row) == len(columns) + 1 and not row[-1] for row in rows)
-    layout = _Layout(
-        encoding=encoding,
-        delimiter=delimiter,
-        quotes=form.quotes,
-        header=form.columns is None,
-        width=len(columns),
-        trailing=trailing,
-    )
+    layout = replace(layout, width=len(columns), trailing=trailing)
     if trailing or (columns[-1] == "" and rows and not any(row[-1] for row in rows)):
         expected = "it is passed over; write none after the last field"
         found.add("trailing-delimiter", "a delimiter at the end of each row", expected, severity="warning")
@@ -126,12 +122,14 @@ def _first_row(path: Path, layout: _Layout, found: Findings) -> list[str] | None
 def _rows(file: TextIO, layout: _Layout, found: Findings) -> Iterator[tuple[int, list[str]]]:
     """Yield rows that are not blank with the line on which each one begins; rows that cannot be cut are added to `found`."""
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if layout.quotes else csv.QUOTE_NONE
-    reader = csv.reader(_lines(file, found), delimiter=layout.delimiter, quoting=quoting, strict=True)
+    unusable: set[int] = set()
+    reader = csv.reader(_lines(file, unusable, found), delimiter=layout.delimiter, quoting=quoting, strict=True)
     line = 1
     while True:
         try:
             for row in reader:
-                if len(row) > 1 or (row and row[0].strip()):
+                blank = not row or (len(row) == 1 and not row[0].strip())
+                if not blank and (not unusable or unusable.isdisjoint(range(line, reader.line_num + 1))):
                     yield line, row
                 line = reader.line_num + 1
             return
@@ -149,12 +147,19 @@ def _rows(file: TextIO, layout: _Layout, found: Findings) -> Iterator[tuple[int,
             line = end + 1
 
 
-def _lines(file: TextIO, found: Findings) -> Iterator[str]:
+def _lines(file: TextIO, unusable: set[int], found: Findings) -> Iterator[str]:
+    """Yield the lines of a file; the numbers of those with NUL bytes are added to `unusable`."""
     for number, line in enumerate(file, start=1):
         if "\0" in line:
-            hint = "; UTF-16 without its mark? set data.encoding: utf-16-le" if line.count("\0") > len(line) // 3 else ""
-            found.row("nul-byte", number, f"{line.count(chr(0)):,} NUL bytes", f"text has none: write the file again{hint}")
+            unusable.add(number)
+            found.row("nul-byte", number, *_nul_bytes(line))
         yield line
+
+
+def _nul_bytes(line: str) -> tuple[str, str]:
+    count = line.count("\0")
+    hint = "; UTF-16 without its mark? set data.encoding: utf-16-le" if count > len(line) // 3 else ""
+    return f"{count:,} NUL bytes", f"text has none: write the file again{hint}"
 
 
 def _blocks(path: Path, layout: _Layout, places: dict[str, int], found: Findings) -> Iterator[Block]:

@@ -56,7 +56,8 @@ def find_encoding(path: Path, encoding: Encoding, found: Findings) -> str | None
 
 def add_bad_byte(path: Path, encoding: str, found: Findings) -> None:
     """Add where the first byte is that is no text in an encoding."""
-    decoder = codecs.getincrementaldecoder(encoding)()
+    # utf-8-sig counts without the mark, which is three bytes of the file.
+    decoder = codecs.getincrementaldecoder("utf-8" if encoding == "utf-8-sig" else encoding)()
     offset, line, last = 0, 1, ""
     with path.open("rb") as file:
         while True:
@@ -65,7 +66,7 @@ def add_bad_byte(path: Path, encoding: str, found: Findings) -> None:
             try:
                 text = decoder.decode(chunk, final=not chunk)
             except UnicodeDecodeError as error:
-                line += _line_ends(codecs.decode(error.object[: error.start], encoding, "replace"), last)
+                line += _line_ends(codecs.decode(error.object[: error.start], error.encoding, "replace"), last)
                 place = offset - waiting + error.start
                 _report(error.object[error.start : error.end], place, line, encoding, found)
                 return

@@ -46,8 +46,10 @@ def compare(samples: Samples, columns: Sequence[str], parts: Sequence[str], labe
     """Count whether a row's texts hold its label, and whether they hold another one."""
     if len(samples.seen) < LISTED and label not in samples.seen:
         samples.seen.append(label)
+    others = [name for name in samples.seen if name != label]
     own = label.strip().casefold()
-    other = samples.seen[len(samples.texts) % len(samples.seen)].strip().casefold()
+    # Another one for each row in turn, so that the order of the rows does not matter.
+    other = others[len(samples.texts) % len(others)].strip().casefold() if others else own
     for column, part in zip(columns, parts, strict=True):
         leak, text = samples.leaks[column], part.strip().casefold()
         leak.rows += 1
@@ -63,10 +65,8 @@ def _holds(text: str, word: str) -> bool:
 def check_leaks(samples: Samples, label: str, found: Findings) -> None:
     """Add the columns of texts that say the answer."""
     for column, leak in samples.leaks.items():
-        # The other label is the row's own in one of so many rows.
-        others = leak.others / max(1, leak.rows) * len(samples.seen) / max(1, len(samples.seen) - 1)
         share = leak.own / max(1, leak.rows)
-        if leak.rows < LEAK_ROWS or share < LEAK_SHARE or share < 2 * others:
+        if leak.rows < LEAK_ROWS or share < LEAK_SHARE or leak.own < 2 * leak.others:
             continue
         said = f"the text {'equals' if leak.equal > leak.own / 2 else 'holds the word of'} {label} in {share:.0%} of the rows"
         expected = "a text that says its class teaches nothing: leave the column out, or take the word out of it"

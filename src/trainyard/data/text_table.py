@@ -23,6 +23,7 @@ from trainyard.data.text_checks import LISTED, SPLITS, Samples, check_classes, c
 from trainyard.params import Count, Fraction, Index, nearest
 
 SPLIT_NAMES = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "dev": 1, "test": 2, "testing": 2}
+UNKNOWN_SPLIT = -1
 PART = re.compile(rf"({'|'.join(SPLIT_NAMES)})(-\d+-of-\d+)?")
 """Name of a file of a split, or of a part of it."""
 
@@ -108,7 +109,6 @@ def load(config: TextTableConfig, root: Path) -> RawDataset:
         about = about or table.about
         for block in read_blocks(table, config.used, config.texts):
             _add(samples, block, config, split, table)
-        table.found.close()
     if any(problem.severity != "warning" and not problem.sample for problem in problems):
         raise DataError(config.path, problems)
     found = Findings(config.path, problems)
@@ -165,38 +165,39 @@ def _files(config: TextTableConfig, root: Path, problems: list[Problem]) -> list
 
 def _add(samples: Samples, block: Block, config: TextTableConfig, split: int, table: OpenTable) -> None:
     """Add the good rows of a block; what is wrong with the others is added to the table's findings."""
+    nothing = [""] * len(block.lines)
+    labels = block.cells[config.label]
+    groups = nothing if config.group is None else block.cells[config.group]
+    places = nothing if config.split is None else block.cells[config.split]
     columns = [block.cells[name] for name in config.texts]
-    file, found = Path(table.name).name, table.found
-    for row, line in enumerate(block.lines):
-        parts = [column[row] for column in columns]
-        text, label = (
-            " ".join(part for part in parts if part.strip()) if len(parts) > 1 else parts[0],
-            block.cells[config.label][row],
-        )
-        group = "" if config.group is None else block.cells[config.group][row].strip()
-        number = split if config.split is None else SPLIT_NAMES.get(block.cells[config.split][row].strip().lower())
-        good = True
-        if not _readable(text):
-            found.row("empty-text", line, f"no text in {' and '.join(config.texts)}", "write one, or delete the row")
-            good = False
-        if not label.strip():
-            found.row("no-label", line, f"nothing in column {config.label}", "name the class, or delete the row")
-            good = False
-        if config.group is not None and not group:
-            found.row("no-group", line, f"nothing in column {config.group}", "name the group, or delete the row")
-            good = False
-        if number is None:
-            cell = block.cells[config.split or ""][row]
-            found.row("unknown-split", line, f"column {config.split} holds {shown(cell)}", "write train, val or test")
-            good = False
-        if not good or number is None:
+    file = Path(table.name).name
+    for line, label, group, place, *parts in zip(block.lines, labels, groups, places, *columns, strict=True):
+        text = parts[0] if len(parts) == 1 else " ".join(part for part in parts if part.strip())
+        number = split if config.split is None else SPLIT_NAMES.get(place.strip().lower(), UNKNOWN_SPLIT)
+        if faults := _faults(config, text, label, group, place, number):
+            for rule, said, expected in faults:
+                table.found.row(rule, line, said, expected)
             continue
         compare(samples, config.texts, parts, label)
         samples.texts.append(text)
         samples.labels.append(label)
-        samples.groups.append(group)
+        samples.groups.append(group.strip())
         samples.splits.append(number)
         samples.names.append(f"{file}:{line}")
+
+
+def _faults(config: TextTableConfig, text: str, label: str, group: str, place: str, number: int) -> list[tuple[str, str, str]]:
+    """Return rule, found and expected of everything that is wrong with a row."""
+    faults = []
+    if not _readable(text):
+        faults.append(("empty-text", f"no text in {' and '.join(config.texts)}", "write one, or delete the row"))
+    if not label.strip():
+        faults.append(("no-label", f"nothing in column {config.label}", "name the class, or delete the row"))
+    if config.group is not None and not group.strip():
+        faults.append(("no-group", f"nothing in column {config.group}", "name the group, or delete the row"))
+    if number == UNKNOWN_SPLIT:
+        faults.append(("unknown-split", f"column {config.split} holds {shown(place)}", "write train, val or test"))
+    return faults
 
 
 def _readable(text: str) -> bool:

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,6 +27,10 @@ from trainyard.tasks.primary import PRIMARY
 
 BY_CLASS: dict[Kind, str] = {"image_classification": "f1", "text_classification": "f1", "segmentation": "iou"}
 """The metric by which the classes of model and baseline are compared."""
+
+
+FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""First signs of what a spreadsheet takes for a formula, full-width ones included."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +160,18 @@ def write_per_class(
         writer.writerow(["class", *columns])
         for number, name in enumerate(classes):
             cells = [_cell(column, float(values[number])) for column, values in columns.items()]
-            writer.writerow([name, *cells])
+            writer.writerow([_text_cell(name), *cells])
+
+
+def _text_cell(text: str) -> str:
+    """Return a text as no spreadsheet runs it: after a quote mark where its first sign begins a formula (OWASP, CSV injection).
+
+    Numbers stay as they are.
+    """
+    with suppress(ValueError):
+        float(text)
+        return text
+    return f"'{text}" if text.startswith(FORMULA_SIGNS) else text
 
 
 def _with_intervals(

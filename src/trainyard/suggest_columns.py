@@ -1,0 +1,162 @@
+"""What the columns of a table look like, from its first rows."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from trainyard.data.problems import DataError, Problem
+from trainyard.data.series_time import PLAIN, ZONED, read_times
+from trainyard.data.table_form import TableForm
+from trainyard.data.tables import open_table, read_blocks
+from trainyard.data.text_table import split_files
+from trainyard.errors import InputError
+from trainyard.params import nearest
+
+LOOKED_AT = 20_000
+"""Rows whose cells are kept to see what they are; all are counted, and `trainyard check` looks at all."""
+MOSTLY = 0.95
+"""Share of the cells from which on they tell what a column holds."""
+NUMBER = re.compile(r"\s*[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?\s*")
+TIME_NAMES = ("date", "datetime", "timestamp", "time", "ds", "ts", "epoch", "unix", "year")
+RECENT = 1_000_000_000_000_000
+"""Microseconds since 1970, in 2001: what epoch numbers are mostly above, and measured ones below."""
+TIMES_READ = 200
+YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null", "all"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """What a user said of columns; what was left open is guessed."""
+
+    text: tuple[str, ...] = ()
+    label: str = ""
+    time: str = ""
+    target: tuple[str, ...] = ()
+    series: str = ""
+    horizon: int = 0
+    context: int = 0
+
+    def given(self) -> list[str]:
+        """Return the options that were used."""
+        return [f"--{field.name}" for field in fields(self) if getattr(self, field.name)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """The first cells of a column."""
+
+    name: str
+    cells: list[str]
+
+    @property
+    def filled(self) -> list[str]:
+        """The cells that are not empty."""
+        return [cell for cell in self.cells if cell.strip()]
+
+    def is_number(self) -> bool:
+        """Whether what it holds are numbers."""
+        filled = self.filled
+        return bool(filled) and sum(NUMBER.fullmatch(cell) is not None for cell in filled) >= MOSTLY * len(filled)
+
+    def is_time(self) -> bool:
+        """Whether what it holds are dates, or numbers under a name for times."""
+        cells = self.filled[:TIMES_READ]
+        problems: list[Problem] = []
+        clock = read_times(cells, range(len(cells)), self.name, problems)
+        if not cells or any(problem.severity != "warning" for problem in problems):
+            return False
+        if clock.form in (PLAIN, ZONED) or self.name.lower() in TIME_NAMES:
+            return True
+        return bool(words(self.name) & set(TIME_NAMES)) and int(clock.times.min()) > RECENT
+
+    def is_text(self) -> bool:
+        """Whether what it holds are sentences or the like: words, and mostly different ones in each row."""
+        filled = self.filled
+        if not filled or self.is_number() or self.is_time():
+            return False
+        # Several scripts have no spaces between words.
+        length = sum(len(cell.split()) if cell.isascii() else max(len(cell.split()), len(cell) / 4) for cell in filled)
+        return length >= 2 * len(filled) and len(set(filled)) >= len(filled) / 2
+
+    def classes(self) -> int:
+        """Return how many different values it holds."""
+        return len(set(self.filled))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """A table, or the training table of a folder."""
+
+    path: Path
+    files: tuple[str, ...]
+    """Tables of a folder, which are named after their split; none where the path is that of a file."""
+    rows: int
+    about: str
+    """How it is written."""
+    columns: dict[str, Column]
+
+    def listed(self) -> str:
+        """Return the names of the columns, for messages."""
+        return ", ".join(self.columns)
+
+
+def look(path: Path, named: Named) -> Look:
+    """Return what a table, or the first training table of a folder, holds.
+
+    Raises:
+        DataError: it cannot be read.
+        InputError: there is none, or it has no column of a name that the user gave.
+    """
+    files = split_files(path) if path.is_dir() else {}
+    training = [name for name, split in files.items() if split == 0]
+    if path.is_dir() and not training:
+        raise InputError(f"{path}: holds no table for training; give the path of a table, or name one train.csv")
+    root, name = (path, training[0]) if path.is_dir() else (path.parent, path.name)
+    wanted = tuple(word for word in (*named.text, named.label, named.time, *named.target, named.series) if word)
+    problems: list[Problem] = []
+    table = open_table(root, name, TableForm(), problems, wanted)
+    if table is None:
+        raise DataError(str(path), problems)
+    known = [column for column in dict.fromkeys(table.columns) if column and table.columns.count(column) == 1]
+    for word in wanted:
+        if word not in known:
+            raise InputError(f"{path}: has no column '{word}'; it has {', '.join(known)}{nearest(word, known)}")
+    cells: dict[str, list[str]] = {column: [] for column in known}
+    rows = 0
+    for block in read_blocks(table, known):
+        if rows < LOOKED_AT:
+            for column in known:
+                cells[column] += block.cells[column]
+        rows += len(block.lines)
+    if not rows:
+        raise DataError(str(path), problems)
+    columns = {column: Column(name=column, cells=cells[column]) for column in known}
+    return Look(path=path, files=tuple(files), rows=rows, about=table.about, columns=columns)
+
+
+def words(name: str) -> set[str]:
+    """Return the words that a column's name is made of."""
+    return set(re.findall(r"[a-z]+", re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()))
+
+
+def choose(found: Sequence[Column], names: Sequence[str]) -> Column | None:
+    """Return the only column, or else the one whose name is the first of `names` that is there; None where that is open."""
+    if len(found) == 1:
+        return found[0]
+    for name in names:
+        exact = [column for column in found if column.name.lower() == name]
+        if len(exact) == 1:
+            return exact[0]
+    within = [column for column in found if words(column.name) & set(names)]
+    return within[0] if len(within) == 1 else None
+
+
+def quoted(name: str) -> str:
+    """Return a column's name as YAML reads it back."""
+    if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) and name.lower() not in YAML_WORDS:
+        return name
+    return json.dumps(name, ensure_ascii=not name.isprintable())

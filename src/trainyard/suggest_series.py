@@ -1,0 +1,200 @@
+"""A recipe for a table of measurements over time that a user points at."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from datetime import timedelta
+
+import numpy as np
+
+from trainyard.data.problems import Problem, printable
+from trainyard.data.series_time import read_times
+from trainyard.errors import InputError
+from trainyard.suggest_columns import TIME_NAMES, Column, Look, Named, choose, quoted
+
+SHARES = (0.1, 0.2)
+"""Of the steps, for validation and test."""
+HOUR, DAY = 3600, 86_400
+STEPS = 1500
+"""Optimizer steps that a suggested training has, as far as that makes a sensible number of epochs."""
+COMMA = re.compile(r"[+-]?\d+,\d+")
+
+
+def is_series(table: Look, named: Named) -> bool:
+    """Whether a table is taken for a series, and not for texts.
+
+    Raises:
+        InputError: the options speak of both, or the table holds both and no option says which.
+    """
+    text = [option for option in named.given() if option in ("--text", "--label")]
+    series = [option for option in named.given() if option not in text]
+    if text and series:
+        raise InputError(f"{', '.join(text)} is for texts, and {', '.join(series)} for series; give one or the other")
+    if text or series:
+        return bool(series)
+    if table.files:
+        return False
+    times = [column.name for column in table.columns.values() if column.is_time()]
+    texts = [column.name for column in table.columns.values() if column.is_text()]
+    numbers = [column.name for column in _numbers(table)]
+    if times and numbers and texts:
+        raise InputError(
+            f"{table.path}: holds texts ({', '.join(texts)}) and measurements over time ({', '.join(numbers)}, at {times[0]}); "
+            f"say what to learn: --label COLUMN for texts, or --target {numbers[0]} for a series"
+        )
+    return bool(times and numbers)
+
+
+def suggest_series(table: Look, named: Named, shown_path: str) -> list[str]:
+    """Return the lines of a recipe, without its `name:`, up to `evaluate:`.
+
+    Raises:
+        InputError: it is open which columns hold times and numbers, or there are too few rows.
+    """
+    if table.files:
+        raise InputError(f"{table.path}: is a folder; a series is one table, which is cut by time: give its path")
+    time = _time(table, named)
+    series = _series(table, named, time)
+    targets, why = _targets(table, named, (time, series))
+    left = [column.name for column in _numbers(table) if column not in (time, series) and column.name not in targets]
+    features = left if named.target else []
+    rows = table.rows if series is None else min(Counter(series.cells).values())
+    step, season = _step(time, series)
+    horizon, context = _lengths(table, named, season, rows)
+    numbers = [table.columns[name] for name in (*targets, *features)]
+    comma = any(COMMA.fullmatch(cell.strip()) for column in numbers for cell in column.cells)
+    holes = sum(len(column.cells) - len(column.filled) for column in numbers)
+    used = len(targets) + 1 + (series is not None)
+    listed = "all" if used == len(table.columns) and not named.target else f"[{', '.join(map(quoted, targets))}]"
+    known = [quoted(name) for name in features]
+    return [
+        "family: lstm",
+        f"# {table.rows:,} rows{f' of {series.classes()} series' if series else ''}, a step is mostly {step}; {table.about}.",
+        "data:",
+        "  source: series_csv",
+        f"  path: {shown_path}",
+        f"  time: {quoted(time.name)} # from {time.filled[0]} on",
+        *([f"  series: {quoted(series.name)} # {series.classes()} values; each is a series of its own"] if series else []),
+        f"  targets: {listed} # {why}",
+        *([f"  features: [{', '.join(known)}] # their past is seen, too"] if known else []),
+        f"  context_length: {context} # steps that are seen",
+        f"  horizon: {horizon} # steps that are forecast",
+        *([f"  missing: interpolate # {holes:,} cells are empty"] if holes else []),
+        *(["  decimal: ','"] if comma else []),
+        f"  val_fraction: {SHARES[0]} # of the steps, before those of the test split",
+        f"  test_fraction: {SHARES[1]} # the latest steps",
+        "model:",
+        "  hidden_size: 48",
+        "  bidirectional: false",
+        "  residual: last # learns the change from the last step, whatever the level",
+        "  autoregression: true # beside a linear forecast, so that the cells learn what is not linear",
+        *_training(table.rows),
+        "evaluate:",
+        f"  season: {season} # steps after which the series may repeat, for a naive forecast beside the network's",
+    ]
+
+
+def _numbers(table: Look) -> list[Column]:
+    """Return the columns of measured numbers."""
+    return [column for column in table.columns.values() if column.is_number() and not column.is_time()]
+
+
+def _time(table: Look, named: Named) -> Column:
+    if named.time:
+        return table.columns[named.time]
+    found = [column for column in table.columns.values() if column.is_time()]
+    chosen = choose(found, TIME_NAMES)
+    if chosen is None:
+        names = ", ".join(column.name for column in found)
+        said = f"columns {names} all hold times" if found else "no column holds times"
+        option = found[0].name if found else "COLUMN"
+        raise InputError(f"{table.path}: {said}; it has {table.listed()}: say which, such as --time {option}")
+    return chosen
+
+
+def _series(table: Look, named: Named, time: Column) -> Column | None:
+    """Return the column that says to which series a row belongs, where times come twice."""
+    if named.series:
+        return table.columns[named.series]
+    if len(set(time.cells)) == len(time.cells):
+        return None
+    found = []
+    for column in table.columns.values():
+        once = len(set(zip(time.cells, column.cells, strict=True))) == len(time.cells)
+        if column is not time and 1 < column.classes() <= len(time.cells) / 10 and not column.is_time() and once:
+            found.append(column)
+    if len(found) == 1:
+        return found[0]
+    if not found and len(set(time.cells)) > len(time.cells) / 2:
+        return None  # Some times are doubled by mistake, which the checks name with their rows.
+    names = ", ".join(column.name for column in found) or "none"
+    raise InputError(
+        f"{table.path}: times in {time.name} come more than once, so it holds several series; "
+        f"columns that may tell them apart: {names}; say which, such as --series {found[0].name if found else 'COLUMN'}"
+    )
+
+
+def _targets(table: Look, named: Named, used: tuple[Column, Column | None]) -> tuple[list[str], str]:
+    numbers = [column.name for column in _numbers(table) if column not in used]
+    if named.target:
+        if wrong := [name for name in named.target if name not in numbers]:
+            raise InputError(
+                f"{table.path}: column {wrong[0]} does not hold numbers; those that do: {', '.join(numbers) or 'none'}"
+            )
+        return list(named.target), "as asked"
+    if not numbers:
+        raise InputError(f"{table.path}: no column holds numbers to forecast; it has {table.listed()}")
+    others = [printable(name) for name in table.columns if name not in numbers and table.columns[name] not in used]
+    left_out = f"; {', '.join(others)} left out, as no numbers" if others else ""
+    listed = f": {', '.join(map(printable, numbers))}" if not others else ""
+    return numbers, f"forecast together{listed}{left_out}; or name some, and the others under features"
+
+
+def _step(time: Column, series: Column | None) -> tuple[str, int]:
+    """Return the usual step in words, and how many of them make a day, or whatever repeats itself next."""
+    cells = (
+        time.cells
+        if series is None
+        else [cell for cell, name in zip(time.cells, series.cells, strict=True) if name == series.cells[0]]
+    )
+    problems: list[Problem] = []
+    times = read_times(cells[:2000], range(len(cells[:2000])), time.name, problems).times
+    steps = np.diff(times)[np.diff(times) > 0]
+    if not len(steps):
+        return "unknown", 12
+    seconds = float(np.median(steps)) / 1e6
+    if seconds >= 27 * DAY:
+        return ("a month", 12) if seconds < 32 * DAY else ("a year" if seconds > 360 * DAY else "a quarter", 4)
+    season = HOUR / seconds if seconds < 300 else DAY / seconds if seconds < DAY else 7 if seconds < 7 * DAY else 4
+    return str(timedelta(seconds=round(seconds, 6))), max(2, round(season))
+
+
+def _lengths(table: Look, named: Named, season: int, rows: int) -> tuple[int, int]:
+    """Return horizon and context, for which every split has steps enough."""
+    horizon = named.horizon or max(1, min(season, int(SHARES[0] * rows) // 3))
+    context = named.context or max(1, min(4 * season, int((1 - sum(SHARES)) * rows) // 3))
+    if horizon > SHARES[0] * rows or context + horizon > (1 - sum(SHARES)) * rows:
+        raise InputError(
+            f"{table.path}: {rows:,} steps are too few for a context of {context} and a horizon of {horizon} in each split; "
+            "give more rows, or smaller --context and --horizon"
+        )
+    return horizon, context
+
+
+def _training(rows: int) -> list[str]:
+    train = max(1, int((1 - sum(SHARES)) * rows))
+    batch_size = max(4, min(64, 2 ** int(np.log2(max(1, train // 16)))))
+    epochs = int(np.clip(round(STEPS * batch_size / train), 4, 40))
+    return [
+        "train:",
+        f"  epochs: {epochs} # about {epochs * -(-train // batch_size):,} steps",
+        f"  batch_size: {batch_size}",
+        "  optimizer: adamw",
+        "  learning_rate: 2e-3 # of the highest point",
+        "  weight_decay: 0.01",
+        "  schedule: cosine",
+        "  loss: mse",
+        "  gradient_clip: 1.0",
+        "  seed: 0",
+    ]
