@@ -1,14 +1,16 @@
-"""Equal samples: which one stays, and what is said of the others."""
+"""Equal samples: which one stays, and what is said of the others, and of pictures that are almost equal."""
 
 from __future__ import annotations
 
 import hashlib
 import unicodedata
 from collections import defaultdict
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trainyard.data.near_duplicates import find_alike
 from trainyard.data.problems import Problem
 from trainyard.data.raw import TO_DIVIDE, RawDataset
 
@@ -32,6 +34,28 @@ def drop_duplicates(raw: RawDataset) -> tuple[NDArray[np.int64], tuple[Problem, 
     stays[order] = order[first][inverse]
     dropped = np.flatnonzero(stays != np.arange(len(raw)))
     return np.flatnonzero(stays == np.arange(len(raw))), tuple(_warnings(raw, dropped, stays))
+
+
+def warn_of_copies(raw: RawDataset, splits: Mapping[str, NDArray[np.int64]]) -> tuple[Problem, ...]:
+    """Return a warning of pictures in two splits that are one, encoded again or resized; they stay where they are.
+
+    Args:
+        raw: with images; of texts nothing is said.
+        splits: rows by name, training first.
+    """
+    if "images" not in raw.arrays:
+        return ()
+    split_of = {int(row): name for name, rows in splits.items() for row in rows}
+    pairs = [
+        f"{_name(raw, pair.second)} ({split_of[pair.second]}) ~ {_name(raw, pair.first)} ({split_of[pair.first]})"
+        for pair in find_alike(raw.arrays["images"], splits)
+    ]
+    if not pairs:
+        return ()
+    expected = "each picture in one split; nothing was left out: look at the pairs, and delete one of each"
+    where = pairs[0].partition(" (")[0]
+    found = f"almost the same picture in two splits, {_counted(pairs)}"
+    return (Problem(rule="alike-in-two-splits", where=where, found=found, expected=expected, severity="warning"),)
 
 
 def _warnings(raw: RawDataset, dropped: NDArray[np.int64], stays: NDArray[np.int64]) -> list[Problem]:

@@ -10,7 +10,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from trainyard.data.duplicates import drop_duplicates
+from trainyard.data.duplicates import drop_duplicates, warn_of_copies
 from trainyard.data.packed import SPLITS, SplitName
 from trainyard.data.problems import Problem
 from trainyard.data.raw import TO_DIVIDE, RawDataset
@@ -30,7 +30,7 @@ class Splits:
     """By split: (samples,) in ascending order."""
     duplicates_dropped: int
     warnings: tuple[Problem, ...] = ()
-    """Equal samples in two splits of the source, or with two labels."""
+    """Equal samples in two splits of the source, or with two labels; pictures in two splits that are almost equal."""
 
 
 def check_fractions(val_fraction: float, test_fraction: float) -> None:
@@ -108,6 +108,7 @@ def split_dataset(raw: RawDataset, *, val_fraction: float, test_fraction: float,
     for name, part in indices.items():
         if not len(part):
             raise InputError(f"split {name}: holds no samples out of {len(kept)}; add samples or raise its fraction")
+    warnings += warn_of_copies(raw, {str(name): part for name, part in indices.items()})
     return Splits(indices=indices, duplicates_dropped=len(raw) - len(kept), warnings=warnings)
 
 

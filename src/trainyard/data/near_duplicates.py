@@ -1,0 +1,137 @@
+"""Pictures in two splits that are one picture: encoded again, resized, brightened, cropped a little.
+
+A picture is its 16 x 16 thumbnail in grey, without mean and contrast; the distance of two is that of these vectors. How
+alike pictures of a kind are differs (all ones of MNIST are, so are neighbouring slices of a tissue), so what counts is not
+the distance alone: the nearest training picture must be far nearer than the fifth nearest (the ratio test of Lowe 2004,
+https://doi.org/10.1023/B:VISI.0000029664.99615.94). So a picture with five copies or more in training is not told of.
+Candidates come from 8 x 8 thumbnails, by products of matrices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+SIDE = 16
+"""Of a thumbnail in pixels; candidates come from half of it."""
+LEAST_ALIKE = 0.9
+"""Correlation of two thumbnails, below which they are two pictures."""
+CANDIDATE_RATIO, RATIO = 0.35, 0.42
+"""Of the distances to the nearest and the fifth nearest, at half size and in full. On MNIST, where no picture is in both
+splits, the smallest ones of 10,000 are 0.22 and 0.45; copies in JPEG quality 75 have less than 0.16."""
+NEIGHBOURS = 5
+LEAST_CONTRAST = 4.0
+"""Standard deviation in grey values; a flat picture is like any other flat one."""
+BLOCK = 1024
+MOST_PAIRS = 2 * 10**10
+"""Compared, which takes a minute or two; of more pictures, an even sample of those held out is looked at."""
+PIXELS_AT_ONCE = 2**24
+CORRELATIONS_AT_ONCE = 2**24
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alike:
+    """Two pictures that are one."""
+
+    first: int
+    """Row of the picture in the split that comes first."""
+    second: int
+    correlation: float
+
+
+def find_alike(images: Any, splits: Mapping[str, NDArray[np.int64]]) -> list[Alike]:
+    """Return pictures of each split beside the one of the splits before it that they are copies of.
+
+    Args:
+        images: (N, C, H, W) uint8, which may be memory-mapped.
+        splits: rows by name, training first.
+    """
+    found: list[Alike] = []
+    parts = [(rows, thumbnails(images, rows)) for rows in splits.values()]
+    for number in range(1, len(parts)):
+        rows, own = parts[number]
+        before = np.concatenate([part[0] for part in parts[:number]])
+        others = np.concatenate([part[1] for part in parts[:number]])
+        for index, other, correlation in _copies(own, others):
+            found.append(Alike(first=int(before[other]), second=int(rows[index]), correlation=correlation))
+    return found
+
+
+def thumbnails(images: Any, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Return thumbnails in grey (rows, SIDE, SIDE), each pixel the mean of the area that it covers."""
+    channels, height, width = images.shape[1:]
+    down, across = _areas(height), _areas(width)
+    result = np.empty((len(rows), SIDE, SIDE), dtype=np.uint8)
+    size = max(1, PIXELS_AT_ONCE // (channels * height * width))
+    for start in range(0, len(rows), size):
+        part = rows[start : start + size]
+        grey = np.asarray(images[part]).sum(axis=1, dtype=np.float32) / channels
+        result[start : start + size] = np.rint(down @ (grey @ across.T))
+    return result
+
+
+def _areas(length: int) -> Floats:
+    """Return (SIDE, length) the share that each pixel of a line has in each of SIDE equal pieces of it."""
+    edges = np.linspace(0, length, SIDE + 1)
+    starts = np.arange(length)
+    covered = np.minimum(edges[1:, None], starts + 1) - np.maximum(edges[:-1, None], starts)
+    return (covered.clip(min=0) * SIDE / length).astype(np.float32)
+
+
+def _copies(pictures: NDArray[np.uint8], others: NDArray[np.uint8]) -> list[tuple[int, int, float]]:
+    """Return (picture, other, correlation) where the nearest other one is far nearer than the rest."""
+    step = max(1, -(-len(pictures) * len(others) // MOST_PAIRS))
+    looked_at = np.arange(0, len(pictures), step)
+    if len(others) < NEIGHBOURS:
+        return []
+    candidates = looked_at[_stand_out(_vectors(pictures[looked_at], 2), others)]
+    found = []
+    size = max(1, CORRELATIONS_AT_ONCE // len(others))
+    for start in range(0, len(candidates), size):
+        part = candidates[start : start + size]
+        alike = _correlations(_vectors(pictures[part], 1), others)
+        nearest = alike.argmax(axis=1)
+        best = alike[np.arange(len(part)), nearest]
+        fifth = np.partition(alike, -NEIGHBOURS, axis=1)[:, -NEIGHBOURS]
+        copies = (best >= LEAST_ALIKE) & (_distance(best) <= RATIO * _distance(fifth))
+        found += [(int(part[i]), int(nearest[i]), float(best[i])) for i in np.flatnonzero(copies)]
+    return found
+
+
+def _stand_out(vectors: Floats, others: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return the vectors that may have a copy among the others: by the best of blocks, which takes one pass."""
+    block = max(1, min(BLOCK, len(others) // (4 * NEIGHBOURS)))
+    best = np.empty((len(vectors), -(-len(others) // block)), dtype=np.float32)
+    for number in range(best.shape[1]):
+        against = _vectors(others[number * block : (number + 1) * block], 2).T
+        for start in range(0, len(vectors), BLOCK):
+            best[start : start + BLOCK, number] = (vectors[start : start + BLOCK] @ against).max(axis=1)
+    best.partition((best.shape[1] - NEIGHBOURS, best.shape[1] - 1), axis=1)
+    nearest, fifth = best[:, -1], best[:, -NEIGHBOURS]
+    return np.flatnonzero((nearest >= LEAST_ALIKE) & (_distance(nearest) <= CANDIDATE_RATIO * _distance(fifth)))
+
+
+def _correlations(vectors: Floats, others: NDArray[np.uint8]) -> Floats:
+    starts = range(0, len(others), BLOCK)
+    return np.concatenate([vectors @ _vectors(others[start : start + BLOCK], 1).T for start in starts], axis=1)
+
+
+def _vectors(pictures: NDArray[np.uint8], shrink: int) -> Floats:
+    """Return vectors (N, pixels) of length 1, or of zeros for flat pictures, whose products are correlations."""
+    side = SIDE // shrink
+    small = pictures.reshape(-1, side, shrink, side, shrink).mean(axis=(2, 4), dtype=np.float32).reshape(len(pictures), -1)
+    small -= small.mean(axis=1, keepdims=True)
+    length = np.linalg.norm(small, axis=1, keepdims=True)
+    small /= np.where(length < LEAST_CONTRAST * side, np.inf, length)
+    return small
+
+
+def _distance(correlation: Floats) -> Floats:
+    distance: Floats = np.sqrt(np.maximum(0, 2 - 2 * correlation))
+    return distance
