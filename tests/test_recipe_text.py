@@ -7,8 +7,9 @@ from ruamel.yaml import YAML
 
 from trainyard.errors import InputError
 from trainyard.recipe import read_all
-from trainyard.recipe_text import add_recipe, inserted
+from trainyard.recipe_text import add_recipe, copied, inserted
 
+ROOT = Path(__file__).parents[1]
 BLOCK = """\
 cats:
   family: cnn
@@ -72,3 +73,22 @@ def test_a_block_that_is_no_recipe_is_refused_and_the_file_stays(tmp_path: Path)
     with pytest.raises(InputError, match=r"params.yaml has 1 problem(.|\n)*recipes.cats.train.epochs"):
         add_recipe(params, "cats", BLOCK.replace("epochs: 1", "epochs: none"))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("place", ["data/raw/mine", "data/raw/my own: data #1", "12", '../ä"b'])
+def test_an_example_is_copied_with_its_comments_for_data_elsewhere(path: Path, place: str, tmp_path: Path) -> None:
+    add_recipe(tmp_path / "params.yaml", "mine", copied(path, "mine", place))
+    text = (tmp_path / "params.yaml").read_text()
+    values = YAML(typ="safe", pure=True).load(text)["recipes"]["mine"]
+    expected = YAML(typ="safe", pure=True).load(path.read_text())
+    assert values == {**expected, "data": {**expected["data"], "path": place}}
+    assert path.read_text().splitlines()[0] in text
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\xff", b"a: [", b"family: cnn\ndata: here\n"])
+def test_a_file_that_is_no_recipe_is_named(content: bytes | None, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "like.yaml").write_bytes(content)
+    with pytest.raises(InputError, match=r"like\.yaml: (cannot be read|holds no recipe)"):
+        copied(tmp_path / "like.yaml", "mine", "data")

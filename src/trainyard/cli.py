@@ -58,6 +58,7 @@ def new(
     name: Annotated[str, typer.Argument(help="Of the recipe, and of its files.")],
     data: Annotated[Path, typer.Option(help="The folder or table of the data, or a name that `trainyard datasets` lists.")],
     family: Annotated[str, typer.Option(help="cnn: images by class. unet: images and masks. lstm: a table.")] = "",
+    like: Annotated[Path | None, typer.Option(help="A file with a recipe to copy, such as examples/mnist.yaml.")] = None,
     text: Annotated[list[str] | None, typer.Option(help="Column of texts; several are joined.")] = None,
     label: Annotated[str, typer.Option(help="Column of the texts' classes.")] = "",
     target: Annotated[list[str] | None, typer.Option(help="Column of a series to forecast, one or more.")] = None,
@@ -68,7 +69,7 @@ def new(
 ) -> None:
     """Look at data and add a recipe for them to params.yaml. What is left out is guessed, and the reason written beside it."""
     from trainyard.data.catalogue import names, recipe_text
-    from trainyard.recipe_text import add_recipe
+    from trainyard.recipe_text import add_recipe, copied
     from trainyard.suggest import suggest
     from trainyard.suggest_columns import Named
 
@@ -81,16 +82,16 @@ def new(
         horizon=horizon,
         context=context,
     )
-    if str(data) in names(Path.cwd()) and not data.exists():
-        if given := named.given():
-            raise InputError(f"{', '.join(given)}: is for data of your own; {data} comes with its recipe: change that")
-        block = recipe_text(Path.cwd(), name, str(data), family)
-        add_recipe(PARAMS, name, block)
-        typer.echo(block)
-        typer.echo(f"Added to {PARAMS}. Next: trainyard check {name}, then: dvc repro export@{name} evaluate@{name}")
-        return
     shown = data.relative_to(Path.cwd()) if data.is_absolute() and data.is_relative_to(Path.cwd()) else data
-    block = suggest(name, family, data, str(shown), named)
+    published = str(data) in names(Path.cwd()) and not data.exists()
+    if (published or like is not None) and (given := named.given()):
+        raise InputError(f"{', '.join(given)}: is to look at data with; {like or data} comes with its recipe: change that")
+    if like is not None:
+        block = copied(like, name, str(shown))
+    elif published:
+        block = recipe_text(Path.cwd(), name, str(data), family)
+    else:
+        block = suggest(name, family, data, str(shown), named)
     add_recipe(PARAMS, name, block)
     typer.echo(block)
     typer.echo(f"Added to {PARAMS}. Next: trainyard check {name}, then: dvc repro export@{name} evaluate@{name}")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 from ruamel.yaml import YAML
-from ruamel.yaml.nodes import MappingNode
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.nodes import MappingNode, Node
 
 from trainyard.errors import InputError
 from trainyard.files import write_whole
@@ -35,6 +38,32 @@ def add_recipe(params: Path, name: str, block: str) -> None:
     finally:
         trial.unlink(missing_ok=True)
     write_whole(params, after.encode())
+
+
+def copied(path: Path, name: str, data: str) -> str:
+    """Return the recipe of a file, such as those of examples/, for data at another place, as YAML, `name:` and below.
+
+    Raises:
+        InputError: there is no such file, or it is no recipe.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        root = YAML(typ="safe", pure=True).compose(text)
+    except (OSError, UnicodeDecodeError, YAMLError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); name a file with a recipe, such as examples/mnist.yaml") from None
+    place = _value(_value(root, "data"), "path")
+    if place is None:
+        raise InputError(f"{path}: holds no recipe, which has `family:`, and `data:` with `path:`; name another file")
+    # JSON's quotes are YAML's, for what would not be read as these letters.
+    written = data if re.fullmatch(r"[A-Za-z][\w.-]*/[\w./-]*", data) else json.dumps(data, ensure_ascii=False)
+    text = text[: place.start_mark.index] + written + text[place.end_mark.index :]
+    return "\n".join([f"{name}:", *(f"  {line}".rstrip() for line in text.splitlines())]) + "\n"
+
+
+def _value(node: Node | None, key: str) -> Node | None:
+    if not isinstance(node, MappingNode):
+        return None
+    return next((value for name, value in node.value if name.value == key), None)
 
 
 def inserted(text: str, name: str, block: str) -> str:
