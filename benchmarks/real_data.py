@@ -46,11 +46,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("TRAINYARD_DATA", ROOT.parent / "shared" / "data")))
     parser.add_argument("--work", type=Path, default=Path("/tmp/trainyard-real-data"), help="where the projects are made")
     parser.add_argument("--seeds", type=int, default=1, help="0 to SEEDS - 1")
+    parser.add_argument("--workers", default="auto", help="as cluster.workers; small networks train faster with 0")
     arguments = parser.parse_args()
     print("| recipe | seeds | measure | network: mean (spread) | baseline | training seconds |\n|---|---|---|---|---|---|")
     for name in arguments.recipes:
         project = make_project(arguments.work / name, name, arguments.data)
-        results = [run(project, name, seed) for seed in range(arguments.seeds)]
+        results = [run(project, name, seed, arguments.workers) for seed in range(arguments.seeds)]
         seconds = statistics.median(result["seconds"] for result in results)
         for measure in SHOWN:
             if measure in results[0]:
@@ -103,13 +104,14 @@ def unpack(source: Path, target: Path) -> None:
     partial.rename(target)
 
 
-def run(project: Path, name: str, seed: int) -> dict[str, float]:
+def run(project: Path, name: str, seed: int, workers: str) -> dict[str, float]:
     """Train and evaluate with a seed, and return all metrics."""
     recipe = YAML(typ="safe").load(ROOT / "examples" / f"{name}.yaml")
     recipe["train"]["seed"] = seed
     if start := recipe["train"].get("start_from"):
         start["sha256"] = hashlib.sha256((project / start["weights"]).read_bytes()).hexdigest()
-    YAML().dump({"recipes": {name: recipe}}, project / "params.yaml")
+    cluster = {"workers": int(workers) if workers.isdecimal() else workers}
+    YAML().dump({"recipes": {name: recipe}, "cluster": cluster}, project / "params.yaml")
     environment = {
         **os.environ,
         "DVC_NO_ANALYTICS": "1",
