@@ -25,6 +25,7 @@ SHARED = {
     "src/trainyard/data/parallel.py",
     "src/trainyard/data/text_checks.py",
     "src/trainyard/models/resnet.py",
+    "src/trainyard/models/whitening.py",
     "src/trainyard/tasks",
 }
 """Listed for all sources and families, though not all use them: dvc.yaml cannot know which do."""

@@ -26,6 +26,8 @@ from trainyard.models.cnn_config import CNNConfig, smallest_side
         ({"architecture": "resnet50", "kernel_size": 5}, r"kernel_size: 5 .* architecture: resnet50"),
         ({"architecture": "resnet50", "pooling": "average"}, r"pooling: average .* architecture: resnet50"),
         ({"architecture": "resnet50", "pool_after": "first"}, r"pool_after: first .* architecture: resnet50"),
+        ({"architecture": "resnet50", "whitening": 2}, r"whitening: 2 .* architecture: resnet50"),
+        ({"widths": (8,), "whitening": 1}, r"whitening: 1 is a patch of one pixel"),
         ({"widths": (8,), "pooling": "none", "pool_after": "first"}, r"pool_after: first .* found pooling: none"),
     ],
 )
@@ -40,6 +42,8 @@ def test_cnn_config_refuses_contradictions(keys: dict[str, Any], message: str) -
         (CNNConfig(widths=(8, 8, 8)), 8),
         (CNNConfig(widths=(8, 8, 8), pooling="stride"), 5),
         (CNNConfig(widths=(8, 8, 8), pooling="none"), 1),
+        (CNNConfig(widths=(8, 8, 8), pooling="none", whitening=3), 3),
+        (CNNConfig(widths=(8, 8, 8), whitening=2), 9),
         (CNNConfig(architecture="resnet18"), 17),
         (CNNConfig(architecture="resnet18", stem="small"), 5),
     ],

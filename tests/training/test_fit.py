@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from trainyard.errors import InputError, IntegrityError
+from trainyard.models.cnn_config import CNNConfig
 from trainyard.recipe import Recipe
 from trainyard.tasks.train_config import StartConfig
 from trainyard.training import checkpoint
@@ -46,6 +47,21 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(
     ]
     assert losses[0] == losses[1]
     assert losses[0] != losses[2]
+
+
+def test_a_whitened_network_keeps_its_first_layer_through_training(
+    make_recipe: MakeRecipe, packed_digits: Path, tmp_path: Path
+) -> None:
+    layers = []
+    for seed in (0, 1):
+        recipe = make_recipe(epochs=2, seed=seed)
+        recipe = dataclasses.replace(recipe, model=CNNConfig(widths=(4, 8), whitening=2))
+        job = make_job(recipe, packed_digits, tmp_path / str(seed))
+        fit(job)
+        layers.append(best_weights(job.checkpoints, job.fingerprint)[0])
+    # It comes from the data, and neither from the seed nor from training.
+    assert torch.equal(layers[0]["network.stem.0.weight"], layers[1]["network.stem.0.weight"])
+    assert not torch.equal(layers[0]["network.stem.0.bias"], layers[1]["network.stem.0.bias"])
 
 
 def test_a_fit_that_continues_ends_as_one_that_was_never_interrupted(

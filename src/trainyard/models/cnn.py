@@ -10,6 +10,7 @@ from trainyard.models.activation import activation, normalisation
 from trainyard.models.cnn_config import CNNConfig
 from trainyard.models.initialisation import initialise
 from trainyard.models.resnet import resnet_blocks, resnet_stem
+from trainyard.models.whitening import Whitening
 
 
 class CNN(nn.Module):
@@ -19,6 +20,10 @@ class CNN(nn.Module):
         super().__init__()
         self.stem: nn.Module = nn.Identity()
         if config.architecture == "plain":
+            if config.whitening:
+                whitening = Whitening(in_channels, config.whitening)
+                self.stem = nn.Sequential(whitening, activation(config.activation))
+                in_channels = whitening.out_channels
             widths = (in_channels, *config.widths)
             self.blocks = nn.Sequential(*(_block(config, n_in, n_out) for n_in, n_out in pairwise(widths)))
             channels = widths[-1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from trainyard.params import Count, Fraction
+from trainyard.params import Count, Fraction, Index
 
 Activation = Literal["relu", "leaky_relu", "gelu", "silu", "tanh", "sigmoid", "none"]
 Normalisation = Literal["batch", "group", "none"]
@@ -21,7 +21,7 @@ RESNET_BLOCKS: dict[str, tuple[int, ...]] = {
 """Residual blocks in each of the four stages (He et al. 2016, table 1)."""
 BOTTLENECKS = ("resnet50", "resnet101", "resnet152")
 """The ResNets whose blocks are 1x1, 3x3, 1x1 instead of 3x3, 3x3."""
-PLAIN_ONLY = ("widths", "convolutions", "kernel_size", "pooling", "pool_after")
+PLAIN_ONLY = ("widths", "convolutions", "kernel_size", "pooling", "pool_after", "whitening")
 """What a ResNet's name already decides."""
 
 
@@ -41,6 +41,10 @@ class CNNConfig:
     """How a block halves height and width; stride: by a convolution; for plain."""
     pool_after: Literal["first", "last"] = "last"
     """Convolution of a block after which it pools. first: the others see a quarter of the pixels; for plain."""
+    whitening: Index = 0
+    """Side, in pixels, of patches of the training images whose principal components, scaled to one variance and in both signs,
+    are a fixed first layer: neighbouring pixels are much alike, and what differs is learned sooner (Jordan 2024,
+    arXiv:2404.00498). 0: none; for plain."""
     stem: Literal["imagenet", "small"] = "imagenet"
     """First layers of a ResNet. imagenet: 7x7, a quarter of the side is left; small: 3x3, all of it is."""
     activation: Activation = "relu"
@@ -65,6 +69,8 @@ class CNNConfig:
                 )
             if self.pooling == "none" and self.pool_after == "first":
                 raise ValueError("pool_after: first goes with pooling, found pooling: none; remove one of them")
+            if self.whitening == 1:
+                raise ValueError("whitening: 1 is a patch of one pixel, which has no neighbours; use 2 or 3, or 0 for none")
             if self.stem != "imagenet":
                 raise ValueError(
                     f"stem: {self.stem} goes with a ResNet, found architecture: plain; remove stem, or name a ResNet"
@@ -93,12 +99,12 @@ def smallest_side(config: CNNConfig) -> int:
     A pooling window of two drops an odd last pixel, so n becomes floor(n / 2); a padded stride keeps it, so n
     becomes ceil(n / 2).
     """
-    count = halvings(config)
+    count, lost = halvings(config), max(0, config.whitening - 1)
     if count == 0:
-        return 1
+        return 1 + lost
     rounds_up = config.architecture != "plain" or config.pooling == "stride"
     halved: int = 2 ** (count - 1)
-    return halved + 1 if rounds_up else 2 * halved
+    return lost + (halved + 1 if rounds_up else 2 * halved)
 
 
 def receptive_field(config: CNNConfig) -> int:
@@ -124,7 +130,7 @@ def _layers(config: CNNConfig) -> list[tuple[int, int]]:
             block.append((kernel_size, 2 if index == halved and config.pooling == "stride" else 1))
             if index == halved and config.pooling in ("max", "average"):
                 block.append((2, 2))
-        return block * len(config.widths)
+        return [(config.whitening, 1)] * bool(config.whitening) + block * len(config.widths)
     layers = [(7, 2), (3, 2)] if config.stem == "imagenet" else [(3, 1)]
     for stage, count in enumerate(RESNET_BLOCKS[config.architecture]):
         for block_index in range(count):

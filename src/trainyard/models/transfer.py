@@ -97,7 +97,7 @@ def take_over(network: nn.Module, path: Path, *, freeze: bool) -> None:
     if not freeze:
         return
     for name, parameter in network.named_parameters():
-        parameter.requires_grad_(name not in weights)
+        parameter.requires_grad_(parameter.requires_grad and name not in weights)
     for module in network.modules():
         own = list(module.parameters(recurse=False))
         if own and not any(parameter.requires_grad for parameter in own):

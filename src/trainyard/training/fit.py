@@ -14,9 +14,10 @@ import torch
 from trainyard.data.batches import ScoringBatches, TrainBatches, hold
 from trainyard.data.packed import open_split, read_card
 from trainyard.errors import IntegrityError
-from trainyard.models.build import build_network
+from trainyard.models.build import NormalisedImages, build_network
 from trainyard.models.spec import InputSpec
 from trainyard.models.transfer import take_over
+from trainyard.models.whitening import whiten
 from trainyard.tasks.build import build_task
 from trainyard.tasks.primary import PRIMARY
 from trainyard.training import checkpoint
@@ -65,6 +66,8 @@ def fit(
 
     pl.seed_everything(config.seed, verbose=False)
     network = build_network(job.recipe.model, InputSpec.from_card(card))
+    if isinstance(network, NormalisedImages):
+        whiten(network, train_split.arrays["images"], network.normalise)
     if config.start_from is not None and job.weights is not None:
         take_over(network, job.weights, freeze=config.start_from.freeze)
     if card.kind in ("image_classification", "segmentation"):
