@@ -130,7 +130,8 @@ def _open(path: Path, where: str, inside: tuple[Path, Path], problems: list[Prob
         return None
     if isinstance(array, NpzFile):
         array.close()
-        problems.append(_problem("unreadable-array", where, "a .npz archive", "one array: save it with numpy.save"))
+        found, expected = "an archive, which was not unpacked", "one array: save it with numpy.save"
+        problems.append(Problem(rule="archived-array", where=where, found=found, expected=expected, severity="refused"))
         return None
     return array
 
