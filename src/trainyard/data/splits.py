@@ -14,6 +14,7 @@ from trainyard.data.group_split import divide_groups
 from trainyard.data.packed import SPLITS, SplitName
 from trainyard.data.problems import Problem
 from trainyard.data.raw import TO_DIVIDE, RawDataset
+from trainyard.data.stratify import draw_samples
 from trainyard.errors import InputError
 
 Indices = NDArray[np.int64]
@@ -175,17 +176,12 @@ def _take_samples(strata: NDArray[np.int64], fraction: float, seed: int) -> tupl
     """Return the positions that stay, and those of a fraction of the samples."""
     if fraction == 0:
         return np.arange(len(strata)), np.empty(0, dtype=np.int64)
-    from sklearn.model_selection import StratifiedShuffleSplit
-
-    splitter = StratifiedShuffleSplit(n_splits=1, test_size=max(1, round(fraction * len(strata))), random_state=seed)
     try:
-        rest, taken = next(splitter.split(strata, strata))
+        return draw_samples(strata, max(1, round(fraction * len(strata))), seed)
     except ValueError as error:
-        # scikit-learn wants at least one sample of each class on both sides.
         raise InputError(
             f"split of {len(strata)} samples: {error}; add samples, or raise val_fraction and test_fraction"
         ) from None
-    return rest, taken
 
 
 def _check_counts(strata: NDArray[np.int64], classes: Sequence[str], splits: Sequence[str]) -> None:
