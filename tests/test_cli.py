@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from trainyard.data.numpy_arrays import NumpyArraysConfig
+from trainyard.data.prepare import prepare
+
 RECIPE = """\
 recipes:
   cells:
@@ -86,3 +89,39 @@ def test_a_path_that_does_not_exist_is_named(project: Path) -> None:
     done = trainyard(project, "check", "cells")
     assert done.returncode == 2
     assert "ERROR: row: no such file or folder" in done.stderr
+
+
+@pytest.fixture
+def packed(project: Path) -> Path:
+    """The packed data set of the project's recipe."""
+    folder = project / "data" / "prepared" / "cells"
+    folder.parent.mkdir(parents=True)
+    config = NumpyArraysConfig(source="numpy_arrays", path="raw", classes=("none", "cell"))
+    prepare("cells", config, folder, root=project, scratch=project / "scratch")
+    return folder
+
+
+def test_whole_packed_data_are_verified_and_those_not_yet_prepared_are_named(project: Path, packed: Path) -> None:
+    block = (project / "params.yaml").read_text().split("recipes:\n")[1]
+    (project / "params.yaml").write_text(f"recipes:\n{block}{block.replace('cells:', 'more:')}")
+    done = trainyard(project, "verify")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "cells: OK, 6 files as they were packed, 28 train, 4 val, 8 test samples",
+        "more: not prepared yet; dvc repro prepare@more",
+    ]
+
+
+@pytest.mark.parametrize("damage", ["a bit", "an array that is gone", "no card"])
+def test_damaged_packed_data_end_with_the_file_and_code_5(project: Path, packed: Path, damage: str) -> None:
+    path = packed / ("card.json" if damage == "no card" else "val/images.npy")
+    if damage == "a bit":
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 1
+        path.write_bytes(content)
+    else:
+        path.unlink()
+    done = trainyard(project, "verify", "cells")
+    assert done.returncode == 5
+    assert done.stderr.startswith(f"ERROR: {path.relative_to(project)}: ") and "`dvc repro`" in done.stderr
+    assert "OK" not in done.stdout

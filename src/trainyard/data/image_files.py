@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from trainyard.data.image_integrity import damage
+from trainyard.data.image_integrity import damage, kind_of
 from trainyard.data.problems import Problem, Severity
 from trainyard.errors import InputError
 
@@ -43,8 +43,8 @@ Resize = Literal["stretch", "crop", "pad"]
 Channels = Literal[1, 3]
 Size = tuple[int, int]
 """Height and width in pixels."""
-RULES = 1
-"""Number of the rules above: what was decoded by others is decoded again."""
+RULES = 2
+"""Number of the rules above, and of what is noted of each image: what was decoded by others is decoded again."""
 
 _GREY = {"1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
 _ALPHA = {"RGBA", "RGBa", "LA", "La", "PA"}
@@ -228,11 +228,12 @@ def _decoding(path: Path) -> Iterator[list[warnings.WarningMessage]]:
 
 def _unknown(path: Path) -> ImageFileError:
     with path.open("rb") as file:
-        start = file.read(16)
-    if not start:
-        return ImageFileError("damaged-image", "an empty file", "restore the file, or take it out")
-    if not start.strip(b"\0"):
-        return ImageFileError("damaged-image", "only zeros", "restore the file, or take it out")
+        data = file.read(_READ_AT_ONCE)
+    start = data[:16]
+    kind = kind_of(start)
+    if kind or not start.strip(b"\0"):
+        found = f"damaged {kind}: {damage(data, kind) or 'its header cannot be read'}" if kind else "only zeros"
+        return ImageFileError("damaged-image", found if start else "an empty file", "restore the file, or take it out")
     name = next((f"a {name} file" for magic, name in _FOREIGN.items() if start.startswith(magic)), f"begins with {start[:8]!r}")
     return ImageFileError("unknown-format", name, f"whole images of the formats {', '.join(FORMATS)} are read")
 

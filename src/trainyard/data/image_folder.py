@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -193,13 +193,32 @@ def _classes(
     for where in nested:
         add(problems, "nested-folder", where, "a folder within a class", "its images count for the class", warning=True)
     classes = tuple(sorted({name for _, _, name in found if name is not None}))
+    _check_classes(classes, {name for split, name in filled if split == 0 and name is not None}, problems)
+    return classes
+
+
+def _check_classes(classes: tuple[str, ...], in_train: set[str], problems: list[Problem]) -> None:
+    twins = _differ_in_case(classes)
+    for name, other in twins.items():
+        if name > other:
+            found_twin = f"a class whose name differs from {other} in case only"
+            add(problems, "case-only-classes", name, found_twin, "rename one, if they are meant to be one", warning=True)
     for name in classes:
-        if not filled[0, name]:
-            add(problems, "class-not-in-train", name, "images in val or test only", "add some to train, or delete the class")
+        if name not in in_train:
+            expected = f"rename it, if {twins[name]} is meant" if name in twins else "add some to train, or delete the class"
+            add(problems, "class-not-in-train", name, "images in val or test only", expected)
     if len(classes) < 2:
         have = f"{len(classes)} class{'es' if len(classes) != 1 else ''} ({', '.join(classes) or 'no images'})"
         add(problems, "too-few-classes", ".", have, "make a folder of images for each of two classes or more")
-    return classes
+
+
+def _differ_in_case(names: Sequence[str]) -> dict[str, str]:
+    """Return names beside another one that is the same but for upper and lower case."""
+    folded: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        folded[name.casefold()].append(name)
+    pairs = [same for same in folded.values() if len(same) > 1]
+    return {name: other for same in pairs for name, other in zip(same, [same[1], *same], strict=False)}
 
 
 def _is_text(name: str) -> bool:

@@ -11,9 +11,17 @@ import struct
 import zlib
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_SIGNATURES = {PNG_SIGNATURE: "PNG", b"\xff\xd8\xff": "JPEG", b"GIF8": "GIF", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"BM": "BMP"}
 # Within a scan 0xff 0x00 is a byte of data and 0xff 0xd0 to 0xd7 are restarts; any other pair begins the next segment.
 _NEXT_SEGMENT = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 _END_OF_IMAGE, _START_OF_SCAN = 0xD9, 0xDA
+
+
+def kind_of(start: bytes) -> str | None:
+    """Return Pillow's name of the format that a file of at least 16 bytes begins like, or None for any other."""
+    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
+        return "WEBP"
+    return next((name for signature, name in _SIGNATURES.items() if start.startswith(signature)), None)
 
 
 def damage(data: bytes, kind: str) -> str | None:

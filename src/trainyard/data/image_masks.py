@@ -144,10 +144,13 @@ def load(
     problems += [problem for row in rows for problem in row.problems]
     usable = np.array([row.usable for row in rows], dtype=bool)
     strata = np.array([row.stratum for row in rows], dtype=np.int64)[usable]
-    empty = int(np.count_nonzero(strata == 0))
-    if empty:
-        found = f"{empty:,} of {len(strata):,} masks ({empty / len(strata):.0%}) show nothing but {config.classes[0]}"
-        add(problems, "empty-masks", config.masks, found, "check that this is meant", warning=True)
+    uniform = strata[np.array([row.uniform for row in rows], dtype=bool)[usable]]
+    for rule, numbers in (("empty-masks", uniform[uniform == 0]), ("uniform-masks", uniform[uniform > 0])):
+        if len(numbers):
+            shown = ", ".join(config.classes[number] for number in np.unique(numbers))
+            share = f"{len(numbers):,} of {len(strata):,} masks ({len(numbers) / len(strata):.0%})"
+            found = f"{share} show nothing but {shown}" if rule == "empty-masks" else f"{share} show one class only ({shown})"
+            add(problems, rule, config.masks, found, "check that this is meant", warning=True)
     warnings, skipped = settle(config.path, problems, config.on_bad_sample)
     chosen = [pairs[index] for index in kept[usable]]
     names = [str(image) for _, image, _ in chosen]
@@ -252,7 +255,8 @@ def _decode(sample: Sample, shape: tuple[int, int, int], config: ImageMasksConfi
         mask = resize_mask(mask, shape[1:], config.resize)
     counts = np.bincount(mask.ravel(), minlength=len(config.classes))
     foreground = counts[1:]
-    return {"images": image, "masks": mask}, Row(stratum=int(foreground.argmax()) + 1 if foreground.any() else 0)
+    stratum = int(foreground.argmax()) + 1 if foreground.any() else 0
+    return {"images": image, "masks": mask}, Row(stratum=stratum, uniform=bool(counts.max() == mask.size))
 
 
 def _problem(name: str, error: ImageFileError | OSError) -> Problem:

@@ -60,6 +60,8 @@ class Row(NamedTuple):
     problems: tuple[Problem, ...] = ()
     stratum: int = 0
     """What the splits are stratified by, where the decoder knows."""
+    uniform: bool = False
+    """Whether its mask shows one class only."""
 
     @property
     def usable(self) -> bool:
@@ -162,7 +164,7 @@ def _decode_piece(start: int, samples: Sequence[Sample], decoder: Decoder, scrat
         return [Row(problems=(*row.problems, *changed.get(index, ()))) for index, row in enumerate(rows)]
     lines = {
         "identity": identity,
-        "rows": [{"problems": [asdict(p) for p in row.problems], "stratum": row.stratum} for row in rows],
+        "rows": [{**row._asdict(), "problems": [asdict(p) for p in row.problems]} for row in rows],
     }
     # Not flushed to the disk: after a power cut, a piece without its file is decoded again.
     temporary = marker.with_suffix(".tmp")
@@ -243,10 +245,7 @@ def _finished(marker: Path, identity: str) -> list[Row] | None:
         return None
     if content["identity"] != identity:
         return None
-    return [
-        Row(problems=tuple(Problem(**problem) for problem in row["problems"]), stratum=row["stratum"])
-        for row in content["rows"]
-    ]
+    return [Row(**{**row, "problems": tuple(Problem(**problem) for problem in row["problems"])}) for row in content["rows"]]
 
 
 def _identity(samples: Sequence[Sample], listed: Sequence[Any], key: str) -> str:

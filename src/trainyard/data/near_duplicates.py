@@ -138,7 +138,8 @@ def _correlations(vectors: Floats, others: NDArray[np.uint8]) -> Floats:
 def _vectors(pictures: NDArray[np.uint8], shrink: int) -> Floats:
     """Return vectors (N, pixels) of length 1, or of zeros for flat pictures, whose products are correlations."""
     side = SIDE // shrink
-    small: Floats = pictures.reshape(-1, side, shrink, side, shrink).mean(axis=(2, 4), dtype=np.float32).reshape(len(pictures), -1)
+    areas = pictures.reshape(-1, side, shrink, side, shrink)
+    small: Floats = areas.mean(axis=(2, 4), dtype=np.float32).reshape(len(pictures), -1)
     small -= small.mean(axis=1, keepdims=True)
     length = np.linalg.norm(small, axis=1, keepdims=True)
     small /= np.where(length < LEAST_CONTRAST * side, np.inf, length)

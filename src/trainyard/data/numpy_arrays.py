@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from trainyard.data.groups import check_groups, number_groups
@@ -65,7 +66,7 @@ def load(config: NumpyArraysConfig, root: Path, scratch: Path) -> RawDataset:
     found: list[tuple[int, Arrays]] = []
     for number, part in parts or [(TO_DIVIDE, folder)]:
         divided = TO_DIVIDE if number == 0 and len(parts) < len(SPLIT_NAMES) else number
-        found.append((divided, _read_part(part, folder, len(config.classes), problems)))
+        found.append((divided, _read_part(part, folder, root, len(config.classes), problems)))
     targets = {name for _, arrays in found for name in arrays if name not in ("images", "groups")}
     groups = _groups(
         [(number, arrays) for (number, _), (_, arrays) in zip(parts or [(0, folder)], found, strict=True)], config, problems
@@ -92,18 +93,20 @@ def load(config: NumpyArraysConfig, root: Path, scratch: Path) -> RawDataset:
     )
 
 
-def _read_part(folder: Path, base: Path, classes: int, problems: list[Problem]) -> Arrays:
+def _read_part(folder: Path, base: Path, root: Path, classes: int, problems: list[Problem]) -> Arrays:
     """Return the arrays of one folder; what is wrong with them is added to `problems`."""
     arrays: Arrays = {}
     present = [name for name in ("images", "labels", "masks", "groups") if (folder / f"{name}.npy").exists()]
     where = str(folder.relative_to(base))
     if "images" not in present or not {"labels", "masks"} & set(present):
         expected = "images.npy beside labels.npy or masks.npy"
-        problems.append(_problem("missing-array", where, f"{', '.join(present) or 'none of them'}", expected))
+        archives = ", ".join(path.name for path in sorted(folder.glob("*.npz")))
+        hint = f"; save each array of {archives} as a .npy file of its own" if archives else ""
+        problems.append(_problem("missing-array", where, f"{', '.join(present) or 'none of them'}", expected + hint))
         return arrays
     for name in present:
         path = folder / f"{name}.npy"
-        array = _open(path, str(path.relative_to(base)), problems)
+        array = _open(path, str(path.relative_to(base)), (root.resolve(), base.resolve()), problems)
         if array is not None:
             arrays[name] = array
     if len(arrays) == len(present):
@@ -112,9 +115,16 @@ def _read_part(folder: Path, base: Path, classes: int, problems: list[Problem]) 
     return arrays
 
 
-def _open(path: Path, where: str, problems: list[Problem]) -> NDArray[Any] | None:
+def _open(path: Path, where: str, inside: tuple[Path, Path], problems: list[Problem]) -> NDArray[Any] | None:
+    """Memory-map an array, or add why that cannot be done; what is no file of the project is not opened."""
+    target = path.resolve()
+    if not target.is_file() or not any(target.is_relative_to(folder) for folder in inside):
+        rule, found = ("link-leaves", f"a link to {target}") if target.is_file() else ("not-a-file", "no regular file")
+        expected = "a file of the project: copy it there"
+        problems.append(Problem(rule=rule, where=where, found=found, expected=expected, severity="refused"))
+        return None
     try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        array: NDArray[Any] | NpzFile = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         pickled = "pickle" in str(error).lower() or "object" in str(error).lower()
         problems.append(
@@ -127,13 +137,18 @@ def _open(path: Path, where: str, problems: list[Problem]) -> NDArray[Any] | Non
             )
         )
         return None
+    if isinstance(array, NpzFile):
+        array.close()
+        found, expected = "an archive, which was not unpacked", "one array: save it with numpy.save"
+        problems.append(Problem(rule="archived-array", where=where, found=found, expected=expected, severity="refused"))
+        return None
     return array
 
 
 def _check(arrays: Arrays, where: str, classes: int, problems: list[Problem]) -> None:
     images = arrays["images"]
     if images.dtype != np.uint8 or images.ndim not in (3, 4):
-        found = f"images of {images.dtype} with shape {images.shape}"
+        found = f"images of {images.dtype} with shape {images.shape}{_not_finite(images)}"
         problems.append(_problem("images-type", where, found, "uint8 with shape (N, H, W), (N, C, H, W) or (N, H, W, C)"))
     elif images.ndim == 4 and images.shape[1] not in (1, 3) and images.shape[3] not in (1, 3):
         problems.append(_problem("images-channels", where, f"shape {images.shape}", "1 or 3 channels, second or last"))
@@ -188,6 +203,13 @@ def _groups(parts: list[tuple[int, Arrays]], config: NumpyArraysConfig, problems
         found.add("no-group", said, "name the group of every image", at="groups.npy")
     check_groups(names, splits, "groups.npy", found)
     return number_groups(names)
+
+
+def _not_finite(images: NDArray[Any]) -> str:
+    if images.dtype.kind != "f" or not images.ndim:
+        return ""
+    bad = sum(int(np.count_nonzero(~np.isfinite(image))) for image in images)
+    return f", {bad:,} pixels of them NaN or infinite" if bad else ""
 
 
 def _channels_first(images: NDArray[Any]) -> NDArray[Any]:

@@ -220,16 +220,21 @@ def verify(folder: Path, card: Card) -> None:
     Raises:
         IntegrityError: naming the first file that changed since it was prepared.
     """
-    expected = {
+    for relative, sha256 in hashes(card).items():
+        path = folder / relative
+        if not path.is_file() or file_sha256(path) != sha256:
+            raise IntegrityError(f"{path}: is not what the card was written for; run `dvc repro` to prepare it again")
+
+
+def hashes(card: Card) -> dict[str, str]:
+    """Return the sha256 of every file of a packed data set, by its path in there."""
+    arrays = {
         f"{split}/{file}": sha256
         for split, arrays in card.arrays.items()
         for described in arrays.values()
         for file, sha256 in described["files"].items()
     }
-    for relative, sha256 in {**expected, **card.files}.items():
-        path = folder / relative
-        if not path.is_file() or file_sha256(path) != sha256:
-            raise IntegrityError(f"{path}: is not what the card was written for; run `dvc repro` to prepare it again")
+    return {**arrays, **card.files}
 
 
 def content_sha256(classes: tuple[str, ...], arrays: Mapping[str, Any], files: Mapping[str, str]) -> str:

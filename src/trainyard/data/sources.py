@@ -51,6 +51,7 @@ SampleConfig = (
 DataConfig = Annotated[SampleConfig | SeriesCSVConfig, Field(discriminator="source")]
 EMBEDDED = "requirements.lock"
 """The path of data that come with the libraries."""
+FROM_FOLDERS = {"cifar_files", "idx_files", "image_folder", "image_masks", "numpy_arrays"}
 KINDS: dict[str, tuple[Kind, ...]] = {
     "cifar_files": ("image_classification",),
     "digits": ("image_classification",),
@@ -80,7 +81,7 @@ def load(config: DataConfig, root: Path, scratch: Path, progress: Progress | Non
         InputError: there is nothing at that path, or it cannot be read.
         ServiceError, IntegrityError, MachineError: a published data set cannot be fetched.
     """
-    _check_path(root, config.path)
+    _check_path(root, config.path, config.source)
     if is_descriptor(config.path):
         return _load_published(config, root, scratch, progress)
     return _load(config, root, scratch, progress)
@@ -123,10 +124,16 @@ def _load(config: DataConfig, root: Path, scratch: Path, progress: Progress | No
             return text_table.load(config, root)
 
 
-def _check_path(root: Path, path: str) -> None:
+def _check_path(root: Path, path: str, source: str) -> None:
     if path == EMBEDDED:
         return
-    if not os.path.lexists(root / path):
-        raise InputError(f"{path}: no such file or folder; put the data there, or correct data.path in params.yaml")
+    if not (root / path).exists():
+        found = "a link to what is not there" if os.path.lexists(root / path) else "no such file or folder"
+        raise InputError(f"{path}: {found}; put the data there, or correct data.path in params.yaml")
+    is_folder = (root / path).is_dir()
+    if source in FROM_FOLDERS and not is_folder and not is_descriptor(path):
+        raise InputError(f"{path}: is a file; {source} reads a folder: correct data.path in params.yaml")
+    if source == "series_csv" and is_folder:
+        raise InputError(f"{path}: is a folder; {source} reads a file: name the one in it under data.path in params.yaml")
     if not os.access(root / path, os.R_OK):
         raise InputError(f"{path}: cannot be read; make it readable for this user")

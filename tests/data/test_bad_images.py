@@ -1,0 +1,568 @@
+"""What can be wrong with a folder of images, one fault a case: which rule finds it, where, and how hard it is refused."""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+import sys
+import unicodedata
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from trainyard.data import image_pieces, sources
+from trainyard.data.image_folder import ImageFolderConfig, load
+from trainyard.data.packed import SPLITS, open_split
+from trainyard.data.prepare import prepare
+from trainyard.data.problems import DataError
+from trainyard.data.raw import RawDataset
+from trainyard.errors import InputError
+
+# Soft, as photographs are, so that a JPEG of them is mostly one scan.
+SOFT = np.asarray(
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8)).resize(
+        (96, 72), Image.Resampling.BICUBIC
+    )
+)
+
+
+def paint(path: Path, value: int = 0, size: tuple[int, int] = (8, 6)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", size, value).save(path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two classes of four images."""
+    for number in range(4):
+        paint(tmp_path / "pets" / "cat" / f"{number}.png", number)
+        paint(tmp_path / "pets" / "dog" / f"{number}.png", 100 + number)
+    return tmp_path / "pets"
+
+
+def config(folder: Path, **changes: Any) -> ImageFolderConfig:
+    return ImageFolderConfig(**{"source": "image_folder", "path": folder.name, "size": 8, "channels": 3, **changes})
+
+
+def read(folder: Path, progress: Callable[[str], None] | None = None, **changes: Any) -> RawDataset:
+    return load(config(folder, **changes), folder.parent, folder.parent / "scratch", progress=progress, workers=1)
+
+
+def refused(folder: Path, code: int = 2, **changes: Any) -> set[tuple[str, str]]:
+    """Return rule and place of all that stands against a folder."""
+    with pytest.raises(DataError) as caught:
+        read(folder, **changes)
+    assert caught.value.exit_code == code
+    assert all(problem.where in str(caught.value) or not problem.where.isprintable() for problem in caught.value.problems)
+    return {(problem.rule, problem.where) for problem in caught.value.problems}
+
+
+def warned(folder: Path, **changes: Any) -> set[tuple[str, str]]:
+    return {(warning.rule, warning.where) for warning in read(folder, **changes).warnings}
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width: int, height: int, depth: int, colour: int, rows: bytes, extra: bytes = b"") -> bytes:
+    """Return a PNG whose header says what it is told to."""
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + extra + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+# --- Damaged files
+
+
+@pytest.mark.parametrize("part", range(16))
+def test_a_bit_flipped_in_any_sixteenth_of_a_png_is_found(folder: Path, part: int) -> None:
+    path = folder / "cat" / "soft.png"
+    Image.fromarray(SOFT).save(path)
+    content = bytearray(path.read_bytes())
+    content[len(content) * (2 * part + 1) // 32] ^= 1 << part % 8
+    path.write_bytes(content)
+    assert refused(folder) == {("damaged-image", "cat/soft.png")}
+    assert len(read(folder, on_bad_sample="skip")) == 8
+
+
+def test_a_damaged_chunk_that_holds_no_pixels_is_found_at_its_byte(folder: Path) -> None:
+    whole = png(8, 6, 8, 0, bytes(9 * 6), extra=chunk(b"tEXt", b"Comment\0all is well"))
+    (folder / "cat" / "text.png").write_bytes(whole)
+    assert len(read(folder)) == 9
+    (folder / "cat" / "text.png").write_bytes(whole.replace(b"well", b"tell"))
+    with pytest.raises(DataError, match=r"cat/text\.png: damaged PNG: checksum of the chunk at byte 33 does not match"):
+        read(folder)
+
+
+def test_a_file_that_begins_like_no_image_is_named_with_its_first_bytes(folder: Path) -> None:
+    path = paint(folder / "cat" / "new.png")
+    path.write_bytes(b"\x88" + path.read_bytes()[1:])
+    with pytest.raises(DataError, match=r"cat/new\.png: begins with b'\\x88PNG"):
+        read(folder)
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 2}], ids=str)
+def test_a_jpeg_cut_at_any_of_20_places_is_refused(folder: Path, options: dict[str, Any]) -> None:
+    path = folder / "cat" / "soft.jpg"
+    Image.fromarray(SOFT).save(path, quality=90, **options)
+    whole = path.read_bytes()
+    assert len(read(folder)) == 9
+    for place in [len(whole) * part // 20 for part in range(1, 20)] + [len(whole) - 1]:
+        path.write_bytes(whole[:place])
+        assert refused(folder) == {("damaged-image", "cat/soft.jpg")}
+
+
+def test_a_png_cut_at_any_of_20_places_or_without_its_end_is_refused(folder: Path) -> None:
+    path = folder / "cat" / "soft.png"
+    Image.fromarray(SOFT).save(path)
+    whole = path.read_bytes()
+    for place in [len(whole) * part // 20 for part in range(1, 20)] + [len(whole) - 12, len(whole) - 1]:
+        path.write_bytes(whole[:place])
+        assert refused(folder) == {("damaged-image", "cat/soft.png")}
+
+
+def test_a_jpeg_is_told_by_its_marks_and_no_checksum_so_some_flipped_bits_decode(folder: Path) -> None:
+    path = folder / "cat" / "soft.jpg"
+    Image.fromarray(SOFT).save(path, quality=90)
+    whole = path.read_bytes()
+    found = 0
+    for part in range(16):
+        content = bytearray(whole)
+        content[len(content) * part // 16] ^= 1 << part % 8
+        path.write_bytes(content)
+        try:
+            # Decoded or named, and never a crash.
+            assert len(read(folder)) == 9
+        except DataError as error:
+            found += 1
+            assert {problem.where for problem in error.problems} == {"cat/soft.jpg"}
+    assert 0 < found < 16
+
+
+# --- Kinds of pixels: each by its stated rule, none clipped
+
+
+def pixels(folder: Path, name: str = "new") -> np.ndarray[Any, Any]:
+    """Return the pixels (H, W, C) of one image of a folder, in its own size."""
+    raw = read(folder, size=(6, 8), on_bad_sample="stop")
+    row = next(number for number, found in enumerate(raw.names) if f"/{name}." in found)
+    return np.moveaxis(np.asarray(raw.arrays["images"][row]), 0, -1).astype(int)
+
+
+DEEP = np.linspace(0, 65535, 48).reshape(6, 8)
+COLOUR = SOFT[:6, :8]
+
+
+def deep_rows(channels: int) -> bytes:
+    values = np.repeat(DEEP.astype(">u2")[..., None], channels, axis=-1)
+    if channels in (2, 4):
+        values[..., -1] = 65535
+    return b"".join(b"\0" + row.tobytes() for row in values)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("16 bits, grey", png(8, 6, 16, 0, deep_rows(1)), np.rint(DEEP / 257)),
+        ("16 bits, grey and alpha", png(8, 6, 16, 4, deep_rows(2)), DEEP // 256),
+        ("16 bits, colours", png(8, 6, 16, 2, deep_rows(3)), DEEP // 256),
+        ("16 bits, colours and alpha", png(8, 6, 16, 6, deep_rows(4)), DEEP // 256),
+        ("1 bit", png(8, 6, 1, 0, b"\0\x0f" * 6), np.tile([0] * 4 + [255] * 4, (6, 1))),
+        ("2 bits", png(8, 6, 2, 0, b"\0\x1b\x1b" * 6), np.tile([0, 85, 170, 255] * 2, (6, 1))),
+        ("4 bits", png(8, 6, 4, 0, b"\0\x0f\x0f\x0f\x0f" * 6), np.tile([0, 255] * 4, (6, 1))),
+    ],
+)
+def test_a_png_of_any_depth_becomes_8_bits_by_its_rule(folder: Path, name: str, content: bytes, expected: Any) -> None:
+    (folder / "cat" / "new.png").write_bytes(content)
+    found = pixels(folder)
+    assert np.array_equal(found, np.repeat(expected[..., None], 3, axis=-1))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "image", "expected"),
+    [
+        ("png", Image.fromarray(np.dstack([COLOUR, np.full((6, 8), 255, np.uint8)])), COLOUR),
+        ("png", Image.fromarray(np.dstack([COLOUR, np.zeros((6, 8), np.uint8)])), COLOUR * 0),
+        ("png", Image.fromarray(COLOUR).quantize(200), np.asarray(Image.fromarray(COLOUR).quantize(200).convert("RGB"))),
+        ("tif", Image.fromarray(COLOUR).convert("CMYK"), COLOUR),
+        ("tif", Image.fromarray((DEEP / 65535).astype(np.float32)), np.rint(DEEP / 257)[..., None].repeat(3, axis=-1)),
+        ("tif", Image.fromarray(DEEP.astype(">u2")), np.rint(DEEP.astype(int) / 257)[..., None].repeat(3, axis=-1)),
+        ("gif", Image.fromarray(COLOUR).quantize(200), np.asarray(Image.fromarray(COLOUR).quantize(200).convert("RGB"))),
+    ],
+    ids=["opaque", "clear", "palette", "ink", "floats", "16 bits, the other way round", "gif"],
+)
+def test_each_kind_of_pixel_keeps_its_values(folder: Path, suffix: str, image: Image.Image, expected: Any) -> None:
+    image.save(folder / "cat" / f"new.{suffix}")
+    # Ink has no more than 8 bits a colour, so it comes back to within one.
+    assert np.abs(pixels(folder) - expected).max() <= (1 if image.mode == "CMYK" else 0)
+
+
+@pytest.mark.parametrize(
+    ("values", "rule", "said"),
+    [
+        (np.full((6, 8), np.nan, np.float32), "not-finite", "48 pixels that are NaN or infinite"),
+        (np.where(np.arange(48).reshape(6, 8) < 3, np.inf, 0.5).astype(np.float32), "not-finite", "3 pixels"),
+        (np.full((6, 8), 200, np.float32), "pixel-range", "floats from 200 to 200; scale floats to between 0 and 1"),
+        (np.full((6, 8), -1, np.int32), "pixel-type", "32-bit integers"),
+    ],
+    ids=["NaN", "infinite", "floats to 255", "integers"],
+)
+def test_pixels_without_a_stated_range_are_refused_with_their_count(folder: Path, values: Any, rule: str, said: str) -> None:
+    Image.fromarray(values).save(folder / "dog" / "new.tif")
+    with pytest.raises(DataError, match=said) as caught:
+        read(folder)
+    assert [(problem.rule, problem.where) for problem in caught.value.problems] == [(rule, "dog/new.tif")]
+
+
+@pytest.mark.parametrize("suffix", ["tif", "gif", "webp", "png"])
+def test_of_several_frames_the_first_is_taken_with_a_warning(folder: Path, suffix: str) -> None:
+    frames = [Image.new("L", (8, 6), value) for value in (50, 150, 250)]
+    frames[0].save(folder / "cat" / f"new.{suffix}", save_all=True, append_images=frames[1:])
+    assert warned(folder) == {("several-frames", f"cat/new.{suffix}")}
+    assert np.abs(pixels(folder) - 50).max() <= (2 if suffix == "webp" else 0)
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_a_photograph_stands_upright_however_the_camera_was_held(folder: Path, turn: int) -> None:
+    upright = Image.fromarray(SOFT)
+    # Of the eight ways in the standard: what the camera stored, to be turned by what it noted.
+    stored = {
+        1: upright,
+        2: upright.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+        3: upright.transpose(Image.Transpose.ROTATE_180),
+        4: upright.transpose(Image.Transpose.FLIP_TOP_BOTTOM),
+        5: upright.transpose(Image.Transpose.TRANSPOSE),
+        6: upright.transpose(Image.Transpose.ROTATE_90),
+        7: upright.transpose(Image.Transpose.TRANSVERSE),
+        8: upright.transpose(Image.Transpose.ROTATE_270),
+    }[turn]
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    stored.save(folder / "cat" / "new.png", exif=exif)
+    raw = read(folder, size=(72, 96))
+    assert np.array_equal(np.moveaxis(raw.arrays["images"][raw.names.index("cat/new.png")], 0, -1), SOFT)
+
+
+# --- Folders and classes
+
+
+def clear(folder: Path) -> None:
+    for path in sorted(folder.iterdir()):
+        path.unlink()
+
+
+FOLDER_FAULTS: dict[str, tuple[Callable[[Path], object], set[tuple[str, str]]]] = {
+    "a class without images": (lambda folder: (folder / "bird").mkdir(), {("empty-class", "bird")}),
+    "a class that lost its images": (
+        lambda folder: clear(folder / "dog"),
+        {("empty-class", "dog"), ("too-few-classes", ".")},
+    ),
+    "a folder without classes": (lambda folder: paint(folder / "loose.png"), {("no-class", "loose.png")}),
+    "splits within the classes": (
+        lambda folder: paint(folder / "cat" / "train" / "0.png"),
+        {("mixed-layout", "cat/train/0.png")},
+    ),
+    "splits beside classes": (
+        lambda folder: paint(folder / "train" / "cat" / "0.png"),
+        {("mixed-layout", ".")},
+    ),
+    "a phone's format": (lambda folder: (folder / "cat" / "a.heic").write_bytes(b"x"), {("unknown-format", "cat/a.heic")}),
+    "a text under an image's name": (
+        lambda folder: (folder / "cat" / "a.png").write_text("no image"),
+        {("unknown-format", "cat/a.png")},
+    ),
+    "an empty file": (lambda folder: (folder / "cat" / "a.png").touch(), {("damaged-image", "cat/a.png")}),
+}
+
+
+@pytest.mark.parametrize("fault", FOLDER_FAULTS)
+def test_a_folder_that_is_laid_out_wrongly_is_refused_at_its_place(folder: Path, fault: str) -> None:
+    make, expected = FOLDER_FAULTS[fault]
+    make(folder)
+    assert refused(folder) == expected
+
+
+def test_a_class_of_one_image_is_named_with_what_it_needs(folder: Path, tmp_path: Path) -> None:
+    paint(folder / "rare" / "0.png", 200)
+    with pytest.raises(
+        InputError, match="class 'rare': has 1 samples; it needs at least 3, one for each of train, val and test"
+    ):
+        prepare("pets", config(folder, val_fraction=0.3, test_fraction=0.3), tmp_path / "out", root=tmp_path)
+
+
+def test_classes_that_differ_in_case_alone_are_a_warning(folder: Path) -> None:
+    paint(folder / "Cat" / "0.png", 50)
+    raw = read(folder)
+    assert raw.classes == ("Cat", "cat", "dog")
+    assert [str(warning) for warning in raw.warnings] == [
+        "cat: a class whose name differs from Cat in case only; rename one, if they are meant to be one"
+    ]
+
+
+def test_a_class_of_the_test_folder_in_another_case_is_refused_with_the_one_that_is_meant(tmp_path: Path) -> None:
+    for name in ("train/cat", "train/dog", "test/Cat", "test/dog"):
+        paint(tmp_path / "pets" / name / "0.png")
+    with pytest.raises(DataError, match="Cat: images in val or test only; rename it, if cat is meant"):
+        read(tmp_path / "pets")
+
+
+def test_one_image_under_two_classes_is_told_as_a_pair(folder: Path, tmp_path: Path) -> None:
+    for kind in ("cat", "dog"):
+        paint(folder / kind / "same.png", 222)
+        for number in range(10):
+            paint(folder / kind / f"more{number}.png", (20 if kind == "cat" else 120) + number)
+    card = prepare("pets", config(folder), tmp_path / "out", root=tmp_path)
+    found = {warning["rule"]: warning["found"] for warning in card.warnings}
+    assert found["equal-with-two-labels"] == "1 pair: dog/same.png (dog) = cat/same.png (cat)"
+    assert card.duplicates_dropped == 1
+
+
+# --- Names
+
+
+ODD_NAMES = {
+    "spaces": "a  b ",
+    "a new line": "line\nbreak",
+    "a leading dash": "-rf",
+    "255 bytes": "n" * 251,
+    "a composed letter": unicodedata.normalize("NFC", "é"),
+    "a letter and its accent": unicodedata.normalize("NFD", "é"),
+    "signs from right to left": "\u202eabc",
+    "no UTF-8": os.fsdecode(b"caf\xe9"),
+    "in capitals": "A",
+    "in small letters": "a",
+}
+
+
+def test_images_of_any_name_are_packed_and_their_names_can_be_printed(folder: Path, tmp_path: Path) -> None:
+    for number, name in enumerate(ODD_NAMES.values()):
+        paint(folder / "cat" / f"{name}.png", 10 + number)
+    paint(folder / "dog" / "9.png", 250)
+    prepare("pets", config(folder), tmp_path / "out", root=tmp_path)
+    splits = [open_split(tmp_path / "out", name) for name in SPLITS]
+    names = {split.sample_name(row) for split in splits for row in range(len(split))}
+    assert len(names) == 9 + len(ODD_NAMES)
+    assert all(name.isprintable() for name in names)
+    assert {"cat/line\\nbreak.png", "cat/-rf.png", "cat/caf\\udce9.png"} <= names
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_a_damaged_image_of_any_name_is_named_in_signs_that_any_terminal_takes(folder: Path, name: str) -> None:
+    (folder / "cat" / f"{ODD_NAMES[name]}.png").write_bytes(b"no image")
+    with pytest.raises(DataError) as caught:
+        read(folder)
+    [problem] = caught.value.problems
+    assert problem.rule == "unknown-format"
+    assert all(line.isprintable() for line in str(caught.value).splitlines())
+    assert len(str(caught.value).splitlines()) == 2
+    assert problem.to_json()["where"].isprintable()
+
+
+def test_folders_that_a_reader_cannot_tell_apart_are_refused(folder: Path) -> None:
+    for form in ("NFC", "NFD"):
+        paint(folder / unicodedata.normalize(form, "é") / "0.png")
+    os.mkdir(os.fsencode(folder) + b"/\xfe")
+    paint(folder / os.fsdecode(b"\xfe") / "0.png")
+    assert refused(folder) == {
+        ("twin-names", unicodedata.normalize("NFC", "é")),
+        ("name-not-utf8", os.fsdecode(b"\xfe")),
+    }
+
+
+# --- Links
+
+
+@pytest.fixture
+def project(folder: Path) -> Path:
+    """A project's folder with the images in it, beside what is none of its business."""
+    (folder.parent / "project").mkdir()
+    paint(folder.parent / "secret" / "0.png")
+    return folder.rename(folder.parent / "project" / "pets")
+
+
+LINKS: dict[str, tuple[Callable[[Path], object], set[tuple[str, str]], int]] = {
+    "a link to a file elsewhere": (
+        lambda folder: (folder / "cat" / "out.png").symlink_to(folder.parents[1] / "secret" / "0.png"),
+        {("link-leaves", "cat/out.png")},
+        5,
+    ),
+    "a link upwards": (
+        lambda folder: (folder / "cat" / "out.png").symlink_to("../../../secret/0.png"),
+        {("link-leaves", "cat/out.png")},
+        5,
+    ),
+    "a link to a folder elsewhere": (
+        lambda folder: (folder / "cat" / "more").symlink_to(folder.parents[1] / "secret"),
+        {("link-leaves", "cat/more")},
+        5,
+    ),
+    "a link by way of a link": (
+        lambda folder: (
+            (folder.parent / "way").symlink_to(folder.parents[1] / "secret"),
+            (folder / "cat" / "out.png").symlink_to(folder.parent / "way" / "0.png"),
+        ),
+        {("link-leaves", "cat/out.png")},
+        5,
+    ),
+    "a pipe": (lambda folder: os.mkfifo(folder / "cat" / "pipe.png"), {("not-a-file", "cat/pipe.png")}, 5),
+    "a link to nothing": (
+        lambda folder: (folder / "cat" / "gone.png").symlink_to("nowhere.png"),
+        {("dangling-link", "cat/gone.png")},
+        2,
+    ),
+    "a link to itself": (
+        lambda folder: (folder / "cat" / "self.png").symlink_to("self.png"),
+        {("link-loop", "cat/self.png")},
+        2,
+    ),
+    "a link to the folder above": (
+        lambda folder: (folder / "cat" / "up").symlink_to(folder),
+        {("link-loop", "cat/up")},
+        2,
+    ),
+}
+
+
+@pytest.mark.parametrize("link", LINKS)
+def test_links_that_leave_or_lead_nowhere_are_refused(project: Path, link: str) -> None:
+    make, expected, code = LINKS[link]
+    make(project)
+    assert refused(project, code) == expected
+
+
+def test_links_within_the_project_and_hard_links_are_read(project: Path) -> None:
+    (project / "cat" / "dog.png").symlink_to("../dog/0.png")
+    paint(project.parent / "other" / "0.png", 7)
+    (project / "cat" / "other").symlink_to(project.parent / "other")
+    os.link(project.parents[1] / "secret" / "0.png", project / "dog" / "hard.png")
+    raw = read(project)
+    assert len(raw) == 11 and raw.arrays["images"][raw.names.index("cat/other/0.png")].max() == 7
+
+
+# --- Sizes
+
+
+def tiff(width: int, height: int) -> bytes:
+    """Return the header of a TIFF of 1 bit, and a few of its pixels."""
+    tags = [
+        (256, 4, width),
+        (257, 4, height),
+        (258, 3, 1),
+        (259, 3, 1),
+        (262, 3, 1),
+        (273, 4, 122),
+        (278, 4, height),
+        (279, 4, 8),
+    ]
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4 + 16 + 8)
+
+
+BOMBS = {
+    "100 million pixels.png": png(10_000, 10_000, 1, 0, bytes(1251 * 10_000)),
+    "400 million pixels.png": png(20_000, 20_000, 1, 0, bytes(2501 * 20_000)),
+    "a broad line.png": png(2**30, 1, 8, 0, bytes(100)),
+    "a long text.png": png(8, 6, 8, 0, bytes(54), extra=chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(2 * 10**8)))),
+    "a profile.png": png(8, 6, 8, 0, bytes(54), extra=chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(2 * 10**8)))),
+    "a frame.gif": b"GIF89a\x08\0\x08\0\x80\0\0" + bytes(6) + b"\x2c" + struct.pack("<4H", 0, 0, 60_000, 60_000) + b"\0\x02\0;",
+    "a bitmap.bmp": b"BM"
+    + struct.pack("<IHHIIiiHHIIiiII", 62, 0, 0, 62, 40, 50_000, 50_000, 1, 1, 0, 0, 0, 0, 2, 2)
+    + bytes(8),
+    "a scan.tif": tiff(30_000, 30_000),
+}
+BOMB_READER = """\
+import resource, sys
+from pathlib import Path
+from trainyard.data.image_folder import ImageFolderConfig, load
+from trainyard.data.problems import DataError
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    load(ImageFolderConfig(source="image_folder", path="pets", size=8, channels=3), Path(), Path("scratch"), workers=1)
+except DataError as error:
+    for problem in error.problems:
+        print(problem.severity, problem.rule, problem.where, sep="|")
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+def read_elsewhere(folder: Path) -> list[str]:
+    """Read the folder in a process of its own, and return what it says, with the most memory that it held as the last line."""
+    source = Path(image_pieces.__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", BOMB_READER]
+    return subprocess.run(
+        command, cwd=folder.parent, env=environment, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+
+
+def test_files_that_would_fill_the_memory_are_refused_by_their_headers(folder: Path) -> None:
+    for name, content in BOMBS.items():
+        (folder / "cat" / name).write_bytes(content)
+    *lines, most = read_elsewhere(folder)
+    harmless = {"a long text.png", "a profile.png"}
+    assert sorted(lines) == sorted(
+        f"error|damaged-image|cat/{name}" if name in harmless else f"refused|too-many-pixels|cat/{name}" for name in BOMBS
+    )
+    assert int(most) < 300e6
+
+
+def test_a_photograph_of_40_million_pixels_is_read_as_it_is(folder: Path) -> None:
+    image = Image.new("RGB", (8000, 5000), (10, 20, 30))
+    image.save(folder / "cat" / "large.jpg")
+    *lines, most = read_elsewhere(folder)
+    assert lines == [] and int(most) < 700e6
+    raw = read(folder)
+    assert np.abs(raw.arrays["images"][raw.names.index("cat/large.jpg"), :, 4, 4] - np.array([10, 20, 30])).max() <= 2
+
+
+# --- Data that change, or are not there
+
+
+@pytest.mark.parametrize("change", ["rewritten", "of another size", "gone"])
+def test_a_file_that_changes_while_the_folder_is_read_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    monkeypatch.setattr(image_pieces, "PROGRESS_SECONDS", 0.0)
+    path = folder / "dog" / "1.png"
+
+    def meddle(told: str) -> None:
+        if not told.startswith("looked at"):
+            return
+        if change == "gone":
+            path.unlink()
+        elif change == "rewritten":
+            content, before = path.read_bytes(), path.stat().st_mtime_ns
+            path.write_bytes(content)
+            os.utime(path, ns=(before + 10**9, before + 10**9))
+        else:
+            paint(path, size=(30, 20))
+
+    with pytest.raises(DataError) as caught:
+        read(folder, meddle, size=None, channels=None)
+    expected = {("changed-while-read", "dog/1.png")} | ({("unreadable-image", "dog/1.png")} if change == "gone" else set())
+    found = {(problem.rule, problem.where) for problem in caught.value.problems}
+    assert found - {("mixed-sizes", ".")} == expected
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda path: None, "pets: no such file or folder; put the data there, or correct data.path"),
+        (lambda path: path.write_text("x"), "pets: is a file; image_folder reads a folder"),
+        (lambda path: path.symlink_to("gone"), "pets: a link to what is not there"),
+        (lambda path: path.mkdir(), r"0 classes \(no images\)"),
+    ],
+    ids=["missing", "a file", "a dangling link", "empty"],
+)
+def test_a_path_without_a_folder_of_images_is_refused(tmp_path: Path, make: Callable[[Path], object], said: str) -> None:
+    make(tmp_path / "pets")
+    with pytest.raises(InputError, match=said) as caught:
+        sources.load(config(tmp_path / "pets"), tmp_path, tmp_path / "scratch")
+    assert caught.value.exit_code == 2
