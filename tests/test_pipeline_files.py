@@ -17,6 +17,7 @@ from trainyard.recipe import Recipe, read_all
 
 SHARED = {
     "src/trainyard/data/digits.py",
+    "src/trainyard/data/groups.py",
     "src/trainyard/data/image_files.py",
     "src/trainyard/data/image_folder.py",
     "src/trainyard/data/image_integrity.py",

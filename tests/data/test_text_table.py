@@ -365,6 +365,15 @@ def test_the_page_shows_lengths_classes_texts_and_what_was_odd(tmp_path: Path) -
         assert said in page
 
 
+def test_lengths_that_come_as_often_are_bars_of_one_height(tmp_path: Path) -> None:
+    lines = [f"{' '.join(WORDS[: number // 16 + 1])} {number:03d},{('good', 'bad')[number % 2]}" for number in range(160)]
+    prepare("t", config(tokenizer="words", vocabulary_size=500), tmp_path / "out", root=write(tmp_path, lines))
+    page = (tmp_path / "out" / "card.html").read_text()
+    bars = page.split('class="histogram">')[1].split("</div>")[0]
+    assert bars.count("<span") == 10
+    assert 'title="0"' not in bars
+
+
 @pytest.mark.parametrize(("name", "counts"), [("trec", (5452, 500)), ("sst2", (6920, 872, 1821))])
 def test_published_texts_are_read_whole_and_nothing_is_wrong(name: str, counts: tuple[int, ...], root: Path) -> None:
     data = Path(os.environ.get("TRAINYARD_DATA", root.parent / "shared" / "data"))

@@ -184,7 +184,11 @@ def _values(train: Split, card: Card) -> list[str]:
             f"Median {np.median(lengths):.0f} tokens, 95 % have {np.percentile(lengths, 95):.0f} or fewer, the longest "
             f"{lengths.max()}; {cut:,} of {len(lengths):,} training texts reach the limit of {card.input['max_length']:,}."
         )
-        return ["<h2>Lengths in tokens</h2>", _histogram(lengths, 0, int(lengths.max())), f'<p class="soft">{note}</p>']
+        return [
+            "<h2>Lengths in tokens</h2>",
+            _histogram(lengths, int(lengths.min()), int(lengths.max())),
+            f'<p class="soft">{note}</p>',
+        ]
     images = train.arrays["images"]
     pixels = images[: max(1, VALUES_READ // max(1, int(np.prod(images.shape[1:]))))]
     channels = zip(card.normalisation["mean"], card.normalisation["std"], strict=True)
@@ -197,7 +201,10 @@ def _values(train: Split, card: Card) -> list[str]:
 
 
 def _histogram(values: NDArray[Any], low: int, high: int) -> str:
-    counts, _ = np.histogram(values, bins=BINS, range=(low, max(high, low + 1)))
+    # As many whole numbers for each bar: others would leave gaps between them.
+    width = -(-(high - low + 1) // BINS)
+    bins = -(-(high - low + 1) // width)
+    counts, _ = np.histogram(values, bins=bins, range=(low, low + width * bins))
     bars = "".join(
         f'<span style="height:{100 * count / max(1, counts.max()):.2f}%" title="{count:,}"></span>' for count in counts
     )

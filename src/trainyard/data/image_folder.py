@@ -18,12 +18,14 @@ from typing import Literal
 import numpy as np
 from PIL import __version__ as pillow_version
 
+from trainyard.data.groups import check_options, number_groups, read_groups
 from trainyard.data.image_files import Channels, ImageFacts, ImageFileError, Resize, Size, read_image_and_facts
 from trainyard.data.image_pieces import Progress, Row, Sample, decode, keep, survey, unreadable
 from trainyard.data.image_tree import Tree, walk
 from trainyard.data.problems import DataError, Problem, printable, settle
 from trainyard.data.raw import RawDataset
 from trainyard.data.splits import check_fractions, official_split
+from trainyard.data.table_form import Findings
 from trainyard.errors import InputError
 from trainyard.params import Count, Fraction, Index
 
@@ -43,6 +45,11 @@ class ImageFolderConfig:
     """stretch to the size, crop the middle of it, or pad with black."""
     channels: Channels | None = None
     """1 grey, 3 colours; needed where the images differ."""
+    group: str | None = None
+    """A regular expression to look for in the paths below the folder: what its parentheses hold names what must not be in two
+    splits, such as (patient[0-9]+)_."""
+    groups: str | None = None
+    """Instead of it, a table in the folder with the columns path and group."""
     on_bad_sample: Literal["stop", "skip"] = "stop"
     """stop at images that cannot be read, or leave them out and count them."""
     seed: Index = 0
@@ -55,6 +62,7 @@ class ImageFolderConfig:
     def __post_init__(self) -> None:
         """Refuse what contradicts itself."""
         check_fractions(self.val_fraction, self.test_fraction)
+        check_options(self.group, self.groups)
 
 
 def load(
@@ -66,14 +74,23 @@ def load(
         DataError: listing all that is wrong with the folder.
     """
     folder = existing_folder(config.path, root)
-    tree = walk(folder, root)
+    tree = walk(folder, root, known=config.groups)
     problems = list(tree.problems)
     top = split_layout(tree, problems)
     places = [_place(path, top, problems) for path in tree.files]
     found = [(path, split, name) for path, (split, name) in zip(tree.files, places, strict=True) if name is not None]
     classes = _classes(tree, top, found, problems)
+    groups = read_groups(
+        [(path, split) for path, split, _ in found],
+        group=config.group,
+        groups=config.groups,
+        folder=folder,
+        listed=tree.files,
+        found=Findings(config.path, problems),
+    )
     if any(p.severity != "warning" and not p.sample for p in problems):
         raise DataError(config.path, problems)
+    found = [place for place in found if groups is None or str(place[0]) in groups]
     samples = [Sample(image=folder / path, name=str(path), state=tree.states[str(path)]) for path, _, _ in found]
     shape, bad = common_shape(samples, config.size, config.channels, config.path, problems, progress, workers)
     kept = np.array([index for index in range(len(samples)) if index not in bad], dtype=np.int64)
@@ -100,6 +117,7 @@ def load(
         arrays=arrays,
         about=f"{len(chosen):,} images of {len(classes)} classes from {printable(config.path)}",
         libraries={"Pillow": pillow_version},
+        groups=None if groups is None else number_groups([groups[str(path)] for path, _, _ in chosen]),
         split=official_split([split for _, split, _ in chosen]) if top else None,
         names=tuple(printable(str(path)) for path, _, _ in chosen),
         warnings=warnings,

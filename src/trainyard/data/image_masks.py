@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import __version__ as pillow_version
 
+from trainyard.data.groups import check_options, number_groups, read_groups
 from trainyard.data.image_files import Channels, ImageFileError, Resize, read_image, read_mask, resize_mask
 from trainyard.data.image_folder import SPLIT_FOLDERS, add, common_shape, existing_folder, split_layout
 from trainyard.data.image_pieces import Progress, Row, Sample, decode, keep, unreadable
@@ -25,6 +26,7 @@ from trainyard.data.image_tree import walk
 from trainyard.data.problems import DataError, Problem, printable, settle
 from trainyard.data.raw import RawDataset
 from trainyard.data.splits import check_fractions, official_split, ordered_split
+from trainyard.data.table_form import Findings
 from trainyard.params import Count, Fraction, Index
 
 MaskValues = Literal["ids", "binary"] | dict[str, int | tuple[int, int, int]]
@@ -53,6 +55,11 @@ class ImageMasksConfig:
     """stretch to the size, crop the middle of it, or pad with black and the first class."""
     channels: Channels | None = None
     """1 grey, 3 colours; needed where the images differ."""
+    group: str | None = None
+    """A regular expression to look for in the images' paths below the folder: what its parentheses hold names what must not
+    be in two splits, such as (patient[0-9]+)_."""
+    groups: str | None = None
+    """Instead of it, a table in the folder with the columns path (of an image) and group."""
     on_bad_sample: Literal["stop", "skip"] = "stop"
     """stop at samples that cannot be read, or leave them out and count them."""
     split_by: Literal["chance", "order"] = "chance"
@@ -68,6 +75,9 @@ class ImageMasksConfig:
     def __post_init__(self) -> None:
         """Refuse what contradicts itself."""
         check_fractions(self.val_fraction, self.test_fraction)
+        check_options(self.group, self.groups)
+        if self.split_by == "order" and (self.group or self.groups):
+            raise ValueError("split_by order cuts groups where the numbers fall; remove it, or group and groups")
         if not 2 <= len(set(self.classes)) == len(self.classes) <= 256:
             raise ValueError(f"classes: found {list(self.classes)}; name between 2 and 256 classes, each once")
         if self.images == self.masks:
@@ -89,17 +99,26 @@ def load(
         DataError: listing all that is wrong with the folder.
     """
     folder = existing_folder(config.path, root)
-    tree = walk(folder, root)
+    tree = walk(folder, root, known=config.groups)
     problems = list(tree.problems)
     top = split_layout(tree, problems)
     if top and config.split_by == "order":
         add(problems, "split-twice", ".", "folders train, val or test, and data.split_by: order", "remove one of them")
     pairs = _pairs(tree.files, top, config, problems)
+    groups = read_groups(
+        [(image, split) for split, image, _ in pairs],
+        group=config.group,
+        groups=config.groups,
+        folder=folder,
+        listed=tree.files,
+        found=Findings(config.path, problems),
+    )
     if not pairs or any(p.severity != "warning" and not p.sample for p in problems):
         if not pairs:
             expected = f"put images into {config.images}/ and masks of the same names into {config.masks}/"
             add(problems, "no-pairs", ".", "no image with a mask", expected)
         raise DataError(config.path, problems)
+    pairs = [pair for pair in pairs if groups is None or str(pair[1]) in groups]
     samples = [
         Sample(
             image=folder / image,
@@ -144,6 +163,7 @@ def load(
         arrays=keep(arrays, np.flatnonzero(usable), scratch),
         about=f"{len(chosen):,} images with masks of {len(config.classes)} classes from {printable(config.path)}",
         libraries={"Pillow": pillow_version},
+        groups=None if groups is None else number_groups([groups[name] for name in names]),
         strata=strata,
         split=split,
         names=tuple(map(printable, names)),

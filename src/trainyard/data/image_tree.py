@@ -48,12 +48,13 @@ class Tree:
     problems: list[Problem] = field(default_factory=list)
 
 
-def walk(folder: Path, root: Path) -> Tree:
+def walk(folder: Path, root: Path, known: str | None = None) -> Tree:
     """Return what lies below a folder; hidden files are passed over.
 
     Args:
         folder: with the images.
         root: the project's folder; a link may lead anywhere in it, and anywhere in `folder`.
+        known: path of a file in the folder that is passed over too.
     """
     tree = Tree()
     inside = (root.resolve(), folder.resolve())
@@ -68,9 +69,9 @@ def walk(folder: Path, root: Path) -> Tree:
             tree.problems.append(_problem("unreadable-folder", relative, found, "make it readable for this user"))
             continue
         for entry in entries:
-            if entry.name.startswith(".") or entry.name.lower() in _CLUTTER:
-                continue
             path = relative / entry.name
+            if entry.name.startswith(".") or entry.name.lower() in _CLUTTER or str(path) == known:
+                continue
             problem = _link_problem(entry, path, inside, above) if entry.is_symlink() else None
             if problem is not None:
                 tree.problems.append(problem)

@@ -1,4 +1,7 @@
-"""Images, and labels or masks, that a user has as NumPy arrays: `images.npy` and `labels.npy` or `masks.npy`."""
+"""Images, and labels or masks, that a user has as NumPy arrays: `images.npy` and `labels.npy` or `masks.npy`.
+
+Beside them, `groups.npy` may hold a number or a word for each image: images of one group are never in two splits.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,11 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
+from trainyard.data.groups import check_groups, number_groups
 from trainyard.data.problems import Problem, settle
 from trainyard.data.raw import TO_DIVIDE, Kind, RawDataset
 from trainyard.data.splits import check_fractions
+from trainyard.data.table_form import Findings
 from trainyard.params import Fraction, Index
 
 Arrays = dict[str, NDArray[Any]]
@@ -62,7 +67,10 @@ def load(config: NumpyArraysConfig, root: Path, scratch: Path) -> RawDataset:
     for number, part in parts or [(TO_DIVIDE, folder)]:
         divided = TO_DIVIDE if number == 0 and len(parts) < len(SPLIT_NAMES) else number
         found.append((divided, _read_part(part, folder, root, len(config.classes), problems)))
-    targets = {name for _, arrays in found for name in arrays if name != "images"}
+    targets = {name for _, arrays in found for name in arrays if name not in ("images", "groups")}
+    groups = _groups(
+        [(number, arrays) for (number, _), (_, arrays) in zip(parts or [(0, folder)], found, strict=True)], config, problems
+    )
     if len(targets) > 1:
         problems.append(_problem("two-targets", ".", "labels.npy and masks.npy", "one of the two: delete or move the other"))
     warnings, _ = settle(config.path, problems, "stop")
@@ -78,6 +86,7 @@ def load(config: NumpyArraysConfig, root: Path, scratch: Path) -> RawDataset:
         classes=config.classes,
         arrays={"images": merged["images"], target: _compact(merged[target], target)},
         about=f"{count:,} images with {target} of {config.path}",
+        groups=groups,
         strata=_dominant(merged["masks"]) if target == "masks" else None,
         split=np.concatenate([np.full(len(arrays["images"]), number) for number, arrays in found]),
         warnings=warnings,
@@ -87,9 +96,9 @@ def load(config: NumpyArraysConfig, root: Path, scratch: Path) -> RawDataset:
 def _read_part(folder: Path, base: Path, root: Path, classes: int, problems: list[Problem]) -> Arrays:
     """Return the arrays of one folder; what is wrong with them is added to `problems`."""
     arrays: Arrays = {}
-    present = [name for name in ("images", "labels", "masks") if (folder / f"{name}.npy").exists()]
+    present = [name for name in ("images", "labels", "masks", "groups") if (folder / f"{name}.npy").exists()]
     where = str(folder.relative_to(base))
-    if "images" not in present or len(present) < 2:
+    if "images" not in present or not {"labels", "masks"} & set(present):
         expected = "images.npy beside labels.npy or masks.npy"
         archives = ", ".join(path.name for path in sorted(folder.glob("*.npz")))
         hint = f"; save each array of {archives} as a .npy file of its own" if archives else ""
@@ -143,6 +152,10 @@ def _check(arrays: Arrays, where: str, classes: int, problems: list[Problem]) ->
         problems.append(_problem("images-type", where, found, "uint8 with shape (N, H, W), (N, C, H, W) or (N, H, W, C)"))
     elif images.ndim == 4 and images.shape[1] not in (1, 3) and images.shape[3] not in (1, 3):
         problems.append(_problem("images-channels", where, f"shape {images.shape}", "1 or 3 channels, second or last"))
+    groups = arrays.get("groups")
+    if groups is not None and (groups.shape != (len(images),) or groups.dtype.kind not in "iuUS"):
+        found = f"groups of {groups.dtype} with shape {groups.shape}"
+        problems.append(_problem("groups-type", where, found, f"whole numbers or texts with shape {(len(images),)}"))
     for name in ("labels", "masks"):
         if name not in arrays:
             continue
@@ -159,6 +172,37 @@ def _check(arrays: Arrays, where: str, classes: int, problems: list[Problem]) ->
             problems.append(
                 _problem(f"{name}-values", f"{where}/{name}.npy", found, f"0 to {classes - 1}, one for each of classes")
             )
+
+
+def _groups(parts: list[tuple[int, Arrays]], config: NumpyArraysConfig, problems: list[Problem]) -> NDArray[np.int64] | None:
+    """Return the number of each image's group, or None where there are no groups.
+
+    Args:
+        parts: of each split of the source, 0 train, 1 val, 2 test, its arrays.
+        config: for messages.
+        problems: groups in two splits are added to it.
+    """
+    given = [(number, arrays) for number, arrays in parts if "groups" in arrays]
+    if not given:
+        return None
+    found, expected = Findings(config.path, problems), "groups.npy beside every images.npy, or beside none"
+    for number, arrays in parts:
+        if arrays and "groups" not in arrays:
+            found.add("missing-array", "no groups.npy", expected, at=SPLIT_NAMES[number])
+    names, splits = [], []
+    for number, arrays in given:
+        try:
+            values = arrays["groups"].tolist()
+        except ValueError as error:
+            found.add("groups-type", f"no texts ({error})", "whole numbers or texts", at="groups.npy")
+            continue
+        names += [value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value) for value in values]
+        splits += [number] * len(values)
+    if empty := [number for number, name in enumerate(names) if not name.strip()]:
+        said = f"{len(empty):,} empty names ({', '.join(map(str, empty[:LISTED]))}, ...)"
+        found.add("no-group", said, "name the group of every image", at="groups.npy")
+    check_groups(names, splits, "groups.npy", found)
+    return number_groups(names)
 
 
 def _not_finite(images: NDArray[Any]) -> str:

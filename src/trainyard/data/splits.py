@@ -5,21 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainyard.data.duplicates import drop_duplicates, warn_of_copies
+from trainyard.data.group_split import divide_groups
 from trainyard.data.packed import SPLITS, SplitName
 from trainyard.data.problems import Problem
 from trainyard.data.raw import TO_DIVIDE, RawDataset
+from trainyard.data.stratify import draw_samples
 from trainyard.errors import InputError
 
 Indices = NDArray[np.int64]
-
-MOST_FOLDS = 20
-"""Fractions of grouped samples are met to within one part in 40."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +123,7 @@ def stratified_split(
 
     Args:
         strata: (N,) the class of each sample; every split gets its share of each.
-        groups: (N,) samples with the same number stay together; the fractions are then met only roughly.
+        groups: (N,) samples with the same number stay together; the fractions are then met as well as whole groups allow.
         val_fraction: share of the validation split; 0 for none.
         test_fraction: share of the test split; 0 for none.
         seed: of the shuffle.
@@ -136,10 +134,11 @@ def stratified_split(
     """
     wanted = {"train": 1 - val_fraction - test_fraction, "val": val_fraction, "test": test_fraction}
     _check_counts(strata, classes, [name for name, fraction in wanted.items() if fraction])
-    rest, test = _take(strata, groups, test_fraction, seed)
-    rest_groups = None if groups is None else groups[rest]
-    train, val = _take(strata[rest], rest_groups, val_fraction / (1 - test_fraction), seed)
-    parts = [rest[train], rest[val], test]
+    parts = (
+        _cut_samples(strata, val_fraction, test_fraction, seed)
+        if groups is None
+        else _cut_groups(strata, groups, list(wanted.values()), seed)
+    )
     for (name, fraction), part in zip(wanted.items(), parts, strict=True):
         if not fraction:
             continue
@@ -153,44 +152,36 @@ def stratified_split(
     return parts
 
 
-def _take(strata: NDArray[np.int64], groups: NDArray[np.int64] | None, fraction: float, seed: int) -> tuple[Indices, Indices]:
-    """Return the positions that stay, and those of about a fraction of the samples."""
-    if fraction == 0:
-        return np.arange(len(strata)), np.empty(0, dtype=np.int64)
-    return _take_samples(strata, fraction, seed) if groups is None else _take_groups(strata, groups, fraction, seed)
+def _cut_groups(strata: NDArray[np.int64], groups: NDArray[np.int64], wanted: Sequence[float], seed: int) -> list[Indices]:
+    """Return the positions of the training, validation and test samples, groups whole."""
+    given = [number for number, fraction in enumerate(wanted) if fraction]
+    count = len(np.unique(groups))
+    if count < len(given):
+        raise InputError(
+            f"split of {len(strata)} samples: they stand in {count} group(s) that must not be cut; "
+            f"at least {len(given)} groups are needed"
+        )
+    split = np.array(given)[divide_groups(strata, groups, [wanted[number] for number in given], seed)]
+    return [np.flatnonzero(split == number) for number in range(len(wanted))]
+
+
+def _cut_samples(strata: NDArray[np.int64], val_fraction: float, test_fraction: float, seed: int) -> list[Indices]:
+    """Return the positions of the training, validation and test samples."""
+    rest, test = _take_samples(strata, test_fraction, seed)
+    train, val = _take_samples(strata[rest], val_fraction / (1 - test_fraction), seed)
+    return [rest[train], rest[val], test]
 
 
 def _take_samples(strata: NDArray[np.int64], fraction: float, seed: int) -> tuple[Indices, Indices]:
-    from sklearn.model_selection import StratifiedShuffleSplit
-
-    splitter = StratifiedShuffleSplit(n_splits=1, test_size=max(1, round(fraction * len(strata))), random_state=seed)
+    """Return the positions that stay, and those of a fraction of the samples."""
+    if fraction == 0:
+        return np.arange(len(strata)), np.empty(0, dtype=np.int64)
     try:
-        rest, taken = next(splitter.split(strata, strata))
+        return draw_samples(strata, max(1, round(fraction * len(strata))), seed)
     except ValueError as error:
-        # scikit-learn wants at least one sample of each class on both sides.
         raise InputError(
             f"split of {len(strata)} samples: {error}; add samples, or raise val_fraction and test_fraction"
         ) from None
-    return rest, taken
-
-
-def _take_groups(strata: NDArray[np.int64], groups: NDArray[np.int64], fraction: float, seed: int) -> tuple[Indices, Indices]:
-    """Cut the samples into folds of whole groups and take as many folds as come nearest to the fraction."""
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    smallest = int(np.unique(strata, return_counts=True)[1].min())
-    most = min(MOST_FOLDS, len(np.unique(groups)), smallest)
-    if most < 2:
-        raise InputError(
-            f"split of {len(strata)} samples: they stand in {len(np.unique(groups))} group(s) that must not be cut; "
-            "at least 3 groups are needed"
-        )
-    share = Fraction(fraction).limit_denominator(most)
-    share = min(max(share, Fraction(1, most)), Fraction(most - 1, most))
-    splitter = StratifiedGroupKFold(n_splits=share.denominator, shuffle=True, random_state=seed)
-    folds = [fold for _, fold in splitter.split(strata, strata, groups)]
-    taken = np.sort(np.concatenate(folds[: share.numerator]))
-    return np.setdiff1d(np.arange(len(strata)), taken), taken
 
 
 def _check_counts(strata: NDArray[np.int64], classes: Sequence[str], splits: Sequence[str]) -> None:

@@ -71,12 +71,13 @@ class Findings:
         where = self.name if at is None else f"{self.name}:{at}"
         self.problems.append(Problem(rule=rule, where=where, found=found, expected=expected, severity=severity))
 
-    def row(self, rule: str, line: int, found: str, expected: str) -> None:
+    def row(self, rule: str, line: int, found: str, expected: str, *, severity: Severity = "error") -> None:
         """Add what concerns one row, which can be left out."""
         self.counts[rule] += 1
         if self.counts[rule] <= KEPT:
             where = f"{self.name}:{line}"
-            self.problems.append(Problem(rule=rule, where=where, found=found, expected=expected, sample=True))
+            bad = severity == "error"
+            self.problems.append(Problem(rule=rule, where=where, found=found, expected=expected, severity=severity, sample=bad))
 
     def close(self) -> None:
         """Say how many problems were not kept."""

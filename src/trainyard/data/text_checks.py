@@ -113,19 +113,3 @@ def _check_names(classes: Sequence[str], found: Findings) -> None:
             found.add(
                 "like-classes", said, "they count as different ones; if they are one, write it one way", severity="warning"
             )
-
-
-def check_groups(samples: Samples, column: str, found: Findings) -> None:
-    """Add the groups that stand in two splits of the source."""
-    if len(set(samples.splits)) < 2:
-        return
-    places: dict[str, set[int]] = defaultdict(set)
-    for group, split in zip(samples.groups, samples.splits, strict=True):
-        places[group].add(split)
-    if several := [group for group, splits in places.items() if len(splits) > 1]:
-        listed = "; ".join(
-            f"{printable(group)} ({', '.join(SPLITS[split] for split in sorted(places[group]))})" for group in several[:LISTED]
-        )
-        more = f"; and {len(several) - LISTED:,} more" if len(several) > LISTED else ""
-        expected = "what is tested on must be new: put each group into one split"
-        found.add("group-in-two-splits", f"{listed}{more}", expected, at=column)

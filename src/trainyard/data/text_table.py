@@ -13,13 +13,14 @@ from typing import Literal
 
 import numpy as np
 
+from trainyard.data.groups import check_groups, number_groups
 from trainyard.data.problems import DataError, Problem, printable, settle
 from trainyard.data.raw import RawDataset
 from trainyard.data.splits import check_fractions, official_split
 from trainyard.data.table_form import Block, Delimiter, Encoding, Findings, OpenTable, TableForm, shown
 from trainyard.data.tables import SUFFIXES, check_columns, open_table, read_blocks
 from trainyard.data.text import TokenizerKind
-from trainyard.data.text_checks import LISTED, SPLITS, Samples, check_classes, check_groups, check_leaks, compare
+from trainyard.data.text_checks import LISTED, SPLITS, Samples, check_classes, check_leaks, compare
 from trainyard.params import Count, Fraction, Index, nearest
 
 SPLIT_NAMES = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "dev": 1, "test": 2, "testing": 2}
@@ -114,7 +115,7 @@ def load(config: TextTableConfig, root: Path) -> RawDataset:
     found = Findings(config.path, problems)
     classes = check_classes(samples, config.label, found)
     if config.group is not None:
-        check_groups(samples, config.group, found)
+        check_groups(samples.groups, samples.splits, config.group, found)
     check_leaks(samples, config.label, found)
     warnings, skipped = settle(config.path, problems, config.on_bad_sample)
     numbers = {name: number for number, name in enumerate(classes)}
@@ -123,7 +124,7 @@ def load(config: TextTableConfig, root: Path) -> RawDataset:
         classes=classes,
         arrays={"texts": samples.texts, "labels": np.array([numbers[label] for label in samples.labels], dtype=np.int64)},
         about=f"{len(samples.texts):,} texts of {len(classes)} classes from {printable(config.path)} ({about})",
-        groups=np.unique(samples.groups, return_inverse=True)[1].astype(np.int64) if config.group is not None else None,
+        groups=number_groups(samples.groups) if config.group is not None else None,
         split=official_split(samples.splits),
         names=tuple(samples.names),
         warnings=warnings,

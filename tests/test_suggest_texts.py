@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from trainyard.data.check import check
+from trainyard.data.text_table import TextTableConfig
+from trainyard.errors import InputError
+from trainyard.recipe import read_recipe
+from trainyard.recipe_text import add_recipe
+from trainyard.suggest import suggest
+from trainyard.suggest_columns import Named
+
+
+def write(root: Path, header: str, row: str, count: int = 200, name: str = "t.csv") -> Path:
+    """Write a table whose rows are `row` with their number, a class of three, an author, and a split in it."""
+    splits = ("train", "train", "val", "test")
+    lines = [
+        row.format(n=n, label="abc"[n % 3], author=f"w{n // 4}", part=splits[n % 4], date=f"2024-01-{n % 28 + 1:02d}")
+        for n in range(count)
+    ]
+    (root / name).parent.mkdir(exist_ok=True)
+    (root / name).write_text("\n".join([header, *lines]) + "\n")
+    return root / name
+
+
+def suggested(path: Path, named: Named | None = None) -> tuple[str, TextTableConfig]:
+    """Return the suggestion, and the data block that it becomes in a params.yaml; `check` finds no error in it."""
+    root = path.parent
+    text = suggest("mine", "lstm", path, path.name, named)
+    (root / "params.yaml").unlink(missing_ok=True)
+    add_recipe(root / "params.yaml", "mine", text)
+    data = read_recipe(root / "params.yaml", "mine").data
+    assert isinstance(data, TextTableConfig)
+    check(data, root)
+    return text, data
+
+
+def test_text_and_label_are_found_and_the_reason_is_written(tmp_path: Path) -> None:
+    text, data = suggested(write(tmp_path, "id,text,label", "{n},some words of number {n},{label}"))
+    assert (data.text, data.label, data.group, data.split) == ("text", "label", None, None)
+    assert "# 200 texts, 3 classes (a 67, b 67, c 66); fields between commas, UTF-8." in text
+    assert "label: label # 3 values, each in many rows" in text
+    assert (data.vocabulary_size, data.max_tokens) == (1000, 8)
+
+
+def test_names_of_columns_do_not_matter_where_only_one_fits(tmp_path: Path) -> None:
+    _, data = suggested(write(tmp_path, "no,what was: said,#kind", "{n},some words of number {n},{label}"))
+    assert (data.text, data.label) == ("what was: said", "#kind")
+
+
+def test_authors_and_splits_are_taken_as_such(tmp_path: Path) -> None:
+    path = write(tmp_path, "text,label,author", "some words of number {n},{label},{author}")
+    assert suggested(path)[1].group == "author"
+    path = write(tmp_path, "text,label,part", "some words of number {n},{label},{part}")
+    text, data = suggested(path)
+    assert (data.split, data.group) == ("part", None)
+    assert "split: part # says test, train, val" in text
+
+
+def test_a_folder_keeps_its_splits(tmp_path: Path) -> None:
+    for name in ("train", "test"):
+        write(tmp_path, "text,label", f"some words of {name} {{n}},{{label}}", name=f"set/{name}.csv")
+    text, data = suggested(tmp_path / "set")
+    assert data.path == "set"
+    assert "200 texts in the training table of 2" in text
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "said"),
+    [
+        ("title,summary,label", "words of a title {n},words of it {n},{label}", "columns title, summary all look like texts"),
+        ("text,tone,place", "some words of number {n},{label},{label}{label}", "columns tone, place may all be labels"),
+        ("text,id", "some words of number {n},{n}", "no column looks like labels; it has text, id"),
+        ("id,label", "{n},{label}", "no column looks like texts; it has id, label"),
+        ("date,text,label,load", "{date},some words of {n},{label},{n}.5", "holds texts \\(text\\) and measurements over time"),
+    ],
+)
+def test_columns_that_leave_it_open_are_refused_with_the_option(tmp_path: Path, header: str, row: str, said: str) -> None:
+    with pytest.raises(InputError, match=said) as error:
+        suggest("mine", "lstm", write(tmp_path, header, row), "t.csv")
+    assert "--" in str(error.value)
+
+
+def test_the_options_settle_what_was_open(tmp_path: Path) -> None:
+    path = write(tmp_path, "title,summary,tone,place", "words of a title {n},words of it {n},{label},{label}{label}")
+    _, data = suggested(path, Named(text=("title", "summary"), label="place"))
+    assert (data.text, data.label) == (("title", "summary"), "place")
+    with pytest.raises(InputError, match=r"has no column 'plase'; it has title, .* did you mean 'place'"):
+        suggest("mine", "lstm", path, "t.csv", Named(label="plase"))
+
+
+def test_options_of_tables_are_refused_for_images(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--label: is for tables"):
+        suggest("mine", "cnn", tmp_path, "raw", Named(label="x"))
+
+
+def test_published_texts_need_no_option(root: Path) -> None:
+    data = Path(os.environ.get("TRAINYARD_DATA", root.parent / "shared" / "data"))
+    if not (data / "trec").is_dir():
+        pytest.skip("TRAINYARD_DATA does not say where trec is")
+    text = suggest("trec", "lstm", data / "trec", "trec")
+    assert "vocabulary_size: 8000" in text
+    assert "max_tokens: 24" in text
