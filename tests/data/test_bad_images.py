@@ -17,6 +17,7 @@ from PIL import Image
 
 from trainyard.data import image_pieces
 from trainyard.data.image_folder import ImageFolderConfig, load
+from trainyard.data.image_integrity import damage
 from trainyard.data.problems import DataError
 from trainyard.data.raw import RawDataset
 
@@ -113,6 +114,8 @@ def test_a_jpeg_cut_at_any_of_20_places_is_refused(folder: Path, options: dict[s
     for place in [len(whole) * part // 20 for part in range(1, 20)] + [len(whole) - 1]:
         path.write_bytes(whole[:place])
         assert refused(folder) == {("damaged-image", "cat/soft.jpg")}
+        # Seen in its marks too, whatever the decoder says.
+        assert damage(whole[:place], "JPEG")
 
 
 def test_a_png_cut_at_any_of_20_places_or_without_its_end_is_refused(folder: Path) -> None:
