@@ -77,7 +77,7 @@ def survey(samples: Sequence[Sample], progress: Progress | None, workers: int) -
     """Return what the header of each image says, or what is wrong with it."""
     facts: list[ImageFacts | Problem] = []
     pieces = _pieces(samples)
-    results = in_order(partial(_inspect_piece, samples=samples), pieces, _workers(pieces, workers))
+    results = in_order(partial(_inspect_piece, samples=samples), pieces, workers if len(pieces) > 1 else 1)
     for found in _told(results, len(samples), "looked at", progress):
         facts += found
     return facts
@@ -112,7 +112,7 @@ def decode(
     work = partial(_decode_piece, samples=samples, decoder=decoder, scratch=scratch, key=key)
     rows: list[Row] = []
     pieces = _pieces(samples)
-    results = in_order(work, pieces, _workers(pieces, workers))
+    results = in_order(work, pieces, workers if len(pieces) > 1 else 1)
     for found in _told(results, len(samples), "decoded", progress):
         rows += found
     return {name: np.load(path, mmap_mode="r", allow_pickle=False) for name, path in paths.items()}, rows
@@ -288,10 +288,6 @@ def _pieces(samples: Sequence[Sample]) -> list[range]:
             pieces.append(range(first, number))
             first, size = number, 0
     return pieces
-
-
-def _workers(pieces: Sequence[range], workers: int) -> int:
-    return 1 if workers == -1 and len(pieces) < 2 else workers
 
 
 def _told(results: Iterator[list[Item]], total: int, verb: str, progress: Progress | None) -> Iterator[list[Item]]:
