@@ -83,7 +83,7 @@ def measure_memory(work: Path, photos: int, size: int, processes: int) -> None:
     make_photos(folder, photos)
     stored = sum(path.stat().st_size for path in folder.rglob("*.jpg"))
     decoded = photos * PHOTO[0] * PHOTO[1] * 3
-    print(f"{photos:,} photographs: {stored / 1e9:.1f} GB of files, {decoded / 1e9:.1f} GB decoded", flush=True)
+    print(f"{photos:,} photographs: {stored / 1e6:,.0f} MB of files, {decoded / 1e9:.1f} GB decoded", flush=True)
     seconds, peak, files, private = apart(pack_and_watch, folder, work, size, processes)
     print(
         f"packed at {size} x {size} by {processes} processes in {seconds:.0f} s: at most {peak / MEBIBYTE:,.0f} MiB in all, "
@@ -181,7 +181,7 @@ def make_photos(folder: Path, count: int) -> None:
     for name in ("a", "b"):
         (folder / name).mkdir(parents=True)
     first = folder / "a" / "0.jpg"
-    picture.save(first, quality=40)
+    picture.save(first, quality=70)
     content = bytearray(first.read_bytes())
     # The table of steps: its marker, length and number take five bytes, then there is one for each frequency.
     table = content.index(b"\xff\xdb") + 5

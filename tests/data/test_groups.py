@@ -148,7 +148,7 @@ def test_a_picture_that_the_pattern_does_not_find_is_named_or_left_out(scans: Pa
 def test_a_pattern_that_finds_nothing_is_said_once(scans: Path) -> None:
     _, problems = refused(scans, group="patient-([0-9]+)", on_bad_sample="skip")
     assert [str(problem) for problem in problems] == [
-        "scans:data.group: names the group of none of 48 images, such as a/p0_0.png; correct it"
+        "scans:data.group: gives a group to none of 48 images, such as a/p0_0.png; compare the two, and correct it"
     ]
 
 

@@ -161,6 +161,18 @@ def test_the_number_of_processes_changes_nothing(folder: Path, monkeypatch: pyte
     assert alone.names == both.names and np.array_equal(alone.arrays["labels"], both.arrays["labels"])
 
 
+def test_large_files_are_read_a_few_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = [path.stat().st_size for path in sorted(folder.rglob("*.png"))]
+    monkeypatch.setattr(image_pieces, "BYTES_PER_PIECE", sum(sizes[:2]))
+    expected = read(folder, "whole").arrays["images"].tobytes()
+    assert [path.name[5:14] for path in sorted((folder.parent / "whole").glob("rows-*"))] == [
+        "000000000",
+        "000000002",
+        "000000004",
+    ]
+    assert read(folder, "two", workers=2).arrays["images"].tobytes() == expected
+
+
 def test_an_interrupted_run_decodes_only_what_is_missing_or_changed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_pieces, "FILES_PER_PIECE", 2)
     expected = read(folder).arrays["images"].tobytes()

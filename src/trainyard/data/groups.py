@@ -70,7 +70,7 @@ def read_groups(
         found: of the raw data; files without a group, which are not in what is returned, and groups in two splits are added.
     """
     if group is not None:
-        at, expected = "data.group", f"rename it so that {shown(group)} is found, or correct data.group"
+        at, expected = "data.group", f"rename it so that {printable(group)} is found, or correct data.group"
         known = _match([str(path) for path, _ in places], group, found)
     elif groups is not None:
         at, expected = groups, f"add a row with its path and its group to {groups}"
@@ -81,8 +81,8 @@ def read_groups(
         return {}
     grouped = [(str(path), split) for path, split in places if str(path) in known]
     if places and not grouped:
-        said = f"names the group of none of {len(places):,} images, such as {printable(str(places[0][0]))}"
-        found.add("no-group", said, "correct it", at=at)
+        said = f"gives a group to none of {len(places):,} images, such as {printable(str(places[0][0]))}"
+        found.add("no-group", said, "compare the two, and correct it", at=at)
         return {}
     for path, _ in places:
         if str(path) not in known:
@@ -135,7 +135,7 @@ def _match(names: list[str], pattern: str, found: Findings) -> dict[str, str] | 
     # In a process of its own in any case: only a process's first thread can be woken, and here that may be another one.
     for piece in in_order(work, range(0, len(names), PATHS_PER_PIECE), workers=2):
         if isinstance(piece, str):
-            said = f"{shown(pattern)} takes for ever to look for in it"
+            said = f"{printable(pattern)} takes for ever to look for in it"
             expected = "a data.group without repetitions of repetitions, such as (a+)+, or of choices, such as (a|a)+"
             found.problems.append(Problem(rule="slow-pattern", where=piece, found=said, expected=expected))
             return None

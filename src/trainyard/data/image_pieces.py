@@ -31,11 +31,11 @@ from trainyard.data.problems import Problem
 
 FILES_PER_PIECE = 512
 """Enough that flushing to the disk takes little of the time, few enough that a kill costs little."""
+BYTES_PER_PIECE = 2**24
+"""Of files: a piece of large ones ends sooner, so that the processes have all something to do."""
 WRITTEN_AT_ONCE = 2**20
 """Bytes."""
 PROGRESS_SECONDS = 5.0
-FEWEST_IN_PARALLEL = 1024
-"""With fewer small files, processes take longer to start than the files to read."""
 Progress = Callable[[str], None]
 Item = TypeVar("Item")
 
@@ -76,7 +76,8 @@ Decoder = Callable[[Sample], tuple[dict[str, NDArray[np.uint8]], Row]]
 def survey(samples: Sequence[Sample], progress: Progress | None, workers: int) -> list[ImageFacts | Problem]:
     """Return what the header of each image says, or what is wrong with it."""
     facts: list[ImageFacts | Problem] = []
-    results = in_order(partial(_inspect_piece, samples=samples), _starts(samples), _workers(len(samples), workers))
+    pieces = _pieces(samples)
+    results = in_order(partial(_inspect_piece, samples=samples), pieces, workers if len(pieces) > 1 else 1)
     for found in _told(results, len(samples), "looked at", progress):
         facts += found
     return facts
@@ -110,7 +111,8 @@ def decode(
     key = json.dumps([settings, RULES, pillow_version, shapes], sort_keys=True)
     work = partial(_decode_piece, samples=samples, decoder=decoder, scratch=scratch, key=key)
     rows: list[Row] = []
-    results = in_order(work, _starts(samples), _workers(len(samples), workers))
+    pieces = _pieces(samples)
+    results = in_order(work, pieces, workers if len(pieces) > 1 else 1)
     for found in _told(results, len(samples), "decoded", progress):
         rows += found
     return {name: np.load(path, mmap_mode="r", allow_pickle=False) for name, path in paths.items()}, rows
@@ -131,9 +133,9 @@ def keep(arrays: dict[str, Any], kept: NDArray[np.int64], scratch: Path) -> dict
     return result
 
 
-def _inspect_piece(start: int, samples: Sequence[Sample]) -> list[ImageFacts | Problem]:
+def _inspect_piece(piece: range, samples: Sequence[Sample]) -> list[ImageFacts | Problem]:
     found: list[ImageFacts | Problem] = []
-    for sample in samples[start : start + FILES_PER_PIECE]:
+    for sample in samples[piece.start : piece.stop]:
         try:
             found.append(inspect(sample.image))
         except ImageFileError as error:
@@ -149,16 +151,16 @@ def unreadable(name: str, error: OSError) -> Problem:
     return Problem(rule="unreadable-image", where=name, found=found, expected="make it readable", sample=True)
 
 
-def _decode_piece(start: int, samples: Sequence[Sample], decoder: Decoder, scratch: Path, key: str) -> list[Row]:
-    samples = samples[start : start + FILES_PER_PIECE]
-    marker = scratch / f"rows-{start:09d}.json"
+def _decode_piece(piece: range, samples: Sequence[Sample], decoder: Decoder, scratch: Path, key: str) -> list[Row]:
+    samples = samples[piece.start : piece.stop]
+    marker = scratch / f"rows-{piece.start:09d}.json"
     listed = [_listed(sample) for sample in samples]
     identity = _identity(samples, listed, key)
     rows = _finished(marker, identity)
     if rows is not None:
         return rows
     marker.unlink(missing_ok=True)
-    rows = _write_rows(start, samples, decoder, scratch)
+    rows = _write_rows(piece.start, samples, decoder, scratch)
     changed = _changed(samples, listed)
     if changed:
         return [Row(problems=(*row.problems, *changed.get(index, ()))) for index, row in enumerate(rows)]
@@ -277,12 +279,15 @@ def _header(shape: tuple[int, ...]) -> dict[str, Any]:
     return {"descr": "|u1", "fortran_order": False, "shape": shape}
 
 
-def _starts(samples: Sequence[Sample]) -> Iterator[int]:
-    return iter(range(0, len(samples), FILES_PER_PIECE))
-
-
-def _workers(count: int, workers: int) -> int:
-    return 1 if workers == -1 and count < FEWEST_IN_PARALLEL else workers
+def _pieces(samples: Sequence[Sample]) -> list[range]:
+    """Return the rows that are worked on at once."""
+    pieces, first, size = [], 0, 0
+    for number, sample in enumerate(samples, 1):
+        size += sum(state[0] for state in (sample.state, sample.mask_state) if state is not None)
+        if number - first == FILES_PER_PIECE or size >= BYTES_PER_PIECE or number == len(samples):
+            pieces.append(range(first, number))
+            first, size = number, 0
+    return pieces
 
 
 def _told(results: Iterator[list[Item]], total: int, verb: str, progress: Progress | None) -> Iterator[list[Item]]:
