@@ -23,6 +23,7 @@ SHARED = {
     "src/trainyard/data/image_integrity.py",
     "src/trainyard/data/image_pieces.py",
     "src/trainyard/data/image_tree.py",
+    "src/trainyard/data/links.py",
     "src/trainyard/data/parallel.py",
     "src/trainyard/data/text_checks.py",
     "src/trainyard/models/resnet.py",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -100,3 +101,12 @@ def test_all_problems_are_said_together(ten: Path) -> None:
 def test_cifar_10_has_no_coarse_labels(ten: Path) -> None:
     with pytest.raises(DataError, match=r"coarse, but CIFAR-10 has one label an image; remove labels"):
         read(ten, labels="coarse")
+
+
+@pytest.mark.parametrize("name", ["data_batch_3.bin", "batches.meta.txt"])
+def test_a_link_out_of_the_project_is_refused_unread(ten: Path, tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
+    elsewhere = (ten / name).rename(tmp_path_factory.mktemp("elsewhere") / name)
+    (ten / name).symlink_to(elsewhere)
+    with pytest.raises(DataError, match=re.escape(f"{name}: a link to ")) as caught:
+        load(CifarFilesConfig(source="cifar_files", path="."), ten, ten / "scratch")
+    assert caught.value.exit_code == 5

@@ -17,7 +17,7 @@ def idx(array: np.ndarray) -> bytes:
 
 
 def write(folder: Path, name: str, count: int, ending: str = "") -> np.ndarray:
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     images = np.random.default_rng(count).integers(0, 256, (count, 4, 5), dtype=np.uint8)
     for kind, array in (("images-idx3", images), ("labels-idx1", np.arange(count) % 3)):
         content = idx(array)
@@ -83,3 +83,13 @@ def test_a_cut_gzip_file_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz: no whole file"):
         read(tmp_path / "raw")
+
+
+def test_a_link_out_of_the_project_is_refused_unread(tmp_path: Path) -> None:
+    write(tmp_path / "project" / "raw", "train", 7)
+    labels = tmp_path / "project" / "raw" / "train-labels-idx1-ubyte"
+    labels.rename(tmp_path / "elsewhere")
+    labels.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match="train-labels-idx1-ubyte: a link to .*elsewhere; a file of the project") as caught:
+        read(tmp_path / "project" / "raw")
+    assert caught.value.exit_code == 5

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from trainyard.data.links import leaves_project
 from trainyard.data.problems import Problem, printable, settle
 from trainyard.data.raw import TO_DIVIDE, RawDataset
 from trainyard.data.splits import check_fractions
@@ -66,6 +67,9 @@ def load(config: CifarFilesConfig, root: Path, scratch: Path) -> RawDataset:
     folder = root / config.path
     problems: list[Problem] = []
     form = _form(folder, config, problems)
+    present = [name for name in (*form.train, form.test, form.names) if (folder / name).exists()]
+    problems += [refused for name in present if (refused := leaves_project(folder / name, name, root, folder))]
+    settle(config.path, problems, "stop")
     classes = _names(folder / form.names, problems)
     records: list[tuple[int, NDArray[np.uint8]]] = []
     files = (*form.train, *((form.test,) if (folder / form.test).exists() else ()))

@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from trainyard.data.links import leaves_project
 from trainyard.data.problems import Problem, settle
 from trainyard.data.raw import TO_DIVIDE, RawDataset
 from trainyard.data.splits import check_fractions
@@ -65,6 +66,10 @@ def load(config: IdxFilesConfig, root: Path, scratch: Path) -> RawDataset:
         pair = [_find(folder, prefixes, suffix) for suffix in ("images-idx3-ubyte", "labels-idx1-ubyte")]
         if split != TO_DIVIDE and pair == [None, None]:
             continue
+        refused = [leaves_project(path, path.name, root, folder) for path in pair if path]
+        if any(refused):
+            problems += [problem for problem in refused if problem]
+            continue
         read = [_read(path, dimensions, problems) for path, dimensions in zip(pair, (3, 1), strict=True) if path]
         if None in pair:
             problems.append(_problem("missing-file", prefixes[0], "not both files", "images-idx3-ubyte and labels-idx1-ubyte"))
@@ -95,7 +100,7 @@ def load(config: IdxFilesConfig, root: Path, scratch: Path) -> RawDataset:
 
 def _find(folder: Path, prefixes: tuple[str, ...], suffix: str) -> Path | None:
     names = [f"{prefix}-{suffix}{ending}" for prefix in prefixes for ending in ("", ".gz")]
-    return next((folder / name for name in names if (folder / name).is_file()), None)
+    return next((folder / name for name in names if (folder / name).exists()), None)
 
 
 def _read(path: Path, dimensions: int, problems: list[Problem]) -> Bytes | None:

@@ -14,6 +14,7 @@ from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from trainyard.data.groups import check_groups, number_groups
+from trainyard.data.links import leaves_project
 from trainyard.data.problems import Problem, settle
 from trainyard.data.raw import TO_DIVIDE, Kind, RawDataset
 from trainyard.data.splits import check_fractions
@@ -106,7 +107,7 @@ def _read_part(folder: Path, base: Path, root: Path, classes: int, problems: lis
         return arrays
     for name in present:
         path = folder / f"{name}.npy"
-        array = _open(path, str(path.relative_to(base)), (root.resolve(), base.resolve()), problems)
+        array = _open(path, base, root, problems)
         if array is not None:
             arrays[name] = array
     if len(arrays) == len(present):
@@ -115,13 +116,11 @@ def _read_part(folder: Path, base: Path, root: Path, classes: int, problems: lis
     return arrays
 
 
-def _open(path: Path, where: str, inside: tuple[Path, Path], problems: list[Problem]) -> NDArray[Any] | None:
+def _open(path: Path, base: Path, root: Path, problems: list[Problem]) -> NDArray[Any] | None:
     """Memory-map an array, or add why that cannot be done; what is no file of the project is not opened."""
-    target = path.resolve()
-    if not target.is_file() or not any(target.is_relative_to(folder) for folder in inside):
-        rule, found = ("link-leaves", f"a link to {target}") if target.is_file() else ("not-a-file", "no regular file")
-        expected = "a file of the project: copy it there"
-        problems.append(Problem(rule=rule, where=where, found=found, expected=expected, severity="refused"))
+    where = str(path.relative_to(base))
+    if refused := leaves_project(path, where, root, base):
+        problems.append(refused)
         return None
     try:
         array: NDArray[Any] | NpzFile = np.load(path, mmap_mode="r", allow_pickle=False)
