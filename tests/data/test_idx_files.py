@@ -90,6 +90,6 @@ def test_a_link_out_of_the_project_is_refused_unread(tmp_path: Path) -> None:
     labels = tmp_path / "project" / "raw" / "train-labels-idx1-ubyte"
     labels.rename(tmp_path / "elsewhere")
     labels.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(DataError, match="train-labels-idx1-ubyte: a link to .*elsewhere; a file of the project") as caught:
+    with pytest.raises(DataError, match=r"train-labels-idx1-ubyte: a link to .*elsewhere; a file of the project") as caught:
         read(tmp_path / "project" / "raw")
     assert caught.value.exit_code == 5
