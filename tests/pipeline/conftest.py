@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -85,6 +86,8 @@ class Project:
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            # A shell that starts programs in the background has them ignore Ctrl-C, and so would all that they start.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
 
     def change(self, old: str, new: str) -> None:
