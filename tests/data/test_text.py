@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from trainyard.data.text import PADDING, UNKNOWN, TokenizerKind, encode, train_tokenizer
+from trainyard.data.text import PADDING, UNKNOWN, TokenizerKind, encode, tokenizer_for, train_tokenizer
+from trainyard.data.text_table import TextTableConfig
 
 TEXTS = ["Return the mean of an array.", "Return the sum of an array.", "Draw the line."]
 
@@ -84,3 +85,33 @@ def test_a_word_never_seen_is_unknown_as_a_word_and_known_in_its_pieces() -> Non
 def test_a_saved_tokenizer_encodes_alike(tokenizer: Tokenizer) -> None:
     again = Tokenizer.from_str(tokenizer.to_str())
     assert np.array_equal(encode(again, TEXTS, 64)[0], encode(tokenizer, TEXTS, 64)[0])
+
+
+def test_case_makes_a_difference_where_it_is_asked_for(kind: TokenizerKind) -> None:
+    tokenizer = train_tokenizer([*TEXTS, "draw"], 100, kind, lowercase=False)
+    assert not np.array_equal(encode(tokenizer, ["Draw"], 64)[0], encode(tokenizer, ["draw"], 64)[0])
+
+
+def test_rare_words_are_unknown_and_rare_pairs_stay_apart() -> None:
+    words = train_tokenizer(TEXTS, 100, "words", min_frequency=2)
+    assert encode(words, ["the sum array"], 64)[0].tolist()[1] == 1
+    assert 1 not in encode(words, ["the array"], 64)[0]
+    assert {"mean", "sum", "draw"}.isdisjoint(words.get_vocab())
+    pieces = train_tokenizer(TEXTS, 100, "bpe", min_frequency=2)
+    assert "array" in pieces.get_vocab() and "mean" not in pieces.get_vocab()
+    assert 1 not in encode(pieces, ["mean"], 64)[0]
+
+
+def test_a_source_says_how_its_tokenizer_is_made() -> None:
+    config = TextTableConfig(
+        source="text_table",
+        path="x",
+        text="a",
+        label="b",
+        tokenizer="words",
+        vocabulary_size=5,
+        lowercase=False,
+        min_frequency=2,
+    )
+    vocabulary = tokenizer_for(config, ["Red Red red blue blue blue green Green"]).get_vocab()
+    assert set(vocabulary) == {PADDING, UNKNOWN, "blue", "Red"}

@@ -37,13 +37,13 @@ def check(
 
 def _cut_texts(config: DataConfig, raw: RawDataset, splits: Splits) -> list[Problem]:
     """Return a warning where texts are longer than the limit; as with `prepare`, training texts alone make the tokens."""
-    from trainyard.data.text import TextConfig, cut_warning, encode_counted, train_tokenizer
+    from trainyard.data.text import TextConfig, cut_warning, encode_counted, tokenizer_for
 
     if not isinstance(config, TextConfig):
         return []
     texts: list[str] = raw.arrays["texts"]
     chosen = {split: [texts[row] for row in rows] for split, rows in splits.indices.items()}
-    tokenizer = train_tokenizer(chosen["train"], config.vocabulary_size, config.tokenizer)
+    tokenizer = tokenizer_for(config, chosen["train"])
     longer = sum(encode_counted(tokenizer, part, config.max_tokens)[2] for part in chosen.values())
     return cut_warning(longer, sum(map(len, chosen.values())), config.max_tokens)
 

@@ -162,12 +162,12 @@ def _pack_texts(
     Returns:
         what the card says of the arrays and of their shape, and the warnings.
     """
-    from trainyard.data.text import TextConfig, cut_warning, encode_counted, train_tokenizer
+    from trainyard.data.text import TextConfig, cut_warning, encode_counted, tokenizer_for
 
     if not isinstance(config, TextConfig):
         raise TypeError(f"{config.source} gives texts without saying how to tokenize them")
     texts: list[str] = raw.arrays["texts"]
-    tokenizer = train_tokenizer([texts[row] for row in rows["train"]], config.vocabulary_size, config.tokenizer)
+    tokenizer = tokenizer_for(config, [texts[row] for row in rows["train"]])
     (folder / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
     described: dict[str, dict[str, dict[str, Any]]] = {}
     longer = 0

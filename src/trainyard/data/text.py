@@ -26,6 +26,10 @@ class TextConfig(Protocol):
     def vocabulary_size(self) -> int: ...
     @property
     def max_tokens(self) -> int: ...
+    @property
+    def lowercase(self) -> bool: ...
+    @property
+    def min_frequency(self) -> int: ...
 
 
 PADDING, UNKNOWN = "[PAD]", "[UNK]"
@@ -35,14 +39,25 @@ ENCODED_AT_ONCE = 5000
 """Texts."""
 
 
-def train_tokenizer(texts: Iterable[str], vocabulary_size: int, kind: TokenizerKind) -> Tokenizer:
-    """Return a tokenizer of lower-case text, cut at spaces and signs.
+def tokenizer_for(config: TextConfig, texts: Iterable[str]) -> Tokenizer:
+    """Return the tokenizer that a source asks for, fitted on texts of the training split."""
+    return train_tokenizer(
+        texts, config.vocabulary_size, config.tokenizer, lowercase=config.lowercase, min_frequency=config.min_frequency
+    )
+
+
+def train_tokenizer(
+    texts: Iterable[str], vocabulary_size: int, kind: TokenizerKind, *, lowercase: bool = True, min_frequency: int = 1
+) -> Tokenizer:
+    """Return a tokenizer of text that is cut at spaces and signs.
 
     Args:
         texts: of the training split.
         vocabulary_size: tokens at most, padding and unknown included.
         kind: words: the most frequent words. bpe: byte pair encoding (Sennrich 2016, arXiv:1508.07909), pieces of words
             that are merged from characters in the order of their frequency, so that rare words are not lost.
+        lowercase: whether capital letters are made small ones first.
+        min_frequency: times that a word, or a pair of pieces, occurs at least to become a token.
     """
     from tokenizers import Tokenizer, models, trainers
     from tokenizers.normalizers import NFKC, Lowercase, Sequence
@@ -52,15 +67,21 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int, kind: TokenizerK
     trainer: trainers.Trainer
     if kind == "words":
         tokenizer = Tokenizer(models.WordLevel(unk_token=UNKNOWN))
-        trainer = trainers.WordLevelTrainer(vocab_size=vocabulary_size, special_tokens=special, show_progress=False)
+        trainer = trainers.WordLevelTrainer(
+            vocab_size=vocabulary_size, min_frequency=min_frequency, special_tokens=special, show_progress=False
+        )
     else:
         tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN))
         # Half of the vocabulary at most for single characters, of which texts in many scripts have thousands.
         characters = max(1, (vocabulary_size - len(special)) // 2)
         trainer = trainers.BpeTrainer(
-            vocab_size=vocabulary_size, special_tokens=special, limit_alphabet=characters, show_progress=False
+            vocab_size=vocabulary_size,
+            min_frequency=min_frequency,
+            special_tokens=special,
+            limit_alphabet=characters,
+            show_progress=False,
         )
-    tokenizer.normalizer = Sequence([NFKC(), Lowercase()])
+    tokenizer.normalizer = Sequence([NFKC(), *([Lowercase()] if lowercase else [])])
     tokenizer.pre_tokenizer = Whitespace()
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer

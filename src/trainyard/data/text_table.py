@@ -55,6 +55,11 @@ class TextTableConfig:
     """words: each of the most frequent words is a token. bpe: pieces of words are, so that rare words are not lost."""
     vocabulary_size: Count = 8000
     """Tokens at most, padding and unknown included."""
+    lowercase: bool = True
+    """Whether capital letters are made small ones. false: where they say what a word is, as in names."""
+    min_frequency: Count = 1
+    """Times that a word (or a pair of pieces, for bpe) occurs in the training split at least to be a token; rarer words
+    are unknown ones, of which the network then sees some."""
     max_tokens: Count = 64
     """Tokens of a text at most; what comes after them is cut off."""
     on_bad_sample: Literal["stop", "skip"] = "stop"
