@@ -12,10 +12,17 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from trainyard.models.lstm import LSTM
+from trainyard.models.lstm import LSTM, NGrams
 from trainyard.models.lstm_config import LSTMConfig
 
 POOLINGS = ("last", "mean", "max", "mean_max", "attention")
+
+
+KINDS: tuple[dict[str, Any], ...] = (
+    *({"pooling": pooling} for pooling in POOLINGS),
+    {"ngrams": (1, 2, 3, 4), "embedding_size": 8},
+)
+"""Of networks, for what must hold for all."""
 
 
 def small(**keys: Any) -> LSTMConfig:
@@ -100,10 +107,10 @@ def test_lstm_equals_packing(bidirectional: bool) -> None:
     torch.testing.assert_close(network(tokens, lengths), network.head(last), atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("pooling", POOLINGS)
-def test_padding_changes_no_logit(pooling: Any) -> None:
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_padding_changes_no_logit(kind: dict[str, Any]) -> None:
     torch.manual_seed(0)
-    network = LSTM(small(pooling=pooling), num_outputs=3, vocabulary_size=11)
+    network = LSTM(small(**kind), num_outputs=3, vocabulary_size=11)
     tokens, lengths = batch(4, 7, 1, time=7)
     logits = network(tokens, lengths)
     junk = torch.cat((tokens, torch.randint(11, (3, 5))), dim=1)  # what stands after a length must not matter
@@ -113,9 +120,9 @@ def test_padding_changes_no_logit(pooling: Any) -> None:
     torch.testing.assert_close(alone, logits[:1], atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("pooling", POOLINGS)
-def test_padding_gets_no_gradient(pooling: Any) -> None:
-    network = LSTM(small(pooling=pooling), num_outputs=3, num_features=4)
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_padding_gets_no_gradient(kind: dict[str, Any]) -> None:
+    network = LSTM(small(**kind), num_outputs=3, num_features=4)
     series = torch.randn(2, 8, 4, requires_grad=True)
     network(series, torch.tensor([8, 3])).sum().backward()
     assert series.grad is not None
@@ -123,13 +130,31 @@ def test_padding_gets_no_gradient(pooling: Any) -> None:
     assert not series.grad[1, 3:].any()
 
 
-@pytest.mark.parametrize("pooling", POOLINGS)
-def test_an_empty_text_gives_finite_logits_and_gradients(pooling: Any) -> None:
-    network = LSTM(small(pooling=pooling), num_outputs=3, vocabulary_size=11)
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_an_empty_text_gives_finite_logits_and_gradients(kind: dict[str, Any]) -> None:
+    network = LSTM(small(**kind), num_outputs=3, vocabulary_size=11)
     logits = network(*batch(0, 3, time=3))
     logits.sum().backward()
     assert logits.isfinite().all()
     assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
+
+
+def test_ngrams_are_convolutions_around_each_step() -> None:
+    torch.manual_seed(0)
+    ngrams = NGrams(3, 4, (2, 3))
+    series = torch.randn(1, 6, 3)
+    found = ngrams(series)[0]
+    padded = torch.cat((torch.zeros(1, 3), series[0], torch.zeros(1, 3)))
+    for step in range(6):
+        around = padded[step : step + 3]  # the steps before, at, and after this one
+        pair, triple = (layer.get_parameter("weight") for layer in ngrams.layers)
+        expected = torch.cat(((pair * around[1:].T).sum(dim=(1, 2)), (triple * around.T).sum(dim=(1, 2)))).relu()
+        torch.testing.assert_close(found[step], expected)
+
+
+def test_ngrams_that_do_not_share_the_channels_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"ngrams: \[2, 3\] .* embedding_size: 5 evenly"):
+        small(ngrams=(2, 3))
 
 
 def test_lstm_learns_one_batch_by_heart() -> None:
@@ -157,10 +182,18 @@ def test_lstm_of_the_same_seed_is_the_same() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning")  # torch's own
-@pytest.mark.parametrize(("pooling", "bidirectional"), [("last", False), ("attention", True), ("mean_max", True)])
-def test_lstm_exports_to_onnx_with_free_batch_and_time(pooling: Any, bidirectional: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"pooling": "last", "bidirectional": False},
+        {"pooling": "attention"},
+        {"pooling": "mean_max", "ngrams": (2, 3), "embedding_size": 6},
+    ],
+    ids=str,
+)
+def test_lstm_exports_to_onnx_with_free_batch_and_time(kind: dict[str, Any], tmp_path: Path) -> None:
     torch.manual_seed(0)
-    config = small(pooling=pooling, bidirectional=bidirectional)
+    config = small(**kind)
     network = LSTM(config, num_outputs=3, vocabulary_size=11).eval()
     # torch 2.13 caches the unrolled kernel of a process's first export, which freezes the time of the next.
     torch.ops.aten.lstm.input._dispatch_cache.clear()

@@ -43,6 +43,10 @@ class LSTM(nn.Module):
                 f"LSTM: found vocabulary_size={vocabulary_size} and num_features={num_features}; "
                 "give one of them, for tokens or for features"
             )
+        self.ngrams: nn.Module = nn.Identity()
+        if config.ngrams:
+            self.ngrams = NGrams(in_size, config.embedding_size, config.ngrams)
+            in_size = config.embedding_size
         self.embedding_dropout = nn.Dropout(config.embedding_dropout)
         self.dropout = nn.Dropout(config.dropout)
         out_size = config.hidden_size * (2 if config.bidirectional else 1)
@@ -72,6 +76,8 @@ class LSTM(nn.Module):
         valid = _valid_steps(inputs, lengths).unsqueeze(2)
         order = _reversal(inputs, lengths)
         features: Tensor = self.embedding_dropout(self.embedding(inputs))
+        if isinstance(self.ngrams, NGrams):
+            features = self.ngrams(features.masked_fill(~valid, 0.0))
         for index, forward_layer in enumerate(self.forward_layers):
             if index > 0:
                 features = self.dropout(features)
@@ -107,6 +113,26 @@ class LSTM(nn.Module):
         scores: Tensor = self.attention(states).squeeze(2)
         weights = scores.masked_fill(~_valid_steps(states, lengths), float("-inf")).softmax(dim=1)
         return (weights.unsqueeze(2) * states).sum(dim=1)
+
+
+class NGrams(nn.Module):
+    """Convolutions over time, of several widths side by side, each step's result at its middle."""
+
+    def __init__(self, in_size: int, out_size: int, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Conv1d(in_size, out_size // len(widths), width) for width in widths)
+        for layer in self.layers:
+            nn.init.kaiming_normal_(layer.get_parameter("weight"))
+            nn.init.zeros_(layer.get_parameter("bias"))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map features (N, T, F), zero after each length, to (N, T, out_size)."""
+        series = features.transpose(1, 2)
+        found = []
+        for layer in self.layers:
+            width = layer.get_parameter("weight").shape[2]
+            found.append(layer(nn.functional.pad(series, ((width - 1) // 2, width // 2))))
+        return torch.cat(found, dim=1).relu().transpose(1, 2)
 
 
 def _layer(config: LSTMConfig, in_size: int) -> nn.LSTM:

@@ -16,6 +16,9 @@ class LSTMConfig:
 
     embedding_size: Count = 128
     """Numbers that stand for one token; not used for features, which are numbers already."""
+    ngrams: tuple[Count, ...] = ()
+    """Widths, in steps, of convolutions in front of the cells, which then read phrases instead of words (C-LSTM of Zhou 2015,
+    arXiv:1511.08630). Each has an equal share of `embedding_size` channels. Empty: none."""
     hidden_size: Count = 128
     """Units of each layer and direction."""
     num_layers: Count = 1
@@ -41,3 +44,11 @@ class LSTMConfig:
     """For forecasting: add a linear map from each target's context to its horizon, the same for all targets, so that the
     cells need only learn what is not linear (the highway of LSTNet, Lai 2018, arXiv:1703.07015)."""
     recurrent_initialisation: Literal["orthogonal", "uniform"] = "orthogonal"
+
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself."""
+        if self.ngrams and self.embedding_size % len(self.ngrams):
+            raise ValueError(
+                f"ngrams: {list(self.ngrams)} are {len(self.ngrams)} widths, which do not share embedding_size: "
+                f"{self.embedding_size} evenly; use a multiple of {len(self.ngrams)}"
+            )
