@@ -80,7 +80,7 @@ def follow(launched: Launch, card: Card, tracking_config: TrackingConfig, argume
     from trainyard.provenance import dvc_tags, git_tags, scratch_root
     from trainyard.tasks.primary import PRIMARY
     from trainyard.tracking import Forwarder, Tracking
-    from trainyard.training.checkpoint import best_weights
+    from trainyard.training.checkpoint import kept_weights
     from trainyard.training.hardware import describe
     from trainyard.training.outcome import close_scratch, summarise, write_history, write_metrics
     from trainyard.training.spool import Reader
@@ -107,7 +107,7 @@ def follow(launched: Launch, card: Card, tracking_config: TrackingConfig, argume
 
     with tracking.running(run_id):
         result = launched.wait(watch)
-        weights, facts = best_weights(job.checkpoints, mark)
+        weights, facts = kept_weights(job.checkpoints, mark, recipe.train.keep)
         metrics = summarise(result, primary, facts.epoch, receptive_field(recipe.model))
         if not forwarder.flush():
             say(recipe.name, "train", f"the tracking server is away; its records wait in {job.spool}")
@@ -126,7 +126,8 @@ def follow(launched: Launch, card: Card, tracking_config: TrackingConfig, argume
     size = f"{metrics['parameters']:,} parameters"
     if "receptive_field" in metrics:
         size += f", receptive field of {metrics['receptive_field']} pixels"
-    return f"best val {primary} {best:.4f} in epoch {metrics['best/epoch']} of {metrics['epochs']}; {size}; {result.precision}"
+    kept = "best val" if recipe.train.keep == "best" else "val"
+    return f"{kept} {primary} {best:.4f} in epoch {metrics['best/epoch']} of {metrics['epochs']}; {size}; {result.precision}"
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -96,3 +97,13 @@ def test_what_is_saved_is_what_is_read(tmp_path: Path) -> None:
     found = torch.load(tmp_path / "state.ckpt", weights_only=True)
     assert found["epoch"] == 3
     assert torch.equal(found["weights"], torch.arange(5))
+
+
+@pytest.mark.parametrize(("keep", "epoch"), [("best", 1), ("last", 2)])
+def test_the_weights_of_the_best_or_of_the_last_epoch_are_kept(tmp_path: Path, keep: Any, epoch: int) -> None:
+    for number, score in enumerate((0.3, 0.9, 0.6)):
+        state = {"state_dict": {"network.head": torch.tensor([float(number)]), "loss.weight": torch.ones(1)}}
+        checkpoint.write(tmp_path, facts(number, score), lambda path, state=state: torch.save(state, path))  # type: ignore[misc]
+    weights, found = checkpoint.kept_weights(tmp_path, "a", keep)
+    assert found.epoch == epoch
+    assert {name: value.item() for name, value in weights.items()} == {"head": epoch}

@@ -14,7 +14,7 @@ from trainyard.models.cnn_config import CNNConfig
 from trainyard.recipe import Recipe
 from trainyard.tasks.train_config import StartConfig
 from trainyard.training import checkpoint
-from trainyard.training.checkpoint import best_weights
+from trainyard.training.checkpoint import kept_weights
 from trainyard.training.fit import fit, newest
 from trainyard.training.job import FitJob
 from trainyard.training.spool import Reader
@@ -58,7 +58,7 @@ def test_a_whitened_network_keeps_its_first_layer_through_training(
         recipe = dataclasses.replace(recipe, model=CNNConfig(widths=(4, 8), whitening=2))
         job = make_job(recipe, packed_digits, tmp_path / str(seed))
         fit(job)
-        layers.append(best_weights(job.checkpoints, job.fingerprint)[0])
+        layers.append(kept_weights(job.checkpoints, job.fingerprint)[0])
     # It comes from the data, and neither from the seed nor from training.
     assert torch.equal(layers[0]["network.stem.0.weight"], layers[1]["network.stem.0.weight"])
     assert not torch.equal(layers[0]["network.stem.0.bias"], layers[1]["network.stem.0.bias"])
@@ -81,8 +81,8 @@ def test_a_fit_that_continues_ends_as_one_that_was_never_interrupted(
     assert result.resumed_epoch == resume.facts.epoch + 1
     assert [row["val/loss"] for row in result.history] == [row["val/loss"] for row in expected.history]
     assert [row["train/loss"] for row in result.history] == [row["train/loss"] for row in expected.history]
-    for name, weights in best_weights(whole.checkpoints, whole.fingerprint)[0].items():
-        assert torch.equal(weights, best_weights(cut.checkpoints, cut.fingerprint)[0][name]), name
+    for name, weights in kept_weights(whole.checkpoints, whole.fingerprint)[0].items():
+        assert torch.equal(weights, kept_weights(cut.checkpoints, cut.fingerprint)[0][name]), name
 
 
 def test_a_finished_fit_is_not_trained_again(make_recipe: MakeRecipe, packed_digits: Path, tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_accumulated_pieces_give_the_gradient_of_the_whole_batch(
         )
         job = make_job(recipe, packed_digits, tmp_path / f"s{piece}")
         fit(job)
-        weights.append(best_weights(job.checkpoints, job.fingerprint)[0])
+        weights.append(kept_weights(job.checkpoints, job.fingerprint)[0])
     assert max(float((weights[0][name] - weights[1][name]).abs().max()) for name in weights[0]) <= 1e-6
 
 
@@ -157,7 +157,7 @@ def test_a_fit_begins_with_given_weights(make_recipe: MakeRecipe, packed_digits:
     first = make_job(make_recipe(epochs=4, learning_rate=1e-2), packed_digits, tmp_path / "first")
     fit(first)
     path = tmp_path / "weights.safetensors"
-    save_file(_contiguous(best_weights(first.checkpoints, first.fingerprint)[0]), path)
+    save_file(_contiguous(kept_weights(first.checkpoints, first.fingerprint)[0]), path)
     recipe = make_recipe(epochs=1, learning_rate=1e-9, start_from=StartConfig(weights=str(path)))
     job = dataclasses.replace(make_job(recipe, packed_digits, tmp_path / "second"), weights=path)
     assert fit(job).history[0]["val/accuracy"] > 0.7
@@ -167,13 +167,13 @@ def test_frozen_weights_are_the_same_after_a_fit(make_recipe: MakeRecipe, packed
     model = {"normalisation": "batch"}
     first = make_job(make_recipe(model, epochs=1), packed_digits, tmp_path / "first")
     fit(first)
-    given = best_weights(first.checkpoints, first.fingerprint)[0]
+    given = kept_weights(first.checkpoints, first.fingerprint)[0]
     path = tmp_path / "weights.safetensors"
     save_file(_contiguous({name: tensor for name, tensor in given.items() if "head" not in name}), path)
     recipe = make_recipe(model, epochs=2, start_from=StartConfig(weights=str(path), freeze=True))
     job = dataclasses.replace(make_job(recipe, packed_digits, tmp_path / "second"), weights=path)
     assert fit(job).parameters == 16 * 10 + 10
-    after = best_weights(job.checkpoints, job.fingerprint)[0]
+    after = kept_weights(job.checkpoints, job.fingerprint)[0]
     assert {name for name in after if not torch.equal(after[name], given[name])} == {
         "network.head.weight",
         "network.head.bias",

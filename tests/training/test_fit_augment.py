@@ -14,7 +14,7 @@ from trainyard.data.prepare import prepare
 from trainyard.models.unet_config import UNetConfig
 from trainyard.recipe import Recipe
 from trainyard.tasks.augment_config import AugmentConfig
-from trainyard.training.checkpoint import best_weights
+from trainyard.training.checkpoint import kept_weights
 from trainyard.training.fit import fit
 from trainyard.training.job import FitJob
 
@@ -31,7 +31,7 @@ def make_job(recipe: Recipe, data_dir: Path, scratch: Path) -> FitJob:
 
 
 def weights_of(job: FitJob) -> dict[str, torch.Tensor]:
-    return best_weights(job.checkpoints, job.fingerprint)[0]
+    return kept_weights(job.checkpoints, job.fingerprint)[0]
 
 
 def continued(recipe: Recipe, data_dir: Path, folder: Path) -> tuple[list[dict[str, float]], list[dict[str, float]]]:

@@ -13,7 +13,7 @@ from trainyard.evaluation.forecasts import errors_of, network_forecast, scores_o
 from trainyard.models.build import build_network
 from trainyard.models.spec import InputSpec
 from trainyard.recipe import Recipe
-from trainyard.training.checkpoint import best_weights
+from trainyard.training.checkpoint import kept_weights
 from trainyard.training.fit import fit
 from trainyard.training.job import FitJob
 
@@ -32,7 +32,7 @@ def test_a_fit_learns_a_wave_on_a_slope(
     job = job_of(dataclasses.replace(series_recipe, train=train, model=model), packed_series, tmp_path / "s")
     history = fit(job).history
     assert history[-1]["val/loss"] == pytest.approx(history[-1][f"val/{loss}"], rel=1e-5)
-    weights, facts = best_weights(job.checkpoints, "f")
+    weights, facts = kept_weights(job.checkpoints, "f")
     assert history[facts.epoch]["val/mse"] == min(values["val/mse"] for values in history) == -facts.score
     network = build_network(model, InputSpec.from_card(read_card(packed_series)))
     network.load_state_dict(weights)

@@ -14,7 +14,7 @@ import torch
 from trainyard.errors import InputError, ServiceError
 from trainyard.params import ParamsError
 from trainyard.recipe import Recipe
-from trainyard.training.checkpoint import best_weights
+from trainyard.training.checkpoint import kept_weights
 from trainyard.training.cluster_config import ClusterConfig
 from trainyard.training.fit import fit
 from trainyard.training.hardware import processors
@@ -92,8 +92,8 @@ def test_two_workers_take_the_step_that_one_process_takes(make_recipe: MakeRecip
     two = make_job(recipe, packed_digits, tmp_path / "two")
     launch(two, ClusterConfig(workers=2), lambda: None)
     one_weights, two_weights = (
-        best_weights(alone.checkpoints, alone.fingerprint)[0],
-        best_weights(two.checkpoints, two.fingerprint)[0],
+        kept_weights(alone.checkpoints, alone.fingerprint)[0],
+        kept_weights(two.checkpoints, two.fingerprint)[0],
     )
     assert max(float((one_weights[name] - two_weights[name]).abs().max()) for name in one_weights) <= 1e-6
 
@@ -128,8 +128,8 @@ def test_a_killed_worker_is_replaced_and_the_end_is_bit_identical(
     assert any(record.resumed for record in seen), "training was over before the worker was killed"
     for key in ("train/loss", "val/loss", "val/accuracy", "gradient_norm"):
         assert [row[key] for row in result.history] == [row[key] for row in expected.history]
-    for name, weights in best_weights(whole.checkpoints, whole.fingerprint)[0].items():
-        assert torch.equal(weights, best_weights(job.checkpoints, job.fingerprint)[0][name]), name
+    for name, weights in kept_weights(whole.checkpoints, whole.fingerprint)[0].items():
+        assert torch.equal(weights, kept_weights(job.checkpoints, job.fingerprint)[0][name]), name
 
 
 @needs_two_processors

@@ -64,6 +64,9 @@ class TrainConfig:
     """Weights to begin with. None: the model's initialisation."""
     augment: AugmentConfig | None = None
     """How training samples are changed in every epoch. None: not at all."""
+    keep: Literal["best", "last"] = "best"
+    """Epoch whose weights are the model: that with the best primary metric on the validation split, or the last one, which is
+    the surer choice where a schedule ends at zero and the validation split is small."""
     early_stopping_patience: Count | None = None
     """Epochs without a better primary metric after which training ends. None: never."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -88,6 +91,11 @@ class TrainConfig:
             raise ValueError(
                 f"warmup_fraction: {self.warmup_fraction} has no meaning with schedule: constant; "
                 "use schedule: cosine, or remove it"
+            )
+        if self.keep == "last" and self.early_stopping_patience is not None:
+            raise ValueError(
+                f"early_stopping_patience: {self.early_stopping_patience} ends with epochs that were worse, found keep: last; "
+                "use keep: best, or remove it"
             )
         if self.label_smoothing and self.loss in ("mse", "mae"):
             raise ValueError(

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -115,13 +115,16 @@ def best(checkpoints: list[Checkpoint]) -> Checkpoint | None:
     return max(scored, key=lambda checkpoint: checkpoint.facts.score, default=None)
 
 
-def best_weights(folder: Path, fingerprint: str) -> tuple[dict[str, torch.Tensor], Facts]:
-    """Return the network's weights at the best validation score, and what its checkpoint says.
+def kept_weights(
+    folder: Path, fingerprint: str, keep: Literal["best", "last"] = "best"
+) -> tuple[dict[str, torch.Tensor], Facts]:
+    """Return the network's weights at the best validation score or after the last epoch, and what their checkpoint says.
 
     Raises:
         IntegrityError: no checkpoint has a score.
     """
-    top = best(scan(folder, fingerprint)[0])
+    valid = scan(folder, fingerprint)[0]
+    top = best(valid) if keep == "best" else next(reversed(valid), None)
     if top is None:
         raise IntegrityError(f"{folder}: no checkpoint has a validation score; train the recipe again")
     state = torch.load(top.state, map_location="cpu", weights_only=True)["state_dict"]
