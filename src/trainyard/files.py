@@ -24,3 +24,16 @@ def write_whole(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
         error.filename = error.filename or str(path)
         raise
+
+
+def flush(path: Path) -> None:
+    """Make what was written to a file, or renamed in a folder, last through a power cut.
+
+    Raises:
+        OSError: the disk is broken.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

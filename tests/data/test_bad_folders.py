@@ -7,50 +7,20 @@ import tempfile
 import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from PIL import Image
+from tests.pets import config, make_pets, paint, read, refused
 
 from trainyard.data import image_pieces, sources
-from trainyard.data.image_folder import ImageFolderConfig, load
 from trainyard.data.packed import SPLITS, open_split
 from trainyard.data.prepare import prepare
 from trainyard.data.problems import DataError
-from trainyard.data.raw import RawDataset
 from trainyard.errors import InputError
-
-
-def paint(path: Path, value: int = 0, size: tuple[int, int] = (8, 6)) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("L", size, value).save(path)
-    return path
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two classes of four images."""
-    for number in range(4):
-        paint(tmp_path / "pets" / "cat" / f"{number}.png", number)
-        paint(tmp_path / "pets" / "dog" / f"{number}.png", 100 + number)
-    return tmp_path / "pets"
-
-
-def config(folder: Path, **changes: Any) -> ImageFolderConfig:
-    return ImageFolderConfig(**{"source": "image_folder", "path": folder.name, "size": 8, "channels": 3, **changes})
-
-
-def read(folder: Path, progress: Callable[[str], None] | None = None, **changes: Any) -> RawDataset:
-    return load(config(folder, **changes), folder.parent, folder.parent / "scratch", progress=progress, workers=1)
-
-
-def refused(folder: Path, code: int = 2, **changes: Any) -> set[tuple[str, str]]:
-    """Return rule and place of all that stands against a folder."""
-    with pytest.raises(DataError) as caught:
-        read(folder, **changes)
-    assert caught.value.exit_code == code
-    assert all(problem.where in str(caught.value) or not problem.where.isprintable() for problem in caught.value.problems)
-    return {(problem.rule, problem.where) for problem in caught.value.problems}
+    return make_pets(tmp_path)
 
 
 # --- Folders and classes

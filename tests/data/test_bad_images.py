@@ -7,19 +7,17 @@ import struct
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from tests.pets import make_pets, paint, read, refused
 
 from trainyard.data import image_pieces
-from trainyard.data.image_folder import ImageFolderConfig, load
 from trainyard.data.image_integrity import damage
 from trainyard.data.problems import DataError
-from trainyard.data.raw import RawDataset
 
 # Soft, as photographs are, so that a JPEG of them is mostly one scan.
 SOFT = np.asarray(
@@ -29,36 +27,9 @@ SOFT = np.asarray(
 )
 
 
-def paint(path: Path, value: int = 0, size: tuple[int, int] = (8, 6)) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("L", size, value).save(path)
-    return path
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two classes of four images."""
-    for number in range(4):
-        paint(tmp_path / "pets" / "cat" / f"{number}.png", number)
-        paint(tmp_path / "pets" / "dog" / f"{number}.png", 100 + number)
-    return tmp_path / "pets"
-
-
-def config(folder: Path, **changes: Any) -> ImageFolderConfig:
-    return ImageFolderConfig(**{"source": "image_folder", "path": folder.name, "size": 8, "channels": 3, **changes})
-
-
-def read(folder: Path, progress: Callable[[str], None] | None = None, **changes: Any) -> RawDataset:
-    return load(config(folder, **changes), folder.parent, folder.parent / "scratch", progress=progress, workers=1)
-
-
-def refused(folder: Path, code: int = 2, **changes: Any) -> set[tuple[str, str]]:
-    """Return rule and place of all that stands against a folder."""
-    with pytest.raises(DataError) as caught:
-        read(folder, **changes)
-    assert caught.value.exit_code == code
-    assert all(problem.where in str(caught.value) or not problem.where.isprintable() for problem in caught.value.problems)
-    return {(problem.rule, problem.where) for problem in caught.value.problems}
+    return make_pets(tmp_path)
 
 
 def warned(folder: Path, **changes: Any) -> set[tuple[str, str]]:

@@ -26,7 +26,7 @@ from trainyard.data.addresses import check_url, guarded_session, host_and_port, 
 from trainyard.data.descriptor import PublishedFile, human_bytes
 from trainyard.data.problems import printable
 from trainyard.errors import IntegrityError, ServiceError
-from trainyard.files import write_whole
+from trainyard.files import flush, write_whole
 
 PIECE_BYTES = 2**18
 MOST_REDIRECTS = 8
@@ -142,7 +142,7 @@ def _from_one(
         if not wrong:
             os.replace(part, target)
             _etag_file(part).unlink(missing_ok=True)
-            _sync_folder(target.parent)
+            flush(target.parent)
             return
         _forget(part)
         if not continued:
@@ -361,15 +361,6 @@ def _forget(part: Path) -> None:
 
 def _size(part: Path) -> int:
     return part.stat().st_size if part.exists() else 0
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename last through a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def trusted_mirror(mirror: str | None) -> str | None:

@@ -17,6 +17,7 @@ import torch
 
 from trainyard.data.packed import file_sha256
 from trainyard.errors import IntegrityError
+from trainyard.files import flush
 
 STATE, MANIFEST = "state.ckpt", "manifest.json"
 
@@ -64,10 +65,10 @@ def write(folder: Path, facts: Facts, save: Callable[[Path], None]) -> Checkpoin
         manifest = {**asdict(facts), "sha256": file_sha256(temporary / STATE)}
         (temporary / MANIFEST).write_text(json.dumps(manifest) + "\n", encoding="utf-8")
         for path in (temporary / STATE, temporary / MANIFEST, temporary):
-            _flush(path)
+            flush(path)
         shutil.rmtree(final, ignore_errors=True)
         os.replace(temporary, final)
-        _flush(folder)
+        flush(folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -140,11 +141,3 @@ def prune(checkpoints: list[Checkpoint], keep: int = 2) -> None:
     for checkpoint in checkpoints:
         if checkpoint.path not in kept:
             shutil.rmtree(checkpoint.path, ignore_errors=True)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
