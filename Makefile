@@ -3,7 +3,7 @@ PORT ?= 5000
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup setup-dev run test ui lint types check lock clean
+.PHONY: help setup setup-dev run test test-faults ui lint types check lock clean
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -20,7 +20,10 @@ run: setup ## train, evaluate and export every recipe in params.yaml, then say w
 	@trainyard report
 
 test: setup-dev ## pass all tests that this machine can run
-	@pytest
+	@pytest -m "not long"
+
+test-faults: setup-dev ## the faults that take minutes each, which `make test` leaves out
+	@pytest -m long
 
 ui: setup ## serve the runs' pages on 127.0.0.1; PORT=5001 chooses another port
 	@trainyard ui --port $(PORT)
