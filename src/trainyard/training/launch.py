@@ -19,7 +19,9 @@ from typing import IO, Any
 
 from trainyard.errors import Interrupted, MachineError, ServiceError, TrainyardError
 from trainyard.params import ParamsError
+from trainyard.progress import say
 from trainyard.training.cluster_config import ClusterConfig
+from trainyard.training.elastic import RESIZE_SECONDS, START_SECONDS, Node, NodeWatch, code_environment, wanted
 from trainyard.training.hardware import gpus, processors
 from trainyard.training.job import FitJob, FitResult
 
@@ -44,6 +46,8 @@ class Launch:
         self.cluster = cluster
         self.address = os.environ.get("RAY_ADDRESS") or cluster.address
         self.workers = 0
+        self.least = 0
+        self._nodes: NodeWatch | None = None
         self._temporary: Path | None = None
         self._lock: IO[str] | None = None
         self._outcome: FitResult | BaseException | None = None
@@ -72,6 +76,10 @@ class Launch:
         """
         while not self._done.wait(POLL_SECONDS):
             watch()
+            if self._nodes is not None:
+                for line in self._nodes.news():
+                    say(self.job.recipe.name, "train", line)
+                self._nodes.check()
         watch()
         if not isinstance(self._outcome, FitResult):
             raise self._outcome or RuntimeError("the fit has no outcome")
@@ -107,7 +115,8 @@ class Launch:
 
     def _fit(self) -> FitResult:
         if self.workers:
-            return _train(self.job, self.cluster, self.workers, self._temporary or Path(tempfile.gettempdir()))
+            workers = (self.least, self.workers) if self.least < self.workers else self.workers
+            return _train(self.job, self.cluster, workers, self._temporary or Path(tempfile.gettempdir()))
 
         from trainyard.training.fit import fit
 
@@ -117,7 +126,7 @@ class Launch:
         workers = count_workers(self.cluster, self.address)
         if not workers:
             return
-        self.workers = workers
+        self.least = self.workers = workers
         try:
             self._start_ray()
         except TrainyardError:
@@ -164,46 +173,70 @@ class Launch:
             )
         else:
             _answers(self.address)
-            ray.init(address=self.address, **quiet)
+            ray.init(address=self.address, runtime_env=code_environment(), **quiet)
+            self._meet_nodes()
         logging.getLogger("ray").setLevel(logging.ERROR)
+
+    def _meet_nodes(self) -> None:
+        """Ask for as many workers as the cluster has room for, and follow its nodes from here on."""
+        import ray
+
+        nodes = [Node.of(facts) for facts in ray.nodes() if facts["Alive"]]
+        self.least, self.workers = wanted(self.cluster, nodes)
+        # Before the first attempt starts, because its workers read it.
+        elastic = self.least < self.workers
+        os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(START_SECONDS if elastic else 60)
+        host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+        self._nodes = NodeWatch(self.cluster, self.least, (host, int(port)), ray.nodes)
 
 
 def count_workers(cluster: ClusterConfig, address: str) -> int:
-    """Return how many workers train.
+    """Return how many workers train on this machine; on a cluster, how many at most if that is known before it is met.
 
     Raises:
-        ParamsError: this machine is to run more workers than it has processors for.
+        ParamsError: this machine is to run more workers than it has processors or GPUs for.
     """
     if cluster.workers == 0:
         return 0
+    if address != "local":
+        return 1 if cluster.workers == "auto" else cluster.most
+    room = processors() // cluster.cpus_per_worker
     if cluster.workers == "auto":
-        return gpus() or min(2, max(1, processors() // cluster.cpus_per_worker))
-    needed, have = cluster.workers * cluster.cpus_per_worker, processors()
-    if address == "local" and needed > have:
+        return gpus() or min(2, max(1, room))
+    least = cluster.least
+    if room < least:
         raise ParamsError(
-            f"params.yaml: cluster.workers: {cluster.workers} x cpus_per_worker: {cluster.cpus_per_worker} need {needed} "
-            f"processors, this machine has {have}; use at most {have // cluster.cpus_per_worker} workers, or 'auto'"
+            f"params.yaml: cluster.workers: {least} x cpus_per_worker: {cluster.cpus_per_worker} need "
+            f"{least * cluster.cpus_per_worker} processors, this machine has {processors()}; "
+            f"use at most {room} workers, or 'auto'"
         )
-    if address == "local" and 0 < (have := gpus()) < cluster.workers:
-        raise ParamsError(
-            f"params.yaml: cluster.workers: {cluster.workers}, this machine has {have} GPUs; use at most {have}, or 'auto'"
-        )
-    return cluster.workers
+    if 0 < (have := gpus()) < least:
+        raise ParamsError(f"params.yaml: cluster.workers: {least}, this machine has {have} GPUs; use at most {have}, or 'auto'")
+    return min(cluster.most, room, gpus() or room)
 
 
-def _train(job: FitJob, cluster: ClusterConfig, workers: int, storage: Path) -> FitResult:
+def _train(job: FitJob, cluster: ClusterConfig, workers: int | tuple[int, int], storage: Path) -> FitResult:
+    import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
 
-    use_gpu = gpus() > 0
+    from trainyard.training.rendezvous import GangConfig
+
+    use_gpu = ray.cluster_resources().get("GPU", 0) > 0
     # A folder of its own each time: Ray must not continue from its own snapshot, which forgets the newest checkpoint.
     folder = Path(tempfile.mkdtemp(prefix="trainyard-ray-", dir=storage))
     trainer = TorchTrainer(
         _work,
         train_loop_config={"job": job},
-        torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo", timeout_s=int(cluster.timeout_seconds)),
-        scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu, resources_per_worker=_resources(cluster, use_gpu)),
+        torch_config=GangConfig(backend="nccl" if use_gpu else "gloo", timeout_s=int(cluster.timeout_seconds)),
+        scaling_config=ScalingConfig(
+            num_workers=workers,
+            use_gpu=use_gpu,
+            resources_per_worker=_resources(cluster, use_gpu),
+            placement_strategy="SPREAD",
+            elastic_resize_monitor_interval_s=RESIZE_SECONDS,
+        ),
         run_config=RunConfig(
             name=job.fingerprint,
             storage_path=str(folder),
