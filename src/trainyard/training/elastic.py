@@ -16,16 +16,7 @@ from typing import Any
 from trainyard.errors import Interrupted
 from trainyard.params import ParamsError
 from trainyard.training.cluster_config import ClusterConfig
-
-RESIZE_SECONDS = 10.0
-"""How often Ray looks whether more workers could train. To grow costs a restart from the newest checkpoint."""
-START_SECONDS = 10
-"""How long an elastic attempt waits for the places that it asked for, before it counts the nodes again.
-
-A node that was just lost stays on Ray's list until its health checks have failed."""
-LOOK_SECONDS = 1.0
-HEAD_SECONDS = 20.0
-"""How long the head may be away before the run ends. After 60 s Ray would end the whole process, without a word."""
+from trainyard.training.timing import CONNECT_SECONDS, HEAD_SECONDS, NODE_POLL_SECONDS
 
 
 @dataclass(frozen=True)
@@ -88,10 +79,8 @@ def wanted(cluster: ClusterConfig, nodes: list[Node]) -> tuple[int, int]:
 class NodeWatch:
     """Follows the nodes of a cluster in the background: what there is to say of them, and whether it is worth waiting on."""
 
-    def __init__(
-        self, cluster: ClusterConfig, least: int, head: tuple[str, int], look: Callable[[], list[dict[str, Any]]]
-    ) -> None:
-        """`look` returns what `ray.nodes()` does, and may block while the head is away."""
+    def __init__(self, cluster: ClusterConfig, least: int, head: tuple[str, int], look: Callable[[], list[Node]]) -> None:
+        """`look` returns the living nodes, and may block while the head is away."""
         self.cluster = cluster
         self.least = least
         self.head = head
@@ -130,7 +119,7 @@ class NodeWatch:
 
     def _watch_head(self) -> None:
         answered = time.monotonic()
-        while not self._over.wait(LOOK_SECONDS):
+        while not self._over.wait(NODE_POLL_SECONDS):
             if _answers(self.head):
                 answered = time.monotonic()
             elif time.monotonic() - answered > HEAD_SECONDS:
@@ -143,8 +132,8 @@ class NodeWatch:
 
     def _watch_nodes(self) -> None:
         enough = time.monotonic()
-        while not self._over.wait(LOOK_SECONDS):
-            nodes = {node.identity: node for node in map(Node.of, (n for n in self._look() if n["Alive"]))}
+        while not self._over.wait(NODE_POLL_SECONDS):
+            nodes = {node.identity: node for node in self._look()}
             self._compare(nodes)
             if places(self.cluster, nodes.values()) >= self.least:
                 enough = time.monotonic()
@@ -166,7 +155,7 @@ class NodeWatch:
 
 def _answers(head: tuple[str, int]) -> bool:
     try:
-        socket.create_connection(head, timeout=5).close()
+        socket.create_connection(head, timeout=CONNECT_SECONDS).close()
     except OSError:
         return False
     return True
