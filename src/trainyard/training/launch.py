@@ -13,12 +13,13 @@ import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from trainyard.errors import Interrupted, MachineError, ServiceError, TrainyardError
 from trainyard.params import ParamsError
+from trainyard.training.access import LOOPBACK, check_cluster, private_access
 from trainyard.training.cluster_config import ClusterConfig
 from trainyard.training.hardware import gpus, processors
 from trainyard.training.job import FitJob, FitResult
@@ -46,6 +47,7 @@ class Launch:
         self.workers = 0
         self._temporary: Path | None = None
         self._lock: IO[str] | None = None
+        self._access = ExitStack()
         self._outcome: FitResult | BaseException | None = None
         self._ready, self._done, self._over = threading.Event(), threading.Event(), threading.Event()
         self._stop = threading.Event()
@@ -85,6 +87,7 @@ class Launch:
             import ray
 
             ray.shutdown()
+            self._access.close()
         else:
             # A thread that computes while the interpreter ends would crash it.
             self._done.wait()
@@ -153,6 +156,7 @@ class Launch:
             # A cloud may take a node of a cluster away; nobody takes this machine.
             os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
             self._temporary, self._lock = _private_folder()
+            self._access.enter_context(private_access(self._temporary))
             ray.init(
                 address="local",
                 num_cpus=self.workers * self.cluster.cpus_per_worker,
@@ -160,10 +164,12 @@ class Launch:
                 include_dashboard=False,
                 object_store_memory=80 * 2**20,
                 _temp_dir=str(self._temporary),
+                _node_ip_address=LOOPBACK,
                 **quiet,
             )
         else:
             _answers(self.address)
+            check_cluster(self.address, self.cluster.insecure)
             ray.init(address=self.address, **quiet)
         logging.getLogger("ray").setLevel(logging.ERROR)
 
@@ -193,8 +199,10 @@ def count_workers(cluster: ClusterConfig, address: str) -> int:
 
 def _train(job: FitJob, cluster: ClusterConfig, workers: int, storage: Path) -> FitResult:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
+
+    from trainyard.training.rendezvous import OneAddressConfig
 
     use_gpu = gpus() > 0
     # A folder of its own each time: Ray must not continue from its own snapshot, which forgets the newest checkpoint.
@@ -202,7 +210,7 @@ def _train(job: FitJob, cluster: ClusterConfig, workers: int, storage: Path) -> 
     trainer = TorchTrainer(
         _work,
         train_loop_config={"job": job},
-        torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo", timeout_s=int(cluster.timeout_seconds)),
+        torch_config=OneAddressConfig(backend="nccl" if use_gpu else "gloo", timeout_s=int(cluster.timeout_seconds)),
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu, resources_per_worker=_resources(cluster, use_gpu)),
         run_config=RunConfig(
             name=job.fingerprint,
