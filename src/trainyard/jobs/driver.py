@@ -242,9 +242,10 @@ def environment(job_spec: JobSpec, place: Path, inherited: Mapping[str, str]) ->
 def stage_error(code: int, said: list[str]) -> TrainyardError:
     """Return how a stage ended, from what `dvc repro` wrote: DVC's own exit code is always the same."""
     exits = [int(found) for text in said if (match := re.search(r"exited with (-?\d+)", text)) for found in match.groups()]
-    line = _error_line([text for text in said if not text.startswith("ERROR: failed to reproduce")])
+    own = [text for text in said if "ERROR: " in text and not text.startswith("ERROR: failed to reproduce")]
+    line = _error_line(own or said)
     if not exits:
-        return TrainyardError(_error_line(said))
+        return TrainyardError(line)
     if exits[-1] in KILLED:
         return Interrupted("a stage was killed, by whoever runs the head or for want of memory; the same command continues")
     if exits[-1] in (130, -signal.SIGINT):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -74,7 +75,12 @@ def read_plan(root: Path, targets: tuple[str, ...]) -> Plan:
                     if not stage.is_data_source
                     for path in _paths(root, [out for out in stage.outs if not out.use_cache])
                 ),
-                data={path: stage.relpath for stage in chosen if stage.is_data_source for path in _paths(root, stage.outs)},
+                data={
+                    path: _relative(root, stage.path)
+                    for stage in chosen
+                    if stage.is_data_source
+                    for path in _paths(root, stage.outs)
+                },
                 remote=_remote(repo),
             )
     except DvcException as error:
@@ -148,6 +154,10 @@ def _paths(root: Path, items: Collection[Any]) -> list[str]:
     """Return paths within the project, relative to it."""
     local = [Path(item.fs_path) for item in items if item.protocol == "local"]
     return [path.relative_to(root).as_posix() for path in local if path.is_relative_to(root)]
+
+
+def _relative(root: Path, path: str) -> str:
+    return Path(os.path.relpath(path, root)).as_posix()
 
 
 def _covers(folder: str, path: str) -> bool:
