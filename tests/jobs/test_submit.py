@@ -157,10 +157,12 @@ def test_an_answer_lost_on_its_way_starts_no_second_job(head: FakeHead, brought:
         return found
 
     head.answer = lose  # type: ignore[method-assign]
-    client = Client(head)
-    client.sleep = ending(head, "SUCCEEDED", DONE, 0)  # type: ignore[method-assign, assignment]
-    client.line.sleep = lambda _: client.ends and client.ends() if head.asked("POST", "/api/jobs/") > 1 else None  # type: ignore[assignment]
-    client.ends = ending(head, "SUCCEEDED", DONE, 0)
+
+    def end() -> None:
+        if head.asked("POST", "/api/jobs/") == 2:
+            ending(head, "SUCCEEDED", DONE, 0)()
+
+    client = Client(head, end)
     client.submit(brought)
     assert list(head.jobs) == [name(brought)]
     assert head.asked("POST", "/api/jobs/") == 2
