@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.jobs.head import FakeHead
-from trainyard.errors import InputError, Interrupted, ServiceError
+from trainyard.errors import InputError, IntegrityError, Interrupted, MachineError, ServiceError
 from trainyard.jobs.follow import Line, follow, headline
 from trainyard.jobs.results import MARK
 from trainyard.jobs.server import Job, LostError, Server, choose_address, find_token
@@ -168,12 +168,19 @@ def test_a_token_goes_only_where_it_was_asked_for(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     assert find_token() == "mine"
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "none"))
-    with pytest.raises(InputError, match="none: holds no token"):
+    with pytest.raises(MachineError, match="none: the cluster's token cannot be read"):
         find_token()
     monkeypatch.setenv("RAY_AUTH_TOKEN", "given")
     assert find_token() == "given"
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     assert find_token() is None
+
+
+def test_code_is_sent_to_no_cluster_on_a_network_that_anybody_may_use(head: FakeHead) -> None:
+    with pytest.raises(IntegrityError, match=r"http://192\.0\.2\.1:8265: is on a network and asks for no token"):
+        Server("http://192.0.2.1:8265").refuse_open()
+    Server("http://192.0.2.1:8265", "token").refuse_open()
+    Server(head.url).refuse_open()
 
 
 def test_the_address_is_the_nearest_one_given(monkeypatch: pytest.MonkeyPatch) -> None:

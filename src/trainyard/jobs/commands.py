@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from trainyard.jobs.follow import Line
+    from trainyard.training.cluster_config import ClusterConfig
 
 Address = Annotated[
     str | None,
@@ -40,7 +41,8 @@ def submit(
     from trainyard.jobs.submit import Options
     from trainyard.jobs.submit import submit as submit_job
 
-    options = Options(secrets=tuple(env or ()), shared=shared or None, again=again)
+    cluster = _cluster()
+    options = Options(secrets=tuple(env or ()), shared=shared or None, again=again, insecure=cluster.insecure)
     submit_job(Path.cwd().resolve(), tuple(targets), _line(address, patience), options, _show)
 
 
@@ -81,11 +83,16 @@ def stop(name: JobID, address: Address = None) -> None:
 def _line(address: str | None, patience_seconds: float) -> Line:
     from trainyard.jobs.server import choose_address, find_token
     from trainyard.jobs.submit import connect
+
+    return connect(choose_address(address, _cluster().submit_address), find_token(), _say, patience_seconds)
+
+
+def _cluster() -> ClusterConfig:
     from trainyard.recipe import read_settings
+    from trainyard.training.cluster_config import ClusterConfig
 
     params = Path("params.yaml")
-    setting = read_settings(params)[0].submit_address if params.exists() else None
-    return connect(choose_address(address, setting), find_token(), _say, patience_seconds)
+    return read_settings(params)[0] if params.exists() else ClusterConfig()
 
 
 def _show(text: str) -> None:

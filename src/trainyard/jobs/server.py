@@ -8,14 +8,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import requests
 from requests.utils import get_environ_proxies
 
-from trainyard.errors import InputError, ServiceError
+from trainyard.errors import InputError, IntegrityError, ServiceError
+from trainyard.training.access import MODE, TOKEN, TOKEN_PATH, host_of, is_loopback, read_token
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
@@ -23,7 +23,6 @@ UPLOAD_SECONDS = 600.0
 """For a package, which may be large and the line slow."""
 RUNNING = ("PENDING", "RUNNING")
 """States of a job that has not ended."""
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class LostError(Exception):
@@ -89,29 +88,17 @@ def choose_address(option: str | None, setting: str | None) -> str:
 
 
 def find_token() -> str | None:
-    """Return the token that Ray's own programs would send: RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH, ~/.ray/auth_token.
+    """Return the token that Ray's own programs would send, or None.
 
-    The last one only where RAY_AUTH_MODE is `token`: it must not go to any address that one types.
+    ~/.ray/auth_token only where RAY_AUTH_MODE is `token`: it must not go to any address that one types.
 
     Raises:
-        InputError: RAY_AUTH_MODE asks for a token and there is none.
+        MachineError: a token is asked for and there is none.
+        IntegrityError: others can read it, and this user may not change that.
     """
-    mode = os.environ.get("RAY_AUTH_MODE", "").lower()
-    if mode not in ("", "token"):
-        return None
-    if token := os.environ.get("RAY_AUTH_TOKEN", "").strip():
-        return token
-    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    if not named and not mode:
-        return None
-    path = Path(named) if named else Path.home() / ".ray" / "auth_token"
-    try:
-        token = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        token = ""
-    if not token:
-        raise InputError(f"{path}: holds no token, and the cluster wants one; copy the head's there (chmod 600)")
-    return token
+    mode = os.environ.get(MODE, "").lower()
+    named = bool(os.environ.get(TOKEN) or os.environ.get(TOKEN_PATH))
+    return read_token() if mode == "token" or (not mode and named) else None
 
 
 class Server:
@@ -124,7 +111,7 @@ class Server:
         self._session = requests.Session()
         # Nothing of this machine's: a password for the host in ~/.netrc would go out in the place of the token.
         self._session.trust_env = False
-        if urlsplit(url).hostname not in LOOPBACK:
+        if not is_loopback(host_of(url)):
             self._session.proxies = dict(get_environ_proxies(url))
         if token:
             self._session.headers["Authorization"] = f"Bearer {token}"
@@ -149,6 +136,14 @@ class Server:
         if _release(found) < _release(ours):
             raise ServiceError(f"{self.url}: runs Ray {found}, this project needs {ours}; install ray=={ours} on the cluster")
         return found
+
+    def refuse_open(self) -> None:
+        """Raise IntegrityError where the cluster is on a network and runs programs for anybody there."""
+        if self._token is None and not is_loopback(host_of(self.url)):
+            raise IntegrityError(
+                f"{self.url}: is on a network and asks for no token, so whoever reaches it can run any program there. Start "
+                f"it with {MODE}=token, and set it and {TOKEN_PATH} here too, or accept the risk with cluster.insecure: true"
+            )
 
     def job(self, job_id: str) -> Job | None:
         """Return a job, or None where the server knows no such one."""

@@ -38,6 +38,8 @@ class Options:
     """Folder on the cluster where this project, or its DVC cache, is visible."""
     again: bool = False
     """Run once more what has succeeded."""
+    insecure: bool = False
+    """Send code also to a cluster on a network that asks for no token."""
 
 
 def submit(root: Path, targets: tuple[str, ...], line: Line, options: Options, show: Say) -> None:
@@ -58,6 +60,8 @@ def submit(root: Path, targets: tuple[str, ...], line: Line, options: Options, s
     check_size(root, files)
     work = identity(root, files, plan)
     line.server.check()
+    if not options.insecure:
+        line.server.refuse_open()
     job, attempt = find(line, work, again=options.again)
     if job is None:
         for text in left_out:
