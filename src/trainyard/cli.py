@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from trainyard.errors import InputError, MachineError, TrainyardError
+from trainyard.masking import mask
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 PARAMS = Path("params.yaml")
@@ -200,7 +201,7 @@ def main() -> None:
     try:
         app()
     except TrainyardError as error:
-        typer.echo(f"ERROR: {error}", err=True)
+        typer.echo(mask(f"ERROR: {error}"), err=True)
         sys.exit(error.exit_code)
 
 
