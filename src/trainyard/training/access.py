@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import secrets
 import socket
 import stat
@@ -93,7 +94,7 @@ def check_cluster(address: str, insecure: bool) -> None:
     with_token = os.environ.get(MODE, "").lower() == "token"
     token = read_token() if with_token else None
     shown, network = host_of(address), not is_loopback(host_of(address))
-    answer = _answer(address, None)
+    answer, _ = ask_head(address, None)
     is_open = answer == "welcome" or (answer == "unknown" and not with_token)
     if is_open and network and not insecure:
         raise IntegrityError(
@@ -101,7 +102,7 @@ def check_cluster(address: str, insecure: bool) -> None:
             f"there, as its user. Start the cluster with {MODE}=token, and set it and {TOKEN_PATH} here too "
             "(docs/safety.md), or accept the risk with cluster.insecure: true"
         )
-    if answer == "refused" and (not token or _answer(address, token) == "refused"):
+    if answer == "refused" and (not token or ask_head(address, token)[0] == "refused"):
         given = (
             f"refuses this token; give it its own in {TOKEN_PATH} or {TOKEN}"
             if token
@@ -110,23 +111,24 @@ def check_cluster(address: str, insecure: bool) -> None:
         raise ServiceError(f"cluster.address: {address} {given}, with {MODE}=token (docs/safety.md)")
 
 
-def _answer(address: str, token: str | None) -> Literal["welcome", "refused", "unknown"]:
-    """Ask a cluster's head whether it is there, with a token or without one."""
+def ask_head(address: str, token: str | None) -> tuple[Literal["welcome", "refused", "unknown"], str]:
+    """Ask a cluster's head whether it is there, with a token or without one; return its version of Ray with a welcome."""
     import grpc
 
     target = address.rpartition("//")[2]
     if not target.rpartition(":")[2].isdigit() or os.environ.get("RAY_USE_TLS") == "1":
-        return "unknown"
+        return "unknown", ""
     with grpc.insecure_channel(target, options=[("grpc.enable_http_proxy", 0)]) as channel:
         ask = channel.unary_unary("/ray.rpc.NodeInfoGcsService/CheckAlive")
         try:
-            ask(b"", timeout=ANSWER_SECONDS, metadata=[("authorization", f"Bearer {token}")] if token else [])
+            alive = ask(b"", timeout=ANSWER_SECONDS, metadata=[("authorization", f"Bearer {token}")] if token else [])
         except grpc.RpcError as error:
             if error.code() in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
-                return "refused"
+                return "refused", ""
             # The port of `ray://` and of the job server speak otherwise; Ray tells what does not answer.
-            return "unknown"
-    return "welcome"
+            return "unknown", ""
+    found = re.search(rb"\d+\.\d+\.\d+\w*", alive)
+    return "welcome", found[0].decode() if found else ""
 
 
 def host_of(address: str) -> str:
