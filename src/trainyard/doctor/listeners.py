@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import psutil
@@ -15,7 +15,7 @@ from trainyard.doctor.web import asks_for_password
 from trainyard.training.access import MODE, ask_head
 
 Owner = Literal["Ray", "MLflow", "Trainyard"]
-SHOWN_PORTS = 6
+SHOWN_PORTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ def loopback(host: str) -> bool:
 
 def _open_ray(outside: list[Program], owner: str) -> list[Finding]:
     """Judge what others can reach by what its head answers, and without a head here by how it was started."""
-    places = _places(outside)
+    places = _places(_outer(outside))
     answers = {
         ask_head(f"{_reachable(host)}:{port}", None)[0]
         for program in outside
@@ -108,7 +108,13 @@ def _open_ray(outside: list[Program], owner: str) -> list[Finding]:
         return [problem(f"{owner} listens", f"open to the network, without a token: {places}", fix, SECURITY)]
     if "refused" in answers or modes == {"token"}:
         return [ok(f"{owner} listens", f"on the network, and asks for a token: {places}")]
-    return [warning(f"{owner} listens", f"on the network, with or without a token: {places}", "ask who started it; see MODE")]
+    return [
+        warning(
+            f"{owner} listens",
+            f"on the network, with or without a token: {places}",
+            f"see whether it was started with {MODE}=token",
+        )
+    ]
 
 
 def _open_mlflow(outside: list[Program]) -> list[Finding]:
@@ -136,8 +142,18 @@ def _reachable(host: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}.get(plain, f"[{plain}]" if ":" in plain else plain)
 
 
+def _outer(found: Iterable[Program]) -> list[Program]:
+    """Return programs with those of their addresses alone that others can reach."""
+    return [replace(program, ports=tuple(place for place in program.ports if not loopback(place[0]))) for program in found]
+
+
+def _shown(host: str) -> str:
+    plain = host.removeprefix("::ffff:")
+    return f"[{plain}]" if ":" in plain else plain
+
+
 def _places(found: Iterable[Program]) -> str:
-    places = [f"{program.part} {host.removeprefix('::ffff:')}:{port}" for program in found for host, port in program.ports]
+    places = [f"{program.part} {_shown(host)}:{port}" for program in found for host, port in program.ports]
     more = f" and {len(places) - SHOWN_PORTS} more" if len(places) > SHOWN_PORTS else ""
     return ", ".join(places[:SHOWN_PORTS]) + more
 
@@ -151,6 +167,6 @@ def _connections() -> list[psutil._common.sconn]:
 
 def _mode(process: psutil.Process) -> str | None:
     try:
-        return process.environ().get(MODE, "").lower()
+        return str(process.environ().get(MODE, "")).lower()
     except psutil.Error:
         return None

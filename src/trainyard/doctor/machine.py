@@ -54,7 +54,7 @@ def examine_libraries(root: Path) -> list[Finding]:
 
 
 def _locked(root: Path) -> dict[str, str]:
-    found = {}
+    found: dict[str, str] = {}
     for name, pattern in (("requirements.lock", r"^([\w.-]+)==([^\s\\;]+)"), ("pyproject.toml", r'"(torch)==([^"]+)"')):
         path = root / name
         if path.is_file():

@@ -24,18 +24,17 @@ def render(report: Report) -> RenderableType:
 
 def as_json(report: Report) -> dict[str, Any]:
     """Return the report as plain values."""
-    chapters = {
-        chapter: [
-            {key: mask(value) if isinstance(value, str) else value for key, value in asdict(line).items()} for line in lines
-        ]
-        for chapter, lines in report.items()
-    }
+    chapters = {chapter: [_masked(asdict(finding)) for finding in findings] for chapter, findings in report.items()}
     return {"chapters": chapters, "exit_code": exit_code(report)}
+
+
+def _masked(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: mask(value) if isinstance(value, str) else value for key, value in values.items()}
 
 
 def _chapter(name: str, findings: list[Finding]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, expand=False)
-    table.add_column(name, no_wrap=True, min_width=20)
+    table.add_column(name, no_wrap=True, min_width=22)
     table.add_column("", no_wrap=True, min_width=7)
     table.add_column("", overflow="fold")
     for finding in findings:

@@ -9,6 +9,7 @@ import tempfile
 from configparser import ConfigParser
 from configparser import Error as ConfigError
 from pathlib import Path
+from typing import Any
 
 import psutil
 from ruamel.yaml import YAML
@@ -21,7 +22,7 @@ from trainyard.masking import holds_secret
 SECRET_KEYS = (
     "password",
     "secret_access_key",
-    "access_key_id",
+    "session_token",
     "sas_token",
     "account_key",
     "connection_string",
@@ -123,7 +124,7 @@ def remotes(path: Path) -> dict[str, dict[str, str]]:
     return found
 
 
-def _holders(values: dict[str, dict[str, object]]) -> set[int]:
+def _holders(values: dict[str, dict[str, Any]]) -> set[int]:
     """Return the processes in DVC's rwlock: one writer a path, and a list of readers."""
     found = set()
     for held in (*values.get("write", {}).values(), *values.get("read", {}).values()):
