@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tests.s3 import S3Server
+
 from trainyard.errors import InputError, ServiceError
 from trainyard.training import checkpoint, object_store
 from trainyard.training.checkpoint import Facts
@@ -86,7 +86,9 @@ def test_checkpoints_are_the_same_in_every_store(store: Store, tmp_path: Path) -
     put(store, f"{damaged.name}/{damaged.file}", b"x")
     fallen_back = checkpoint.newest(store, "a", tmp_path / "copy")
     assert fallen_back is not None and fallen_back.checkpoint.facts.epoch == 3
-    assert fallen_back.refused[0].endswith("does not match the hash it was written with; continuing from step 3: 1 steps are lost")
+    assert fallen_back.refused[0].endswith(
+        "does not match the hash it was written with; continuing from step 3: 1 steps are lost"
+    )
     weights, kept = checkpoint.kept_weights(store, "a")
     assert (weights["head"].tolist(), kept.epoch) == ([1], 1)
 
@@ -117,20 +119,21 @@ def test_a_store_that_is_down_is_named_and_its_keys_are_not(monkeypatch: pytest.
         put(store, "x", b"1")
         server.kill()
         for call in (lambda: store.read("x"), store.names, lambda: put(store, "y", b"1"), lambda: store.delete("x")):
-            with pytest.raises(ServiceError, match=r"^s3://bucket/runs/f: cannot be used \(.*onnect.*\); look at") as raised:
+            with pytest.raises(ServiceError, match=r"^s3://bucket/runs/f: cannot be used .*; look at") as raised:
                 call()
             assert "test-secret" not in str(raised.value)
 
 
 @pytest.mark.faults
 def test_a_store_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(object_store, "CALL_SECONDS", 1.0)
     with S3Server() as server:
         for name, value in server.environment().items():
             monkeypatch.setenv(name, value)
         server.make_bucket("bucket")
         store = open_store("s3://bucket/runs")
+        put(store, "x", b"1")
         server.pause()
+        monkeypatch.setattr(object_store, "CALL_SECONDS", 1.0)
         with pytest.raises(ServiceError, match="s3://bucket/runs: did not answer for 1 s; start it"):
             put(store, "y", b"1")
         server.go_on()

@@ -81,16 +81,14 @@ class ObjectStore:
         from pyarrow.fs import FileSelector
 
         def call() -> None:
-            key = self._key(name)
-            selector = FileSelector(key, allow_not_found=True, recursive=True)
-            for info in self.filesystem.get_file_info(selector):
-                if info.is_file:
-                    self.filesystem.delete_file(info.path)
-            kind = self.filesystem.get_file_info(key)
-            if kind.is_file:
-                self.filesystem.delete_file(key)
-            elif kind.type.name == "Directory":
-                self.filesystem.delete_dir(key)
+            info = self.filesystem.get_file_info(self._key(name))
+            if info.is_file:
+                self.filesystem.delete_file(info.path)
+            elif info.type.name == "Directory":
+                for inner in self.filesystem.get_file_info(FileSelector(info.path, allow_not_found=True, recursive=True)):
+                    if inner.is_file:
+                        self.filesystem.delete_file(inner.path)
+                self.filesystem.delete_dir(info.path)
 
         self._bounded(call)
 

@@ -137,7 +137,7 @@ class FolderStore:
             flush(path.parent)
         except BaseException as error:
             temporary.unlink(missing_ok=True)
-            if isinstance(error, OSError):
+            if isinstance(error, OSError) and error.errno is not None:
                 error.filename = error.filename or str(path)
             raise
 
