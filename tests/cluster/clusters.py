@@ -19,6 +19,7 @@ from trainyard.training.checkpoint import kept_weights
 from trainyard.training.spool import Reader, Record
 
 PORT = 6379
+START_TRIES = 5
 SOURCES = Path(trainyard.__file__).parents[1]
 PARAMS = """\
 recipes:
@@ -150,11 +151,20 @@ class Cluster:
         host = self.hosts[name]
         place = ["--head", f"--port={PORT}"] if host is self.head else [f"--address={self.address}"]
         place += ["--include-dashboard=false"] if host is self.head else []
-        host.run(
+        command = (
             *("ray", "start", *place, f"--node-ip-address={host.address}", f"--num-cpus={self.processors[name]}"),
             *("--num-gpus=0", "--object-store-memory=80000000", f"--temp-dir={self.bench.private}/ray"),
-            environment={**self.environment, **HEALTH},
         )
+        for left in reversed(range(START_TRIES)):
+            try:
+                host.run(*command, environment={**self.environment, **HEALTH})
+                return
+            except (AssertionError, subprocess.TimeoutExpired):
+                if not left:
+                    raise
+            # Ray gives a node 30 s to start, which a busy machine may need longer for: from the beginning, on an empty host.
+            host.kill()
+            host.switch_on()
 
     def restore(self) -> None:
         """Bring back the hosts that are off or cut off, and wait until Ray has all of them."""
