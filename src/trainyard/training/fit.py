@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -34,6 +35,7 @@ def fit(
     strategy: Any = "auto",
     plugins: Any = None,
     stop: threading.Event | None = None,
+    callbacks: Sequence[pl.Callback] = (),
 ) -> FitResult:
     """Train a recipe to its end, from the newest valid checkpoint if there is one.
 
@@ -90,7 +92,7 @@ def fit(
         devices="auto" if world_size > 1 else 1,
         strategy=strategy,
         plugins=plugins,
-        callbacks=[keeper],
+        callbacks=[*callbacks, keeper],
         precision=precision,
         accumulate_grad_batches=micro_batches,
         deterministic="warn" if config.deterministic else False,

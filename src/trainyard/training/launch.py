@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +37,7 @@ class Launch:
         self.job = job
         self.cluster = cluster
         self.address = os.environ.get("RAY_ADDRESS") or cluster.address
+        self.name = uuid.uuid4().hex
         self.workers = 0
         self._folder: ray_start.PrivateFolder | None = None
         self._outcome: FitResult | BaseException | None = None
@@ -99,7 +101,7 @@ class Launch:
     def _fit(self) -> FitResult:
         if self.workers:
             storage = self._folder.path if self._folder else Path(tempfile.gettempdir())
-            return workers.train(self.job, self.cluster, self.workers, storage)
+            return workers.train(self.job, self.cluster, self.workers, storage, self.name)
 
         from trainyard.training.fit import fit
 

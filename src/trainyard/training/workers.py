@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import socket
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
 from trainyard.errors import Interrupted, TrainyardError, last_line
+from trainyard.training import spare
+from trainyard.training.beat import Place, Progress
 from trainyard.training.cluster_config import ClusterConfig
 from trainyard.training.hardware import gpus
 from trainyard.training.job import FitJob, FitResult
+from trainyard.training.noticeboard import Noticeboard
 
 
-def train(job: FitJob, cluster: ClusterConfig, workers: int, storage: Path) -> FitResult:
+def train(job: FitJob, cluster: ClusterConfig, workers: int, storage: Path, launch: str) -> FitResult:
     """Run a fit on a group of workers, and replace the group when one is lost.
 
     Raises:
@@ -29,12 +35,13 @@ def train(job: FitJob, cluster: ClusterConfig, workers: int, storage: Path) -> F
     folder = Path(tempfile.mkdtemp(prefix="trainyard-ray-", dir=storage))
     trainer = TorchTrainer(
         _work,
-        train_loop_config={"job": job},
+        train_loop_config={"job": job, "launch": launch},
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo", timeout_s=int(cluster.timeout_seconds)),
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu, resources_per_worker=_resources(cluster, use_gpu)),
         run_config=RunConfig(
             name=job.fingerprint,
             storage_path=str(folder),
+            worker_runtime_env=spare.worker_environment(),
             failure_config=FailureConfig(max_failures=cluster.max_restarts),
         ),
     )
@@ -63,6 +70,7 @@ def _work(config: dict[str, Any]) -> FitResult | TrainyardError:
     from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment
 
     from trainyard.training.fit import fit
+    from trainyard.training.pulse import Pulse, Speaker
 
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
@@ -70,14 +78,40 @@ def _work(config: dict[str, Any]) -> FitResult | TrainyardError:
     # Buffers are averaged once an epoch by the fit itself: at each step it would cost a message, and an uneven
     # number of validation batches would leave workers waiting for each other.
     strategy = RayDDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True)
+    board = Noticeboard(config["launch"])
+    pulse, stop = Pulse(Progress(_place(rank, world_size))), threading.Event()
+    speaker = Speaker(
+        pulse,
+        say=lambda beat: board.post(f"rank-{rank}", beat.encode()),
+        listen=lambda: board.stopped() is not None,
+        spare=spare.prepare,
+        stop=stop,
+    )
     try:
-        return fit(
-            config["job"],
-            rank=rank,
-            world_size=world_size,
-            strategy="auto" if alone else strategy,
-            plugins=None if alone else [RayLightningEnvironment()],
-        )
+        with speaker:
+            return fit(
+                config["job"],
+                rank=rank,
+                world_size=world_size,
+                strategy="auto" if alone else strategy,
+                plugins=None if alone else [RayLightningEnvironment()],
+                stop=stop,
+                callbacks=[pulse],
+            )
     except TrainyardError as error:
         # All workers meet it at the same step. Returned, because Ray would start them again after an exception.
         return error
+
+
+def _place(rank: int, workers: int) -> Place:
+    import ray
+
+    context = ray.get_runtime_context()
+    return Place(
+        rank=rank,
+        workers=workers,
+        host=socket.gethostname(),
+        node=context.get_node_id(),
+        pid=os.getpid(),
+        actor=context.get_actor_id() or "",
+    )
