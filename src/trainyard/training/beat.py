@@ -78,7 +78,7 @@ class Beat:
         return self.epoch, self.step, PHASES.index(self.phase)
 
     def __str__(self) -> str:
-        return f"{self.place} at epoch {self.epoch + 1}, step {self.step + 1}, {self.phase}"
+        return f"{self.place} at epoch {self.epoch + 1}, step {self.step + 1} ({self.phase})"
 
 
 class Progress:
@@ -132,8 +132,8 @@ class Hang:
     silent: bool
 
     def __str__(self) -> str:
-        what = "says nothing" if self.silent else "does not go on"
-        return f"{self.beat.place} {what} for {self.seconds:.0f} s, at epoch {self.beat.epoch + 1}, step {self.beat.step + 1}, {self.beat.phase}"
+        what = "has said nothing" if self.silent else "has not gone on"
+        return f"{self.beat} {what} for {self.seconds:.0f} s"
 
 
 class Hearing:

@@ -14,8 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from trainyard.errors import MachineError, ServiceError, TrainyardError, last_line
+from trainyard.progress import say
 from trainyard.training import ray_start, workers
 from trainyard.training.cluster_config import ClusterConfig
+from trainyard.training.elastic import NodeWatch, wanted
 from trainyard.training.job import FitJob, FitResult
 from trainyard.training.timing import FOLLOW_SECONDS
 
@@ -39,6 +41,9 @@ class Launch:
         self.address = os.environ.get("RAY_ADDRESS") or cluster.address
         self.name = uuid.uuid4().hex
         self.workers = 0
+        """At most; 0 where the fit runs in this process."""
+        self._least = 0
+        self._nodes: NodeWatch | None = None
         self._folder: ray_start.PrivateFolder | None = None
         self._outcome: FitResult | BaseException | None = None
         self._ready, self._done, self._over = threading.Event(), threading.Event(), threading.Event()
@@ -61,11 +66,15 @@ class Launch:
         """Wait for the end of the fit and call `watch` a few times a second meanwhile.
 
         Raises:
-            Interrupted: workers were lost more often than `cluster.max_restarts`.
+            Interrupted: workers were lost more often than `cluster.max_restarts`, or nodes for good.
             TrainyardError: whatever `ready` raises, and whatever the workers met.
         """
         while not self._done.wait(FOLLOW_SECONDS):
             watch()
+            if self._nodes is not None:
+                for line in self._nodes.news():
+                    say(self.job.recipe.name, "train", line)
+                self._nodes.check()
         watch()
         if not isinstance(self._outcome, FitResult):
             raise self._outcome or RuntimeError("the fit has no outcome")
@@ -76,6 +85,8 @@ class Launch:
         self._ready.wait()
         self._stop.set()
         if self.workers:
+            if self._nodes is not None:
+                self._nodes.stop()
             import ray
 
             ray.shutdown()
@@ -101,14 +112,14 @@ class Launch:
     def _fit(self) -> FitResult:
         if self.workers:
             storage = self._folder.path if self._folder else Path(tempfile.gettempdir())
-            return workers.train(self.job, self.cluster, self.workers, storage, self.name)
+            return workers.train(self.job, self.cluster, (self._least, self.workers), storage, self.name)
 
         from trainyard.training.fit import fit
 
         return fit(self.job, stop=self._stop)
 
     def _connect(self) -> None:
-        self.workers = ray_start.count_workers(self.cluster, self.address)
+        self._least = self.workers = ray_start.count_workers(self.cluster, self.address)
         if not self.workers:
             return
         try:
@@ -117,6 +128,8 @@ class Launch:
                 ray_start.start_private(self._folder.path, self.cluster, self.workers)
             else:
                 ray_start.join(self.address)
+                self._least, self.workers = wanted(self.cluster, ray_start.nodes())
+                self._nodes = NodeWatch(self.cluster, self._least, ray_start.head(), ray_start.nodes)
         except TrainyardError:
             raise
         except Exception as error:  # Ray raises RuntimeError, ConnectionError, ValueError and more for the same thing

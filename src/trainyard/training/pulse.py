@@ -66,9 +66,7 @@ class Pulse(pl.Callback):
         """Say whether the training goes on long enough for a spare process to be worth its start."""
         began = self.began
         return (
-            began is not None
-            and time.monotonic() - began >= SPARE_AFTER_SECONDS
-            and self.left_seconds >= SPARE_WORTH_SECONDS
+            began is not None and time.monotonic() - began >= SPARE_AFTER_SECONDS and self.left_seconds >= SPARE_WORTH_SECONDS
         )
 
 

@@ -16,6 +16,19 @@ most of a restart, and would hold back an epoch of less than that; each question
 WORKER_START_SECONDS = 60.0
 """How long Ray waits for the resources of a group of workers, before it tries again. Its default."""
 
+ELASTIC_START_SECONDS = 10.0
+"""The same where the number of workers may change: a node that was just lost stays on Ray's list until its health checks
+have failed, so the first count can be wrong, and each wrong one costs this long."""
+
+RESIZE_SECONDS = 10.0
+"""How often Ray looks whether more workers could train. To grow costs a restart from the newest checkpoint."""
+
+NODE_POLL_SECONDS = 1.0
+"""How often the driver looks at the list of nodes, and whether the head answers."""
+
+HEAD_SECONDS = 20.0
+"""How long the head may be away before a run ends. After 60 s Ray would end the whole process, without a word."""
+
 CONNECT_SECONDS = 5.0
 """How long a cluster's address may take to accept a connection; Ray itself would try for half a minute."""
 

@@ -14,30 +14,41 @@ from trainyard.errors import Interrupted, TrainyardError, last_line
 from trainyard.training import spare
 from trainyard.training.beat import Place, Progress
 from trainyard.training.cluster_config import ClusterConfig
-from trainyard.training.hardware import gpus
 from trainyard.training.job import FitJob, FitResult
 from trainyard.training.noticeboard import Noticeboard
+from trainyard.training.timing import ELASTIC_START_SECONDS, RESIZE_SECONDS, WORKER_START_SECONDS
 
 
-def train(job: FitJob, cluster: ClusterConfig, workers: int, storage: Path, launch: str) -> FitResult:
-    """Run a fit on a group of workers, and replace the group when one is lost.
+def train(job: FitJob, cluster: ClusterConfig, workers: tuple[int, int], storage: Path, launch: str) -> FitResult:
+    """Run a fit on a group of at least and at most so many workers, and replace the group when one is lost.
 
     Raises:
         Interrupted: workers were lost more often than `cluster.max_restarts`.
         TrainyardError: what the workers met.
     """
+    import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
 
-    use_gpu = gpus() > 0
+    from trainyard.training.rendezvous import GangConfig, GangTrainer
+
+    use_gpu = ray.cluster_resources().get("GPU", 0) > 0
+    least, most = workers
+    # The controller, which Ray starts from here, reads it.
+    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(ELASTIC_START_SECONDS if least < most else WORKER_START_SECONDS)
     # A folder of its own each time: Ray must not continue from its own snapshot, which forgets the newest checkpoint.
     folder = Path(tempfile.mkdtemp(prefix="trainyard-ray-", dir=storage))
-    trainer = TorchTrainer(
+    trainer = GangTrainer(
         _work,
         train_loop_config={"job": job, "launch": launch},
-        torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo", timeout_s=int(cluster.timeout_seconds)),
-        scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu, resources_per_worker=_resources(cluster, use_gpu)),
+        torch_config=GangConfig(backend="nccl" if use_gpu else "gloo", timeout_s=int(cluster.timeout_seconds)),
+        scaling_config=ScalingConfig(
+            num_workers=workers if least < most else most,
+            use_gpu=use_gpu,
+            resources_per_worker=_resources(cluster, use_gpu),
+            placement_strategy="SPREAD",
+            elastic_resize_monitor_interval_s=RESIZE_SECONDS,
+        ),
         run_config=RunConfig(
             name=job.fingerprint,
             storage_path=str(folder),

@@ -1,0 +1,142 @@
+"""A Ray cluster on the hosts of a bench, and trainings that run on it."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import trainyard
+from tests.cluster.hosts import Bench, Host, wait_for
+from trainyard.training.checkpoint import kept_weights
+from trainyard.training.spool import Reader, Record
+
+PORT = 6379
+SOURCES = Path(trainyard.__file__).parents[1]
+PARAMS = """\
+recipes:
+  cnn:
+    family: cnn
+    data: {{source: digits, path: requirements.lock, seed: 0, val_fraction: 0.15, test_fraction: 0.2}}
+    model: {{widths: [8, 16], convolutions: 1, normalisation: group, dropout: 0.2}}
+    train: {{epochs: {epochs}, batch_size: 64, optimizer: adamw, learning_rate: 3e-3, schedule: one_cycle, precision: fp32}}
+    evaluate: {{}}
+    export: {{}}
+cluster:
+  workers: {workers}
+{cluster}"""
+
+
+class Training:
+    """A training in a folder of the shared store, driven from one of the hosts."""
+
+    def __init__(self, cluster: Cluster, name: str, data_dir: Path, *, epochs: int, workers: Any, **settings: Any) -> None:
+        self.cluster = cluster
+        self.folder = cluster.bench.store / name
+        self.folder.mkdir()
+        self.data_dir = data_dir
+        settings = {"address": cluster.address, **settings}
+        lines = "".join(f"  {key}: {json.dumps(value)}\n" for key, value in settings.items())
+        text = PARAMS.format(epochs=epochs, workers=json.dumps(workers), cluster=lines)
+        (self.folder / "params.yaml").write_text(text)
+        self.log = self.folder / "driver.log"
+        self.process: subprocess.Popen[bytes] | None = None
+        self._reader = Reader(self.scratch / "spool.jsonl")
+        self._records: list[Record] = []
+
+    @property
+    def scratch(self) -> Path:
+        """The folder of checkpoints and records."""
+        return self.folder / "scratch"
+
+    @property
+    def records(self) -> list[Record]:
+        """All that was recorded so far."""
+        self._records.extend(self._reader.read())
+        return self._records
+
+    @property
+    def said(self) -> str:
+        """What the driver has written."""
+        return self.log.read_text()
+
+    def start(self, host: Host | None = None) -> None:
+        """Run the driver on a host, the head if no other is named."""
+        host = host or self.cluster.head
+        driver = Path(__file__).with_name("driver.py")
+        environment = {**self.cluster.environment, "PYTHONPATH": str(SOURCES)}
+        command = [sys.executable, str(driver), str(self.folder), str(self.data_dir)]
+        self.process = host.start(*command, log=self.log, environment=environment)
+
+    def reach(self, epochs: int) -> None:
+        """Wait until so many epochs have been finished, and the run has not."""
+
+        def there() -> bool:
+            assert self.process is None or self.process.poll() is None, self.said
+            return sum(record.kind == "epoch" for record in self.records) >= epochs
+
+        wait_for(there, f"epoch {epochs}; the driver said {self.said}")
+
+    def end(self, code: int = 0) -> str:
+        """Wait for the driver's end and return what it said."""
+        assert self.process is not None
+        process = self.process
+        wait_for(lambda: process.poll() is not None, f"the driver's end; it said {self.said}")
+        assert process.returncode == code, self.said
+        return self.said
+
+    def history(self) -> list[dict[str, float]]:
+        """Return the metrics by epoch, without what depends on the clock."""
+        rows = json.loads((self.folder / "history.json").read_text())
+        return [{k: v for k, v in row.items() if k not in ("seconds", "throughput/samples_per_s")} for row in rows]
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Return the weights of the last epoch."""
+        return kept_weights(self.scratch / "checkpoints", "f", "last")[0]
+
+
+class Cluster:
+    """Ray on some hosts, which take each other's word only with a token."""
+
+    def __init__(self, bench: Bench, *, processors: dict[str, int], hidden: tuple[Path, ...] = ()) -> None:
+        """`processors` of each host; the first is the head. On the others, the `hidden` folders are empty."""
+        self.bench = bench
+        self.processors = processors
+        token = bench.folder / "token"
+        token.write_text(secrets.token_hex(32))
+        token.chmod(0o600)
+        self.environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+        names = list(processors)
+        self.hosts = {name: bench.host(name, hidden=hidden if name != names[0] else ()) for name in names}
+        self.head = self.hosts[names[0]]
+        self.address = f"{self.head.address}:{PORT}"
+        for name in names:
+            self.join(name)
+
+    def join(self, name: str) -> None:
+        """Have a host start Ray: the first as the head, the others as its nodes."""
+        host = self.hosts[name]
+        place = ["--head", f"--port={PORT}"] if host is self.head else [f"--address={self.address}"]
+        place += ["--include-dashboard=false"] if host is self.head else []
+        host.run(
+            *("ray", "start", *place, f"--node-ip-address={host.address}", f"--num-cpus={self.processors[name]}"),
+            *("--num-gpus=0", "--object-store-memory=80000000", f"--temp-dir={self.bench.private}/ray"),
+            environment={**self.environment, **HEALTH},
+        )
+
+    def workers(self) -> dict[str, list[int]]:
+        """Return the pids of the training workers by host."""
+        return {name: [process.pid for process in host.processes("RayTrainWorker")] for name, host in self.hosts.items()}
+
+
+HEALTH = {
+    "RAY_health_check_initial_delay_ms": "1000",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "2000",
+    "RAY_health_check_failure_threshold": "5",
+}
