@@ -26,7 +26,7 @@ from trainyard.training.timing import (
     SILENCE_SECONDS,
 )
 
-PHASES = ("start", "between steps", "forward", "backward", "optimizer", "validation", "epoch end", "saving")
+PHASES = ("start", "between steps", "forward", "backward", "optimizer", "validation", "epoch end", "saving", "over")
 """In the order of a step and an epoch: of two workers in one step, the one in the earlier phase got less far."""
 
 
@@ -177,12 +177,15 @@ class Hearing:
         """Return the worker that hangs, if one does."""
         now = self.clock()
         for rank, beat in self.beats.items():
+            if beat.phase == "over":
+                continue
             silence = now - self._heard[rank][1]
             if silence > SILENCE_SECONDS:
                 return Hang(beat, silence, True)
-        if not self.beats or any(beat.still_seconds <= beat.limit_seconds for beat in self.beats.values()):
+        alive = [beat for beat in self.beats.values() if beat.phase != "over"]
+        if not alive or any(beat.still_seconds <= beat.limit_seconds for beat in alive):
             return None
-        last = min(self.beats.values(), key=lambda beat: beat.progress)
+        last = min(alive, key=lambda beat: beat.progress)
         return Hang(last, last.still_seconds, False)
 
     def straggler(self) -> tuple[Beat, float] | None:

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytorch_lightning as pl
@@ -93,6 +94,9 @@ class Speaker:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
+        self.pulse.progress.enter("over", *self.pulse.progress.at[:2])
+        with suppress(Exception):
+            self.say(self.pulse.progress.beat())
 
     def _speak(self) -> None:
         spoken, prepared = -BEAT_SECONDS, False

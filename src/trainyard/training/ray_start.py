@@ -94,6 +94,15 @@ def start_private(folder: Path, cluster: ClusterConfig, workers: int) -> None:
     logging.getLogger("ray").setLevel(logging.ERROR)
 
 
+def kill_private() -> None:
+    """Kill all processes of the private Ray at once."""
+    import psutil
+
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            process.kill()
+
+
 def join(address: str) -> None:
     """Connect to a cluster that is there.
 

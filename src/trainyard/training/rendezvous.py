@@ -18,6 +18,7 @@ from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 
 from trainyard.training.fence import ATTEMPT
+from trainyard.training.notice import await_notice
 from trainyard.training.ray_start import PRIVATE
 
 INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
@@ -57,6 +58,7 @@ class _Gang(_TorchBackend):  # type: ignore[misc]
         # Runs in the controller, one process for all attempts of a run; a later run's clock is later.
         worker_group.execute(_take_number, time.time_ns())
         worker_group.execute(_choose_interface)
+        worker_group.execute(await_notice)
         super().on_start(worker_group, backend_config)
 
 

@@ -87,3 +87,13 @@ SPARE_MEMORY_BYTES = 2 * 2**30
 
 SPARE_REQUEST_SECONDS = 30.0
 """How long the node's Ray may take to say that it starts one."""
+
+ACCUSED_SECONDS = 10.0
+"""How long a worker that was ended for a hang may take to be replaced, before another one is suspected."""
+
+STOP_SECONDS = 7.0
+"""After Ctrl-C, how long the workers may take to save before they are ended: whoever pressed it waits for the prompt."""
+
+NOTICE_SECONDS = 25.0
+"""After SIGTERM, the same. Clouds and schedulers give 30 s before they take the machine; where it is less, what is saved
+by then counts, and workers save at once."""

@@ -7,23 +7,29 @@ import shutil
 import socket
 import tempfile
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from trainyard.errors import Interrupted, TrainyardError, last_line
-from trainyard.training import spare
+from trainyard.errors import TrainyardError, last_line
+from trainyard.training import notice, spare
 from trainyard.training.beat import Place, Progress
 from trainyard.training.cluster_config import ClusterConfig
+from trainyard.training.failure import failure_of
 from trainyard.training.job import FitJob, FitResult
 from trainyard.training.noticeboard import Noticeboard
 from trainyard.training.timing import ELASTIC_START_SECONDS, RESIZE_SECONDS, WORKER_START_SECONDS
+
+
+class Lost(Exception):
+    """Workers were lost more often than is allowed."""
 
 
 def train(job: FitJob, cluster: ClusterConfig, workers: tuple[int, int], storage: Path, launch: str) -> FitResult:
     """Run a fit on a group of at least and at most so many workers, and replace the group when one is lost.
 
     Raises:
-        Interrupted: workers were lost more often than `cluster.max_restarts`.
+        Lost: workers were lost more often than `cluster.max_restarts`.
         TrainyardError: what the workers met.
     """
     import ray
@@ -59,10 +65,7 @@ def train(job: FitJob, cluster: ClusterConfig, workers: tuple[int, int], storage
     try:
         result = trainer.fit()
     except TrainingFailedError as error:
-        raise Interrupted(
-            f"training of {job.recipe.name}: workers were lost {cluster.max_restarts + 1} times "
-            f"({last_line(error)}); run the same command again to continue from the last checkpoint"
-        ) from error
+        raise Lost(last_line(error)) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     outcome = result.return_value
@@ -90,16 +93,18 @@ def _work(config: dict[str, Any]) -> FitResult | TrainyardError:
     # number of validation batches would leave workers waiting for each other.
     strategy = RayDDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True)
     board = Noticeboard(config["launch"])
-    pulse, stop = Pulse(Progress(_place(rank, world_size))), threading.Event()
-    speaker = Speaker(
-        pulse,
-        say=lambda beat: board.post(f"rank-{rank}", beat.encode()),
-        listen=lambda: board.stopped() is not None,
-        spare=spare.prepare,
-        stop=stop,
-    )
+    place = _place(rank, world_size)
+    pulse, stop = Pulse(Progress(place)), threading.Event()
+
+    def listen() -> bool:
+        if notice.given.is_set():
+            board.stop(f"{place} was told to end")
+        return board.stopped() is not None
+
     try:
-        with speaker:
+        with Speaker(
+            pulse, say=lambda beat: board.post(f"rank-{rank}", beat.encode()), listen=listen, spare=spare.prepare, stop=stop
+        ):
             return fit(
                 config["job"],
                 rank=rank,
@@ -112,6 +117,10 @@ def _work(config: dict[str, Any]) -> FitResult | TrainyardError:
     except TrainyardError as error:
         # All workers meet it at the same step. Returned, because Ray would start them again after an exception.
         return error
+    except Exception as error:
+        with suppress(Exception):
+            board.post(f"error-{rank}", failure_of(error, str(pulse.progress.beat())).encode())
+        raise
 
 
 def _place(rank: int, workers: int) -> Place:
