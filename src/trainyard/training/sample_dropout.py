@@ -33,7 +33,8 @@ class SampleDropout(nn.Module):
         self.calls = self.calls + 1 if self.serial == now.serial else 0
         self.serial = now.serial
         draws = Draws(now.seed, now.epoch, now.indices.to(features.device))
-        kept = draws.keeps(1 - self.share, (self.place, self.calls), features[0].numel()).view(features.shape)
+        # By rows of a sample, of which a network may have made several.
+        kept = draws.keeps(1 - self.share, (self.place, self.calls), features.numel() // len(now.indices)).view(features.shape)
         return features * (kept.to(features.dtype) / (1 - self.share))
 
 
