@@ -9,7 +9,6 @@ import dataclasses
 import json
 import multiprocessing
 import os
-import signal
 import sys
 import time
 import traceback
@@ -236,10 +235,9 @@ def _recorded(gang: Gang) -> list[tuple[str, int, int, dict[str, float]]]:
     return sorted(rows, key=lambda row: (row[2], row[0]))
 
 
-def steps_lost(gang: Gang, killed_at: int) -> int:
-    """Return how many steps before a kill are in no checkpoint."""
-    valid, _ = checkpoint.scan(gang.job.checkpoints, gang.job.fingerprint)
-    return killed_at - (valid[-1].facts.step if valid else 0)
+def newest_facts(gang: Gang) -> checkpoint.Facts:
+    """Return what the newest checkpoint says."""
+    return scan(gang.job.checkpoints, gang.job.fingerprint)[0][-1].facts
 
 
 def is_stopped(pid: int) -> bool:
@@ -247,4 +245,4 @@ def is_stopped(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
-__all__ = ["Attempt", "Gang", "assert_same_end", "differences", "final_state", "is_stopped", "signal", "steps_lost"]
+__all__ = ["Attempt", "Gang", "assert_same_end", "differences", "final_state", "is_stopped", "newest_facts"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -23,6 +24,8 @@ class Recorder:
         self.earlier_seconds = 0.0
         self.started = time.monotonic()
         self.resumed = False
+        # The end of an epoch is on record once its checkpoint is durable, which another thread sees to.
+        self._lock = threading.Lock()
         self.newest = {"progress": 0, "epoch": 0}
         """Optimizer step of the newest record of each kind."""
 
@@ -58,20 +61,20 @@ class Recorder:
         Raises:
             OSError: the disk is full or broken.
         """
-        if step <= self.newest[kind]:
-            return
-        fault.point("report")
-        rate = (time.monotonic() - self.started) / max(1, step - self.start_step)
-        record = spool.Record(
-            kind=kind,
-            epoch=epoch,
-            step=step,
-            seconds=values.get("seconds", self.seconds()),
-            left_seconds=rate * (self.total_steps - step),
-            values=dict(values),
-            resumed=self.resumed,
-        )
-        spool.append(self.path, record)
-        self.started = time.monotonic()
-        self.resumed = False
-        self.newest[kind] = step
+        with self._lock:
+            if step <= self.newest[kind]:
+                return
+            fault.point("report")
+            rate = (time.monotonic() - self.started) / max(1, step - self.start_step)
+            record = spool.Record(
+                kind=kind,
+                epoch=epoch,
+                step=step,
+                seconds=values.get("seconds", self.seconds()),
+                left_seconds=rate * (self.total_steps - step),
+                values=dict(values),
+                resumed=self.resumed,
+            )
+            spool.append(self.path, record)
+            self.resumed = False
+            self.newest[kind] = step
