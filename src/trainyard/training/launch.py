@@ -48,6 +48,7 @@ class Launch:
         """At most; 0 where the fit runs in this process."""
         self._least = 0
         self._nodes: NodeWatch | None = None
+        self._board = Noticeboard(self.name)
         self._watch: Watch | None = None
         self._folder: ray_start.PrivateFolder | None = None
         self._outcome: FitResult | BaseException | None = None
@@ -150,7 +151,7 @@ class Launch:
             if not self._watch.trains:
                 return
             with suppress(Exception):  # the cluster's head is away: what is saved is saved
-                self._watch.board.stop("the driver was told to end")
+                self._board.stop("the driver was told to end")
         deadline = time.monotonic() + seconds
         while not self._done.wait(FOLLOW_SECONDS) and time.monotonic() < deadline:
             watch()
@@ -177,7 +178,7 @@ class Launch:
 
     def _fit(self) -> FitResult:
         if self.workers:
-            self._watch = Watch(self.job, Noticeboard(self.name), self.workers)
+            self._watch = Watch(self.job, self._board, self.workers, has_ended=workers.has_ended, end=workers.end)
             storage = self._folder.path if self._folder else Path(tempfile.gettempdir())
             return workers.train(self.job, self.cluster, (self._least, self.workers), storage, self.name)
 

@@ -3,27 +3,52 @@
 from __future__ import annotations
 
 import os
-import signal
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from trainyard.errors import InputError, TrainyardError
 from trainyard.training.beat import Hang, Hearing, Place
 from trainyard.training.failure import Failure
 from trainyard.training.job import FitJob
 from trainyard.training.memory import killed_for_memory
-from trainyard.training.noticeboard import Noticeboard
 from trainyard.training.timing import ACCUSED_SECONDS, BEAT_SECONDS, LAG_SECONDS
+
+
+class Board(Protocol):
+    """Where workers post what they say."""
+
+    def read(self, names: list[str]) -> dict[str, bytes]:
+        """Return those of the values that there are."""
 
 
 class Watch:
     """Listens in the background; the lines that it has to say are fetched with `news`."""
 
-    def __init__(self, job: FitJob, board: Noticeboard, workers: int) -> None:
+    def __init__(
+        self,
+        job: FitJob,
+        board: Board,
+        workers: int,
+        *,
+        has_ended: Callable[[Place], bool],
+        end: Callable[[Place], None],
+    ) -> None:
+        """Begin to listen.
+
+        Args:
+            job: what they train.
+            board: where the workers post.
+            workers: how many there are at most.
+            has_ended: says whether a worker is known to have ended.
+            end: kills one, wherever it is.
+        """
         self.job = job
         self.board = board
+        self.has_ended = has_ended
+        self.end = end
         self.hearing = Hearing()
         self.notes: dict[str, str] = {}
         """What the run is tagged with."""
@@ -125,14 +150,14 @@ class Watch:
         if self._accused is not None and now - self._accused[1] < ACCUSED_SECONDS:
             return
         place = hang.beat.place
-        if _is_over(place):
+        if self.has_ended(place):
             self.hearing.forget(place.rank)
             return
         self._accused = (hang, now)
         self._cause = str(hang)
         self._news.append(f"{hang}; it is ended, and the workers start again")
         self.hearing.forget(place.rank)
-        _end(place)
+        self.end(place)
 
     def _stragglers(self) -> None:
         found, now = self.hearing.straggler(), time.monotonic()
@@ -147,27 +172,3 @@ class Watch:
                 f"{beat.place} needs {factor:.1f} times as long as the others for its share of a step, and they wait for it; "
                 "look at what else runs there"
             )
-
-
-def _is_over(place: Place) -> bool:
-    """Say whether Ray knows that a worker has ended."""
-    from ray._private.state import actors
-
-    return bool(actors(place.actor).get("State") == "DEAD")
-
-
-def _end(place: Place) -> None:
-    """Kill a worker, wherever it is."""
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    if place.node == ray.get_runtime_context().get_node_id():
-        _kill(place.pid)
-        return
-    there = NodeAffinitySchedulingStrategy(node_id=place.node, soft=False)
-    ray.remote(num_cpus=0, max_retries=0)(_kill).options(scheduling_strategy=there).remote(place.pid)
-
-
-def _kill(pid: int) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)

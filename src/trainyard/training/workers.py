@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import tempfile
 import threading
@@ -135,3 +136,27 @@ def _place(rank: int, workers: int) -> Place:
         pid=os.getpid(),
         actor=context.get_actor_id() or "",
     )
+
+
+def has_ended(place: Place) -> bool:
+    """Say whether Ray knows that a worker has ended."""
+    from ray._private.state import actors
+
+    return bool(actors(place.actor).get("State") == "DEAD")
+
+
+def end(place: Place) -> None:
+    """Kill a worker, wherever it is."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    if place.node == ray.get_runtime_context().get_node_id():
+        _kill(place.pid)
+        return
+    there = NodeAffinitySchedulingStrategy(node_id=place.node, soft=False)
+    ray.remote(num_cpus=0, max_retries=0)(_kill).options(scheduling_strategy=there).remote(place.pid)
+
+
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
