@@ -6,9 +6,11 @@ import json
 import secrets
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 import trainyard
@@ -24,7 +26,7 @@ recipes:
     family: cnn
     data: {{source: digits, path: requirements.lock, seed: 0, val_fraction: 0.15, test_fraction: 0.2}}
     model: {{widths: [8, 16], convolutions: 1, normalisation: group, dropout: 0.2}}
-    train: {{epochs: {epochs}, batch_size: 64, optimizer: adamw, learning_rate: 3e-3, schedule: one_cycle, precision: fp32}}
+    train: {{epochs: {epochs}, batch_size: 128, optimizer: adamw, learning_rate: 3e-3, schedule: one_cycle, precision: fp32}}
     evaluate: {{}}
     export: {{}}
 cluster:
@@ -35,11 +37,10 @@ cluster:
 class Training:
     """A training in a folder of the shared store, driven from one of the hosts."""
 
-    def __init__(self, cluster: Cluster, name: str, data_dir: Path, *, epochs: int, workers: Any, **settings: Any) -> None:
+    def __init__(self, cluster: Cluster, name: str, *, epochs: int, workers: Any, **settings: Any) -> None:
         self.cluster = cluster
         self.folder = cluster.bench.store / name
         self.folder.mkdir()
-        self.data_dir = data_dir
         settings = {"address": cluster.address, **settings}
         lines = "".join(f"  {key}: {json.dumps(value)}\n" for key, value in settings.items())
         text = PARAMS.format(epochs=epochs, workers=json.dumps(workers), cluster=lines)
@@ -70,7 +71,7 @@ class Training:
         host = host or self.cluster.head
         driver = Path(__file__).with_name("driver.py")
         environment = {**self.cluster.environment, "PYTHONPATH": str(SOURCES)}
-        command = [sys.executable, str(driver), str(self.folder), str(self.data_dir)]
+        command = [sys.executable, str(driver), str(self.folder), str(self.cluster.bench.store / "packed")]
         self.process = host.start(*command, log=self.log, environment=environment)
 
     def reach(self, epochs: int) -> None:
@@ -80,24 +81,51 @@ class Training:
             assert self.process is None or self.process.poll() is None, self.said
             return sum(record.kind == "epoch" for record in self.records) >= epochs
 
-        wait_for(there, f"epoch {epochs}; the driver said {self.said}")
+        wait_for(there, lambda: f"epoch {epochs}; the driver said {self.said}")
+
+    def resumed(self) -> None:
+        """Wait until the training has gone on from a checkpoint."""
+
+        def there() -> bool:
+            assert self.process is None or self.process.poll() is None or self.process.returncode == 0, self.said
+            return any(record.resumed for record in self.records)
+
+        wait_for(there, lambda: f"a new attempt; the driver said {self.said}")
+
+    def runs(self) -> bool:
+        """Whether the driver has not ended."""
+        return self.process is not None and self.process.poll() is None
 
     def end(self, code: int = 0) -> str:
         """Wait for the driver's end and return what it said."""
         assert self.process is not None
         process = self.process
-        wait_for(lambda: process.poll() is not None, f"the driver's end; it said {self.said}")
+        wait_for(lambda: process.poll() is not None, lambda: f"the driver's end; it said {self.said}")
         assert process.returncode == code, self.said
         return self.said
 
+    @property
     def history(self) -> list[dict[str, float]]:
-        """Return the metrics by epoch, without what depends on the clock."""
+        """The metrics by epoch, without what depends on the clock."""
         rows = json.loads((self.folder / "history.json").read_text())
         return [{k: v for k, v in row.items() if k not in ("seconds", "throughput/samples_per_s")} for row in rows]
 
+    @property
     def weights(self) -> dict[str, torch.Tensor]:
-        """Return the weights of the last epoch."""
+        """The weights of the last epoch."""
         return kept_weights(self.scratch / "checkpoints", "f", "last")[0]
+
+    def assert_same_end(self, other: Training) -> None:
+        """Check that two trainings came to the same weights and metrics, in every bit."""
+        assert self.history == other.history
+        ours, theirs = self.weights, other.weights
+        assert [name for name, weight in ours.items() if not torch.equal(weight, theirs[name])] == []
+
+    def assert_same_losses(self, other: Training) -> None:
+        """Check that two trainings saw the same, as far as sums over another number of workers can be the same."""
+        for row, expected in zip(self.history, other.history, strict=True):
+            assert row["train/loss"] == pytest.approx(expected["train/loss"], rel=1e-6)
+            assert row["step"] == expected["step"]
 
 
 class Cluster:
@@ -115,8 +143,7 @@ class Cluster:
         self.hosts = {name: bench.host(name, hidden=hidden if name != names[0] else ()) for name in names}
         self.head = self.hosts[names[0]]
         self.address = f"{self.head.address}:{PORT}"
-        for name in names:
-            self.join(name)
+        self._start()
 
     def join(self, name: str) -> None:
         """Have a host start Ray: the first as the head, the others as its nodes."""
@@ -128,6 +155,42 @@ class Cluster:
             *("--num-gpus=0", "--object-store-memory=80000000", f"--temp-dir={self.bench.private}/ray"),
             environment={**self.environment, **HEALTH},
         )
+
+    def restore(self) -> None:
+        """Bring back the hosts that are off or cut off, and wait until Ray has all of them."""
+        for name, host in self.hosts.items():
+            host.mend()
+            host.thaw()
+            if not host.processes("raylet/raylet"):
+                if not host.processes():
+                    host.switch_on()
+                self.join(name)
+        wait_for(lambda: len(self.alive()) == len(self.hosts), "all nodes to be in the cluster")
+
+    def renew(self) -> None:
+        """Start Ray anew on all hosts, the head first, as one does after the head was lost."""
+        for host in self.hosts.values():
+            host.kill()
+            host.switch_on()
+        self._start()
+
+    def _start(self) -> None:
+        first, *others = self.hosts
+        self.join(first)
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(self.join, others))
+
+    def alive(self) -> list[str]:
+        """Return the addresses of the nodes that Ray counts as alive."""
+        code = (
+            f"import ray; ray.init('{self.address}', log_to_driver=False);"
+            "print(*(node['NodeManagerAddress'] for node in ray.nodes() if node['Alive']))"
+        )
+        return self.head.run(sys.executable, "-W", "ignore", "-c", code, environment=self.environment).splitlines()[-1].split()
+
+    def host_of_a_worker(self) -> Host:
+        """Return a host that is not the head and has a worker."""
+        return next(self.hosts[name] for name, pids in self.workers().items() if pids and self.hosts[name] is not self.head)
 
     def workers(self) -> dict[str, list[int]]:
         """Return the pids of the training workers by host."""

@@ -37,7 +37,7 @@ while :; do sleep 3600 & wait $!; done
 """
 
 
-def wait_for(condition: Callable[[], object], what: str, seconds: float = DEADLINE_SECONDS) -> None:
+def wait_for(condition: Callable[[], object], what: str | Callable[[], str], seconds: float = DEADLINE_SECONDS) -> None:
     """Wait until a condition holds.
 
     Raises:
@@ -45,7 +45,8 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = DEADLI
     """
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {seconds:.0f} s for {what if isinstance(what, str) else what()}")
         time.sleep(0.05)
 
 
@@ -138,6 +139,8 @@ class Host:
             "HOME": str(bench.private / "home"),
             "TMPDIR": str(bench.private / "tmp"),
             "RAY_USAGE_STATS_ENABLED": "0",
+            # Fonts are listed once, and not by every host anew after a loss.
+            "MPLCONFIGDIR": str(bench.folder / "matplotlib"),
             "TRAINYARD_TEST": bench.mark,
         }
 
@@ -214,6 +217,7 @@ class Host:
             # The first process of a process namespace takes all others with it.
             os.kill(self.pid, signal.SIGKILL)
         if self.init is not None:
+            self.init.kill()
             self.init.wait()
         wait_for(lambda: not self.processes(), f"the end of {self.name}")
 
@@ -245,6 +249,10 @@ class Host:
         """
         shape = ["root", "tbf", "rate", rate, "burst", "16kb", "latency", "400ms"]
         _run("nsenter", f"--net=/run/netns/{self.namespace}", "tc", "qdisc", "replace", "dev", "eth0", *shape)
+
+    def quicken(self) -> None:
+        """Let the link be as fast as it can."""
+        _run("nsenter", f"--net=/run/netns/{self.namespace}", "tc", "qdisc", "del", "dev", "eth0", "root")
 
     def _enter(self) -> list[str]:
         return ["nsenter", f"--target={self.pid}", "--mount", "--uts", "--net", "--pid"]

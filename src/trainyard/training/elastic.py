@@ -53,10 +53,9 @@ def code_environment() -> dict[str, Any]:
 def places(cluster: ClusterConfig, nodes: Iterable[Node]) -> int:
     """Return how many workers the nodes have room for: one a GPU, or, where no node has one, by their processors."""
     nodes = list(nodes)
-    by_processors = {node: int(node.processors // cluster.cpus_per_worker) for node in nodes}
-    if any(node.gpus for node in nodes):
-        return sum(min(int(node.gpus), room) for node, room in by_processors.items())
-    return sum(by_processors.values())
+    on_gpus = any(node.gpus for node in nodes)
+    by_processors = [int(node.processors // cluster.cpus_per_worker) for node in nodes]
+    return sum(min(int(node.gpus), room) if on_gpus else room for node, room in zip(nodes, by_processors, strict=True))
 
 
 def wanted(cluster: ClusterConfig, nodes: list[Node]) -> tuple[int, int]:

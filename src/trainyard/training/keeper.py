@@ -90,7 +90,9 @@ class Keeper(Checkpoint):
         before = state["callbacks"]["Keeper"]["micro_batches"]
         current = state["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]
         passes = current["ready"] // before * self.batches.micro_batches
-        current.update(ready=passes, started=passes, processed=passes, completed=passes - (current["ready"] - current["completed"]))
+        current.update(
+            ready=passes, started=passes, processed=passes, completed=passes - (current["ready"] - current["completed"])
+        )
 
     # Lightning's hooks, in its order.
 

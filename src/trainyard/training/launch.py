@@ -193,9 +193,9 @@ class Launch:
         try:
             if self.address == "local":
                 self._folder = ray_start.PrivateFolder()
-                ray_start.start_private(self._folder.path, self.cluster, self.workers)
+                ray_start.start_private(self._folder, self.cluster, self.workers)
             else:
-                ray_start.join(self.address)
+                ray_start.join(self.address, self.cluster.insecure)
                 self._least, self.workers = wanted(self.cluster, ray_start.nodes())
                 self._nodes = NodeWatch(self.cluster, self._least, ray_start.head(), ray_start.nodes)
         except TrainyardError:

@@ -1,4 +1,7 @@
-"""How the workers of one attempt find each other: on the network that joins their nodes, under one number.
+"""How the workers of one attempt find each other: under one number, on the network that joins their nodes, and on no other.
+
+Ray's own backend lets torch's store listen on every address of the machine. Whoever reaches it can end or mislead a
+training: it asks for no token. It also picks a free port first and listens later, when another process may have it.
 
 Imports Ray and torch: only what already runs with both may import it.
 """
@@ -9,19 +12,57 @@ import os
 import socket
 import time
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import psutil
-from ray.train.torch import TorchConfig, TorchTrainer
-from ray.train.torch.config import _TorchBackend
-from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
-from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+import ray
+from ray.train.torch import TorchConfig
+from ray.train.torch.config import _set_torch_distributed_env_vars, _setup_torch_process_group, _TorchBackend
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from trainyard.training.fence import ATTEMPT
 from trainyard.training.notice import await_notice
-from trainyard.training.ray_start import PRIVATE
 
 INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
+_STORES: list[Any] = []
+"""Of this process: the listening socket is closed when nobody holds the store any more."""
+
+
+@dataclass
+class GangConfig(TorchConfig):  # type: ignore[misc]
+    """Ray's settings of a torch process group, for workers on any number of nodes."""
+
+    @property
+    def backend_cls(self) -> type[_TorchBackend]:
+        """The backend that starts a process group."""
+        return _Gang
+
+
+class _Gang(_TorchBackend):  # type: ignore[misc]
+    def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
+        # Runs in the controller, one process for all attempts of a run; a later run's clock is later.
+        worker_group.execute(_take_number, time.time_ns())
+        worker_group.execute(_choose_interface)
+        worker_group.execute(await_notice)
+        size = len(worker_group)
+        address, port = worker_group.execute_single(0, _listen, size, backend_config.timeout_s)
+        worker_group.execute(_remember, address, port)
+        worker_group.execute(_set_torch_distributed_env_vars)
+        ray.get(
+            [
+                worker_group.execute_single_async(
+                    rank,
+                    _setup_torch_process_group,
+                    backend=backend_config.backend,
+                    world_rank=rank,
+                    world_size=size,
+                    init_method="env://",
+                    timeout_s=backend_config.timeout_s,
+                )
+                for rank in range(size)
+            ]
+        )
 
 
 def interface_of(address: str) -> str | None:
@@ -39,8 +80,6 @@ def _choose_interface() -> None:
     Ray takes a node's address from the route to its head. Left alone, gloo takes what the host's own name means, which
     many an /etc/hosts gives as 127.0.1.1, where no other host can reach it.
     """
-    import ray.util
-
     name = interface_of(ray.util.get_node_ip_address())
     for variable in INTERFACES:
         if name is not None:
@@ -51,33 +90,29 @@ def _take_number(number: int) -> None:
     os.environ[ATTEMPT] = str(number)
 
 
-class _Gang(_TorchBackend):  # type: ignore[misc]
-    """Ray's own torch backend, which starts the process group, with an interface and a number before it."""
-
-    def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
-        # Runs in the controller, one process for all attempts of a run; a later run's clock is later.
-        worker_group.execute(_take_number, time.time_ns())
-        worker_group.execute(_choose_interface)
-        worker_group.execute(await_notice)
-        super().on_start(worker_group, backend_config)
+def _remember(address: str, port: int) -> None:
+    os.environ.update(MASTER_ADDR=address, MASTER_PORT=str(port))
 
 
-@dataclass
-class GangConfig(TorchConfig):  # type: ignore[misc]
-    """Ray's TorchConfig for workers on any number of nodes."""
-
-    @property
-    def backend_cls(self) -> type[_Gang]:
-        """The backend that starts a process group."""
-        return _Gang
-
-
-class GangTrainer(TorchTrainer):  # type: ignore[misc]
-    """Ray's TorchTrainer without two actors of its own, each a process whose start the workers would wait behind."""
-
-    def _create_default_callbacks(self) -> list[Any]:
-        """Leave out what hands out Ray's datasets, and on a private Ray what tidies up after a driver that died."""
-        unused: tuple[type, ...] = (DatasetsCallback,)
-        if os.environ.get(PRIVATE):
-            unused = (*unused, PlacementGroupCleanerCallback)
-        return [callback for callback in super()._create_default_callbacks() if not isinstance(callback, unused)]
+def _listen(world_size: int, timeout_seconds: int) -> tuple[str, int]:
+    """Open the store on rank 0, and return where; torch takes a store of its process that has the same port."""
+    address = ray.util.get_node_ip_address()
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.bind((address, 0))
+    listener.listen(socket.SOMAXCONN)
+    port = int(listener.getsockname()[1])
+    _STORES[:] = [
+        TCPStore(
+            address,
+            port,
+            world_size,
+            is_master=True,
+            timeout=timedelta(seconds=timeout_seconds),
+            wait_for_workers=False,
+            multi_tenant=True,
+            master_listen_fd=listener.detach(),
+            use_libuv=True,
+        )
+    ]
+    return address, port

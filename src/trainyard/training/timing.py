@@ -23,6 +23,9 @@ have failed, so the first count can be wrong, and each wrong one costs this long
 RESIZE_SECONDS = 10.0
 """How often Ray looks whether more workers could train. To grow costs a restart from the newest checkpoint."""
 
+NODE_ANSWER_SECONDS = 2.0
+"""How long a node may take to accept a connection, before an elastic training does without it."""
+
 NODE_POLL_SECONDS = 1.0
 """How often the driver looks at the list of nodes, and whether the head answers."""
 

@@ -37,7 +37,8 @@ def train(job: FitJob, cluster: ClusterConfig, workers: tuple[int, int], storage
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.v2.api.exceptions import TrainingFailedError
 
-    from trainyard.training.rendezvous import GangConfig, GangTrainer
+    from trainyard.training.light_trainer import LightTrainer
+    from trainyard.training.rendezvous import GangConfig
 
     use_gpu = ray.cluster_resources().get("GPU", 0) > 0
     least, most = workers
@@ -45,7 +46,7 @@ def train(job: FitJob, cluster: ClusterConfig, workers: tuple[int, int], storage
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(ELASTIC_START_SECONDS if least < most else WORKER_START_SECONDS)
     # A folder of its own each time: Ray must not continue from its own snapshot, which forgets the newest checkpoint.
     folder = Path(tempfile.mkdtemp(prefix="trainyard-ray-", dir=storage))
-    trainer = GangTrainer(
+    trainer = LightTrainer(
         _work,
         train_loop_config={"job": job, "launch": launch},
         torch_config=GangConfig(backend="nccl" if use_gpu else "gloo", timeout_s=int(cluster.timeout_seconds)),
