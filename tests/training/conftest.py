@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-
 from trainyard.data.digit_scenes import DigitScenesConfig
 from trainyard.data.prepare import prepare
 from trainyard.evaluation.config import EvaluateConfig
@@ -37,7 +36,12 @@ def packed_scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def build(
-    make_recipe: MakeRecipe, series_recipe: Recipe, packed_digits: Path, packed_series: Path, packed_scenes: Path, tmp_path: Path
+    make_recipe: MakeRecipe,
+    series_recipe: Recipe,
+    packed_digits: Path,
+    packed_series: Path,
+    packed_scenes: Path,
+    tmp_path: Path,
 ) -> Build:
     """Return a function that makes a job of a family, with batch normalisation, dropout and augmentation where it has them."""
 

@@ -214,7 +214,9 @@ def differences(one: Any, two: Any, path: str = "") -> list[str]:
     if isinstance(one, list | tuple):
         if len(one) != len(two):
             return [f"{path}: {len(one)} and {len(two)} of them"]
-        return [line for place, (a, b) in enumerate(zip(one, two, strict=True)) for line in differences(a, b, f"{path}/{place}")]
+        return [
+            line for place, (a, b) in enumerate(zip(one, two, strict=True)) for line in differences(a, b, f"{path}/{place}")
+        ]
     return [] if one == two or (one != one and two != two) else [f"{path}: {one} and {two}"]
 
 

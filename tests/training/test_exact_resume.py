@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-
 from tests.training.gang import Gang, assert_same_end, final_state, newest_facts
+
 from trainyard.training.job import FitJob
 
 pytestmark = pytest.mark.faults

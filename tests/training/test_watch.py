@@ -131,5 +131,5 @@ def test_memory_of_a_device_that_runs_out_brings_a_smaller_batch(watch: Watch, b
 
     board.values = {"error-0": failure_of(OutOfMemoryError("CUDA out of memory"), "rank 0").encode()}
     wait_for(lambda: watch.cause, "the error")
-    with pytest.raises(InputError, match="set train.micro_batch_size: 32"):
+    with pytest.raises(InputError, match=r"set train\.micro_batch_size: 32"):
         watch.check()

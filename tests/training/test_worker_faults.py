@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tests.training.gang import PATIENCE, Gang, assert_same_end, is_stopped, newest_facts
+
 from trainyard.training import checkpoint
 from trainyard.training.job import FitJob
 
@@ -73,9 +73,7 @@ def test_a_worker_killed_in_any_phase_costs_nothing(build: Build, whole: Callabl
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(
-    ("action", "code"), [("segv", -signal.SIGSEGV), ("abort", -signal.SIGABRT), ("exit", 1), ("raise", 1)]
-)
+@pytest.mark.parametrize(("action", "code"), [("segv", -signal.SIGSEGV), ("abort", -signal.SIGABRT), ("exit", 1), ("raise", 1)])
 def test_a_worker_that_dies_in_another_way_costs_nothing(
     build: Build, whole: Callable[[int], Gang], action: str, code: int
 ) -> None:

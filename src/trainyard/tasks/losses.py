@@ -22,7 +22,9 @@ def share_of_loss(losses: Tensor, weight: float) -> Tensor:
 
 def exact_mean() -> MeanMetric:
     """Return a mean that is the same however many workers and batches it is summed over, and is NaN where a number is."""
-    return MeanMetric(nan_strategy="disable").set_dtype(torch.float64)
+    mean = MeanMetric(nan_strategy="disable")
+    mean.set_dtype(torch.float64)
+    return mean
 
 
 def sample_losses(logits: Tensor, targets: Tensor, config: TrainConfig, class_weights: Tensor | None) -> Tensor:

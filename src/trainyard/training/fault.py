@@ -98,10 +98,10 @@ class Faults(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         trained = [parameter for parameter in pl_module.parameters() if parameter.requires_grad]
-        pl_module.network.register_forward_hook(self._forward)  # type: ignore[union-attr, operator]
-        trained[len(trained) // 2].register_hook(lambda gradient: self._gradient("backward"))
+        pl_module.network.register_forward_hook(self._forward)  # type: ignore[union-attr]
+        trained[len(trained) // 2].register_hook(lambda gradient: self._gradient("backward"))  # type: ignore[no-untyped-call]
         # The gradient that comes last: the other workers have theirs, and wait for it in the reduction.
-        trained[0].register_hook(lambda gradient: self._gradient("reduce"))
+        trained[0].register_hook(lambda gradient: self._gradient("reduce"))  # type: ignore[no-untyped-call]
         trainer.optimizers[0].register_step_post_hook(lambda *_: self._gradient("step"))
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int) -> None:

@@ -57,7 +57,7 @@ def global_moments(features: Tensor, counted: bool) -> tuple[Tensor, Tensor, Ten
     own = torch.cat([own_mean, own_variance, own_mean.new_tensor([own_count])])
     every = [torch.empty_like(own) for _ in range(torch.distributed.get_world_size())]
     torch.distributed.all_gather(every, own)
-    means, variances, counts = torch.stack(every).split([len(own_mean), len(own_mean), 1], dim=1)
+    means, variances, counts = torch.split(torch.stack(every), [len(own_mean), len(own_mean), 1], dim=1)
     total = counts.sum()
     mean = (counts * means).sum(dim=0) / total
     variance = (counts * (variances + (means - mean).square())).sum(dim=0) / total

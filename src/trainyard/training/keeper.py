@@ -90,9 +90,8 @@ class Keeper(Checkpoint):
         before = state["callbacks"]["Keeper"]["micro_batches"]
         current = state["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]
         passes = current["ready"] // before * self.batches.micro_batches
-        current.update(
-            ready=passes, started=passes, processed=passes, completed=passes - (current["ready"] - current["completed"])
-        )
+        behind = current["ready"] - current["completed"]
+        current.update(ready=passes, started=passes, processed=passes, completed=passes - behind)
 
     # Lightning's hooks, in its order.
 
@@ -246,7 +245,7 @@ class Keeper(Checkpoint):
         step = trainer.fit_loop.epoch_loop.batch_idx // self.batches.micro_batches
         place = f"epoch {epoch + 1}, step {epoch * self.batches.steps + step + 1}"
         problems: list[str] = [""] * share.workers()
-        own = pl_module.augment.problem  # type: ignore[union-attr]
+        own: str = pl_module.augment.problem  # type: ignore[union-attr, assignment]
         if share.workers() > 1:
             torch.distributed.all_gather_object(problems, own)
         else:

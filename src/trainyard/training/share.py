@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 import torch.distributed
 from torch import Tensor
+from torchmetrics import MeanMetric
 
 Share = dict[str, Tensor]
 """Tensors of one worker, by name."""
@@ -34,7 +35,7 @@ def gather(module: pl.LightningModule) -> list[Share]:
     torch.distributed.all_gather(every, flat)
     shares = []
     for received in every:
-        pieces = received.split([tensor.numel() for tensor in own.values()])
+        pieces = torch.split(received, [tensor.numel() for tensor in own.values()])
         shares.append(
             {name: piece.view(like.shape).to(like.dtype) for (name, like), piece in zip(own.items(), pieces, strict=True)}
         )
@@ -52,9 +53,10 @@ def restore(module: pl.LightningModule, shares: list[Share], rank: int) -> None:
             mine[name] = every[rank :: workers()].sum(dim=0) if name.startswith(LOSS) else every.mean(dim=0)
     for name, tensor in _tensors(module):
         tensor.copy_(mine[name])
-    if float(module.train_loss.weight):  # type: ignore[union-attr, arg-type]
+    loss: MeanMetric = module.train_loss  # type: ignore[assignment]
+    if float(loss.weight):  # type: ignore[arg-type]
         # torchmetrics warns of a mean that was never updated.
-        module.train_loss._update_count = max(1, module.train_loss._update_count)  # type: ignore[union-attr, operator, type-var]
+        loss._update_count = max(1, loss._update_count)
 
 
 def average_statistics(module: pl.LightningModule) -> None:
@@ -69,7 +71,7 @@ def average_statistics(module: pl.LightningModule) -> None:
 
 def _tensors(module: pl.LightningModule) -> Iterator[tuple[str, Tensor]]:
     """Yield the tensors themselves, in one order on all workers."""
-    for name, buffer in module.network.named_buffers():  # type: ignore[union-attr, operator]
+    for name, buffer in module.network.named_buffers():  # type: ignore[union-attr]
         # Those that count batches are the same on all workers.
         if buffer.is_floating_point():
             yield name, buffer

@@ -117,7 +117,7 @@ def explain(crash: Crash, samples: dict[int, list[int]]) -> TrainyardError:
     if crash.silent:
         return MachineError(
             f"{begin}, where workers died without a word, as they do when memory runs out or native code fails ({place}); "
-            "look at these samples and at the machine's log, then run the same command again to continue from the last checkpoint"
+            "look at these samples and at the machine's log, then run the same command again to continue"
         )
     said = next(iter(crash.errors.values()), "")
     return InputError(f"{begin}: {said} ({place}); look at these samples, then run the same command again to continue")

@@ -12,14 +12,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from trainyard.errors import TrainyardError, last_line
+from trainyard.errors import MachineError, TrainyardError, last_line
 from trainyard.training import notice, spare
 from trainyard.training.beat import Place, Progress
 from trainyard.training.cluster_config import ClusterConfig
 from trainyard.training.failure import failure_of
 from trainyard.training.job import FitJob, FitResult
 from trainyard.training.noticeboard import Noticeboard
+from trainyard.training.ray_start import PRIVATE
 from trainyard.training.timing import ELASTIC_START_SECONDS, RESIZE_SECONDS, WORKER_START_SECONDS
+from trainyard.training.versions import difference, versions
 
 
 class Lost(Exception):
@@ -48,7 +50,12 @@ def train(job: FitJob, cluster: ClusterConfig, workers: tuple[int, int], storage
     folder = Path(tempfile.mkdtemp(prefix="trainyard-ray-", dir=storage))
     trainer = LightTrainer(
         _work,
-        train_loop_config={"job": job, "launch": launch},
+        train_loop_config={
+            "job": job,
+            "launch": launch,
+            # On a private Ray it is this machine's own files that run.
+            "versions": None if os.environ.get(PRIVATE) else versions(),
+        },
         torch_config=GangConfig(backend="nccl" if use_gpu else "gloo", timeout_s=int(cluster.timeout_seconds)),
         scaling_config=ScalingConfig(
             num_workers=workers if least < most else most,
@@ -103,6 +110,8 @@ def _work(config: dict[str, Any]) -> FitResult | TrainyardError:
             board.stop(f"{place} was told to end")
         return board.stopped() is not None
 
+    if config["versions"] and (problem := _agree(difference(config["versions"], versions(), place.host), world_size)):
+        return MachineError(problem)
     try:
         with Speaker(
             pulse, say=lambda beat: board.post(f"rank-{rank}", beat.encode()), listen=listen, spare=spare.prepare, stop=stop
@@ -123,6 +132,17 @@ def _work(config: dict[str, Any]) -> FitResult | TrainyardError:
         with suppress(Exception):
             board.post(f"error-{rank}", failure_of(error, str(pulse.progress.beat())).encode())
         raise
+
+
+def _agree(problem: str, workers: int) -> str:
+    """Return the problems of all workers, so that none goes on alone."""
+    if workers == 1:
+        return problem
+    import torch.distributed
+
+    problems = [""] * workers
+    torch.distributed.all_gather_object(problems, problem)
+    return "; ".join(sorted({line for line in problems if line}))
 
 
 def _place(rank: int, workers: int) -> Place:
