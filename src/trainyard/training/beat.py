@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from statistics import median
+from statistics import fmean, median
 
 from trainyard.training.timing import (
     HANG_FACTOR,
@@ -62,7 +62,8 @@ class Beat:
     limit_seconds: float
     """For how long it may be."""
     own_seconds: float | None
-    """Median time of its forward passes, in which it waits for nobody."""
+    """Mean time of its latest forward passes, in which it waits for nobody. A process that gets a fifth of a processor runs
+    at full speed for a while and then stands: the median would not show it."""
 
     def encode(self) -> bytes:
         return json.dumps(asdict(self)).encode()
@@ -112,7 +113,7 @@ class Progress:
             phase=phase,
             still_seconds=self.clock() - since,
             limit_seconds=self._limit(phase),
-            own_seconds=median(list(self.forwards)) if len(self.forwards) == LAG_STEPS else None,
+            own_seconds=fmean(forwards) if len(forwards := list(self.forwards)) == LAG_STEPS else None,
         )
 
     def _limit(self, phase: str) -> float:

@@ -25,7 +25,11 @@ def load() -> None:
     import importlib
 
     for name in LOADED:
-        importlib.import_module(name)
+        try:
+            importlib.import_module(name)
+        except Exception:
+            # The worker meets it again where it is told of. Here it would end the process, and Ray would start the next.
+            logging.getLogger(__name__).exception("%s cannot be imported", name)
 
 
 def prepare() -> bool:

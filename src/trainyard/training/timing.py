@@ -68,13 +68,13 @@ RAY_WORKER_HANG_SECONDS = 60.0
 """When Ray itself gives up a worker whose main thread does not answer, for the case that our own watch is away."""
 
 LAG_STEPS = 50
-"""Steps over which a worker's own time is taken, so that a single slow one is no straggler."""
+"""Steps over which a worker's own time is taken."""
 
 LAG_FACTOR = 2.0
 """A worker that needs so many times the others' time is told of. Equal machines differ by a tenth."""
 
 LAG_SECONDS = 10.0
-"""For so long it must need it before it is told of."""
+"""For so long it must need it without a break before it is told of: a single slow step is no straggler."""
 
 SPARE_AFTER_SECONDS = 5.0
 """When a spare process is started: not while the training itself starts."""
