@@ -18,6 +18,7 @@ from pathlib import Path
 from trainyard.errors import Interrupted, MachineError, ServiceError, TrainyardError, last_line
 from trainyard.progress import say
 from trainyard.training import ray_start, workers
+from trainyard.training.beat import Beat
 from trainyard.training.cluster_config import ClusterConfig
 from trainyard.training.elastic import NodeWatch, wanted
 from trainyard.training.job import FitJob, FitResult
@@ -100,6 +101,10 @@ class Launch:
     def notes(self) -> dict[str, str]:
         """What happened that belongs to the run's record."""
         return self._watch.notes if self._watch is not None else {}
+
+    def beats(self) -> list[Beat]:
+        """Return what each worker said last; nothing before they train, and where they are none."""
+        return list(self._watch.hearing.beats.values()) if self._watch is not None else []
 
     def end(self) -> None:
         """End the private Ray, or leave the cluster, also in the midst of the fit."""
