@@ -54,7 +54,7 @@ def restore(module: pl.LightningModule, shares: list[Share], rank: int) -> None:
     for name, tensor in _tensors(module):
         tensor.copy_(mine[name])
     loss: MeanMetric = module.train_loss  # type: ignore[assignment]
-    if float(loss.weight):  # type: ignore[arg-type]
+    if float(loss.weight):
         # torchmetrics warns of a mean that was never updated.
         loss._update_count = max(1, loss._update_count)
 
