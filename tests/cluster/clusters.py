@@ -25,8 +25,8 @@ recipes:
   cnn:
     family: cnn
     data: {{source: digits, path: requirements.lock, seed: 0, val_fraction: 0.15, test_fraction: 0.2}}
-    model: {{widths: [8, 16], convolutions: 1, normalisation: group, dropout: 0.2}}
-    train: {{epochs: {epochs}, batch_size: 128, optimizer: adamw, learning_rate: 3e-3, schedule: one_cycle, precision: fp32}}
+    model: {{widths: [8, 16], convolutions: 1, normalisation: group, activation: gelu, pooling: average, dropout: 0.0}}
+    train: {{epochs: {epochs}, batch_size: 128, optimizer: sgd, learning_rate: 0.05, schedule: one_cycle, precision: fp32}}
     evaluate: {{}}
     export: {{}}
 cluster:

@@ -14,10 +14,11 @@ from typing import IO, Any
 
 from trainyard.errors import ServiceError
 from trainyard.params import ParamsError
-from trainyard.training.access import LOOPBACK, check_cluster, private_access
+from trainyard.training.access import LOOPBACK, check_cluster
 from trainyard.training.cluster_config import ClusterConfig
 from trainyard.training.elastic import Node, code_environment
 from trainyard.training.hardware import gpus, processors
+from trainyard.training.private_access import private_access
 from trainyard.training.timing import (
     CONNECT_SECONDS,
     OBJECT_STORE_BYTES,
