@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import os
-import signal
 import socket
 import time
 from collections.abc import Callable
@@ -11,7 +9,7 @@ import psutil
 import pytest
 import torch
 
-from trainyard.errors import InputError, ServiceError
+from trainyard.errors import InputError, Interrupted, ServiceError
 from trainyard.params import ParamsError
 from trainyard.recipe import Recipe
 from trainyard.training.checkpoint import kept_weights
@@ -99,38 +97,73 @@ def test_two_workers_take_the_step_that_one_process_takes(make_recipe: MakeRecip
     assert max(float((one_weights[name] - two_weights[name]).abs().max()) for name in one_weights) <= 1e-6
 
 
+_whole: dict[str, tuple[FitJob, FitResult]] = {}
+
+
+def whole(recipe: Recipe, data_dir: Path, places: pytest.TempPathFactory) -> tuple[FitJob, FitResult]:
+    """The recipe, trained by two workers whom nothing happens to; once for all tests."""
+    if not _whole:
+        job = make_job(recipe, data_dir, places.mktemp("whole"))
+        _whole["digits"] = job, launch(job, ClusterConfig(workers=2), lambda: None)
+    return _whole["digits"]
+
+
 @needs_two_processors
 @pytest.mark.cluster
 @pytest.mark.faults
-def test_a_killed_worker_is_replaced_and_the_end_is_bit_identical(
-    make_recipe: MakeRecipe, packed_digits: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "kill:rank1:step40:phase=reduce",
+        "stop:rank1:step40:phase=forward",
+        pytest.param("hang:rank0:step40:phase=backward", marks=pytest.mark.long),
+        pytest.param("segv:rank0:step40:phase=step", marks=pytest.mark.long),
+        pytest.param("raise:rank1:step40:phase=forward", marks=pytest.mark.long),
+    ],
+)
+def test_a_worker_that_dies_or_hangs_is_replaced_and_the_end_is_bit_identical(
+    fault: str,
+    make_recipe: MakeRecipe,
+    packed_digits: Path,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     recipe = make_recipe(epochs=8)
-    whole = make_job(recipe, packed_digits, tmp_path / "whole")
-    expected = launch(whole, ClusterConfig(workers=2), lambda: None)
+    undisturbed, expected = whole(recipe, packed_digits, tmp_path_factory)
 
-    job = make_job(recipe, packed_digits, tmp_path / "killed")
-    reader, seen, killed = Reader(job.spool), list[Record](), list[int]()
+    monkeypatch.setenv("TRAINYARD_FAULT", fault)
+    job = make_job(recipe, packed_digits, tmp_path / "faulty")
+    reader, seen = Reader(job.spool), list[Record]()
+    result = launch(job, ClusterConfig(workers=2), lambda: seen.extend(reader.read()))
+    seen.extend(reader.read())
 
-    def kill_one() -> None:
-        seen.extend(reader.read())
-        if not killed and sum(record.kind == "epoch" for record in seen) >= 2:
-            workers = [
-                process
-                for process in psutil.Process().children(recursive=True)
-                if "RayTrainWorker" in " ".join(process.cmdline())
-            ]
-            os.kill(workers[-1].pid, signal.SIGKILL)
-            killed.append(workers[-1].pid)
-
-    result = launch(job, ClusterConfig(workers=2), kill_one)
-
-    assert killed and not psutil.pid_exists(killed[0])
-    assert any(record.resumed for record in seen), "training was over before the worker was killed"
+    assert list(job.scratch_dir.glob("fault-*")), "the fault did not happen"
+    assert any(record.resumed for record in seen), "nothing was resumed"
+    if fault.startswith(("stop", "hang")):
+        rank = fault.split(":")[1][-1]
+        assert f"digits · train · rank {rank} (pid " in (said := capsys.readouterr().out)
+        assert "has said nothing for" in said
     for key in ("train/loss", "val/loss", "val/accuracy", "gradient_norm"):
         assert [row[key] for row in result.history] == [row[key] for row in expected.history]
-    for name, weights in kept_weights(whole.checkpoints, whole.fingerprint)[0].items():
+    for name, weights in kept_weights(undisturbed.checkpoints, undisturbed.fingerprint)[0].items():
         assert torch.equal(weights, kept_weights(job.checkpoints, job.fingerprint)[0][name]), name
+
+
+@needs_two_processors
+@pytest.mark.cluster
+@pytest.mark.faults
+@pytest.mark.long
+def test_workers_that_are_lost_again_and_again_end_the_run_with_the_last_place_named(
+    make_recipe: MakeRecipe, packed_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRAINYARD_FAULT", "kill:rank1:step25:phase=forward:repeat")
+    job = make_job(make_recipe(epochs=8), packed_digits, tmp_path / "s")
+    with pytest.raises(
+        Interrupted, match=r"workers were lost 2 times, the last time: rank 1 \(pid \d+ on .*\) at epoch \d, step "
+    ):
+        launch(job, ClusterConfig(workers=2, max_restarts=1), lambda: None)
 
 
 @needs_two_processors

@@ -19,8 +19,16 @@ from trainyard.training.cluster_config import ClusterConfig
 from trainyard.training.elastic import Node, code_environment
 from trainyard.training.hardware import gpus, processors
 from trainyard.training.private_access import private_access
-from trainyard.training.timing import CONNECT_SECONDS, OBJECT_STORE_BYTES, WORKER_POLL_SECONDS, WORKER_START_SECONDS
+from trainyard.training.timing import (
+    CONNECT_SECONDS,
+    OBJECT_STORE_BYTES,
+    RAY_WORKER_HANG_SECONDS,
+    WORKER_POLL_SECONDS,
+    WORKER_START_SECONDS,
+)
 
+PRIVATE = "TRAINYARD_PRIVATE_RAY"
+"""Variable of the environment: set where Ray is this process's own."""
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 
 
@@ -57,6 +65,7 @@ def set_environment() -> None:
         RAY_TRAIN_METRICS_ENABLED="0",
         RAY_TRAIN_HEALTH_CHECK_INTERVAL_S=str(WORKER_POLL_SECONDS),
         RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S=str(WORKER_START_SECONDS),
+        RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S=str(RAY_WORKER_HANG_SECONDS),
         RAY_DEDUP_LOGS_SKIP_REGEX=".*",
         RAY_ENABLE_UV_RUN_RUNTIME_ENV="0",
         # Ray would run workers at a low priority; training is what the user waits for.
@@ -73,6 +82,7 @@ def start_private(folder: PrivateFolder, cluster: ClusterConfig, workers: int) -
     """Start a Ray of this process alone, which ends with it."""
     # A cloud may take a node of a cluster away; nobody takes this machine.
     os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
+    os.environ[PRIVATE] = "1"
     set_environment()
     folder.access.enter_context(private_access(folder.path))
     import ray
@@ -90,6 +100,15 @@ def start_private(folder: PrivateFolder, cluster: ClusterConfig, workers: int) -
     logging.getLogger("ray").setLevel(logging.ERROR)
 
 
+def kill_private() -> None:
+    """Kill all processes of the private Ray at once."""
+    import psutil
+
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            process.kill()
+
+
 def join(address: str, insecure: bool) -> None:
     """Connect to a cluster that is there.
 
@@ -98,6 +117,7 @@ def join(address: str, insecure: bool) -> None:
         IntegrityError: it is on a network and asks nobody for a token, and this is not said to be meant.
     """
     set_environment()
+    os.environ.pop(PRIVATE, None)
     _answers(address)
     check_cluster(address, insecure)
     import ray

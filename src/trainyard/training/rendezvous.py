@@ -22,6 +22,7 @@ from ray.train.torch.config import _set_torch_distributed_env_vars, _setup_torch
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from trainyard.training.fence import ATTEMPT
+from trainyard.training.notice import await_notice
 
 INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 _STORES: list[Any] = []
@@ -43,6 +44,7 @@ class _Gang(_TorchBackend):  # type: ignore[misc]
         # Runs in the controller, one process for all attempts of a run; a later run's clock is later.
         worker_group.execute(_take_number, time.time_ns())
         worker_group.execute(_choose_interface)
+        worker_group.execute(await_notice)
         size = len(worker_group)
         address, port = worker_group.execute_single(0, _listen, size, backend_config.timeout_s)
         worker_group.execute(_remember, address, port)
