@@ -17,6 +17,7 @@ from trainyard.training import notice, spare
 from trainyard.training.beat import Place, Progress
 from trainyard.training.cluster_config import ClusterConfig
 from trainyard.training.failure import failure_of
+from trainyard.training.fence import Fence
 from trainyard.training.job import FitJob, FitResult
 from trainyard.training.noticeboard import Noticeboard
 from trainyard.training.ray_start import PRIVATE
@@ -93,6 +94,7 @@ def _work(config: dict[str, Any]) -> FitResult | TrainyardError:
     from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment
 
     from trainyard.training.fit import fit
+    from trainyard.training.guard import Guard
     from trainyard.training.pulse import Pulse, Speaker
 
     context = ray.train.get_context()
@@ -123,7 +125,7 @@ def _work(config: dict[str, Any]) -> FitResult | TrainyardError:
                 strategy="auto" if alone else strategy,
                 plugins=None if alone else [RayLightningEnvironment()],
                 stop=stop,
-                callbacks=[pulse],
+                callbacks=[pulse, Guard(Fence.of_this_process(config["job"].scratch_dir))],
             )
     except TrainyardError as error:
         # All workers meet it at the same step. Returned, because Ray would start them again after an exception.
