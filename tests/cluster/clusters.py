@@ -26,7 +26,7 @@ recipes:
   cnn:
     family: cnn
     data: {{source: digits, path: requirements.lock, seed: 0, val_fraction: 0.15, test_fraction: 0.2}}
-    model: {{widths: [8, 16], convolutions: 1, normalisation: group, activation: gelu, pooling: average, dropout: 0.0}}
+    model: {{widths: [8, 16], convolutions: 1, normalisation: group, activation: gelu, pooling: average, dropout: 0.1}}
     train: {{epochs: {epochs}, batch_size: 128, optimizer: sgd, learning_rate: 0.05, schedule: one_cycle, precision: fp32}}
     evaluate: {{}}
     export: {{}}
@@ -175,7 +175,7 @@ class Cluster:
                 if not host.processes():
                     host.switch_on()
                 self.join(name)
-        wait_for(lambda: len(self.alive()) == len(self.hosts), "all nodes to be in the cluster")
+        wait_for(lambda: len(self.nodes()) == len(self.hosts), "all nodes to be in the cluster")
 
     def renew(self) -> None:
         """Start Ray anew on all hosts, the head first, as one does after the head was lost."""
@@ -190,13 +190,25 @@ class Cluster:
         with ThreadPoolExecutor() as pool:
             list(pool.map(self.join, others))
 
-    def alive(self) -> list[str]:
-        """Return the addresses of the nodes that Ray counts as alive."""
+    def drain(self, host: Host) -> None:
+        """Tell Ray that a host is about to be taken away, as a cloud's notice does."""
+        identity = dict(self.nodes())[host.address]
+        self.head.run(
+            *("ray", "drain-node", f"--address={self.address}", f"--node-id={identity}"),
+            *("--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=taken", "--deadline-remaining-seconds=600"),
+            environment=self.environment,
+        )
+
+    def nodes(self) -> list[tuple[str, str]]:
+        """Return address and identity of each node that Ray counts as alive."""
         code = (
             f"import ray; ray.init('{self.address}', log_to_driver=False);"
-            "print(*(node['NodeManagerAddress'] for node in ray.nodes() if node['Alive']))"
+            "print(*(f\"{node['NodeManagerAddress']},{node['NodeID']}\" for node in ray.nodes() if node['Alive']))"
         )
-        return self.head.run(sys.executable, "-W", "ignore", "-c", code, environment=self.environment).splitlines()[-1].split()
+        printed = self.head.run(sys.executable, "-W", "ignore", "-c", code, environment=self.environment)
+        return [
+            (address, identity) for address, _, identity in (entry.partition(",") for entry in printed.splitlines()[-1].split())
+        ]
 
     def host_of_a_worker(self) -> Host:
         """Return a host that is not the head and has a worker."""
