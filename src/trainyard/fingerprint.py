@@ -30,6 +30,10 @@ RESULT_FREE = (
     "trainyard.training.spool",
     "trainyard.training.trace",
     "trainyard.training.trail",
+    # They bring checkpoints away and back, and a hash sees to it that they are the same.
+    "trainyard.training.saver",
+    "trainyard.training.store",
+    "trainyard.training.object_store",
 )
 """Modules that a stage uses, and that cannot change what comes out of it."""
 

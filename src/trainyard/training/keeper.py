@@ -209,8 +209,8 @@ class Keeper(Checkpoint):
     def _keep(self, trainer: pl.Trainer, facts: checkpoint.Facts) -> str:
         """Write checkpoint and record on rank 0; return what went wrong, or nothing."""
 
-        def save(path: Path) -> None:
-            checkpoint.save_state(state, path)
+        def save(file: Any) -> None:
+            checkpoint.save_state(state, file)
             fault.point("save")
 
         try:
@@ -254,7 +254,7 @@ class Keeper(Checkpoint):
             return InputError(f"training stopped at {place}: {problem}")
         samples = shown(self.batches.steps_of(epoch)[step].tolist())
         found, _ = checkpoint.scan(self.folder, self.fingerprint)
-        last = found[-1].path.name if found else ""
+        last = found[-1].name if found else ""
         kept = f"the last good checkpoint, {last}, is kept" if last else "there was no checkpoint yet"
         return InputError(
             f"training stopped: loss {float(self.loss):.4g} before, gradient norm {float(self.gradient_norm)} at {place}, "
