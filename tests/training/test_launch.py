@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import os
+import signal
 import socket
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -17,7 +21,7 @@ from trainyard.training.cluster_config import ClusterConfig
 from trainyard.training.fit import fit
 from trainyard.training.hardware import processors
 from trainyard.training.job import FitJob, FitResult
-from trainyard.training.launch import started
+from trainyard.training.launch import Launch, started
 from trainyard.training.ray_start import PrivateFolder
 from trainyard.training.spool import Reader, Record
 
@@ -111,6 +115,7 @@ def whole(recipe: Recipe, data_dir: Path, places: pytest.TempPathFactory) -> tup
 @needs_two_processors
 @pytest.mark.cluster
 @pytest.mark.faults
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     "fault",
     [
@@ -164,6 +169,93 @@ def test_workers_that_are_lost_again_and_again_end_the_run_with_the_last_place_n
         Interrupted, match=r"workers were lost 2 times, the last time: rank 1 \(pid \d+ on .*\) at epoch \d, step "
     ):
         launch(job, ClusterConfig(workers=2, max_restarts=1), lambda: None)
+
+
+class Disturber:
+    """Does something to the process of rank 1 once it trains, and goes on for as long as the training lasts."""
+
+    def __init__(self) -> None:
+        self.launched: Launch | None = None
+        self.done: list[int] = []
+
+    def victim(self) -> int | None:
+        assert self.launched is not None
+        places = [beat.place for beat in self.launched.beats() if beat.step > 0 and beat.place.rank == 1]
+        return places[0].pid if places and psutil.pid_exists(places[0].pid) else None
+
+
+@needs_two_processors
+@pytest.mark.cluster
+@pytest.mark.faults
+@pytest.mark.long
+def test_a_worker_whose_memory_runs_out_is_told_of_with_a_smaller_batch(
+    make_recipe: MakeRecipe, packed_digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    group = Path("/sys/fs/cgroup/memory") / f"trainyard-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / "memory.limit_in_bytes").write_text(str(4 * 2**20))
+    except OSError as error:
+        pytest.skip(f"needs the right to make a memory cgroup, version 1: {error}")
+    disturber = Disturber()
+
+    def starve() -> None:
+        if not disturber.done and (pid := disturber.victim()):
+            disturber.done.append(pid)
+            # What the process has is not counted, what it takes from now on is.
+            (group / "cgroup.procs").write_text(str(pid))
+
+    try:
+        job = make_job(make_recipe(epochs=60), packed_digits, tmp_path / "s")
+        with started(job, ClusterConfig(workers=2)) as disturber.launched:
+            disturber.launched.wait(starve)
+        assert disturber.done, "the training was over before its memory was taken"
+        said = capsys.readouterr().out
+        assert "was ended as memory ran out (train.batch_size is 64: set train.micro_batch_size: 32" in said
+    finally:
+        group.rmdir()
+
+
+@needs_two_processors
+@pytest.mark.cluster
+@pytest.mark.faults
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_a_straggler_is_named(make_recipe: MakeRecipe, packed_digits: Path, tmp_path: Path) -> None:
+    """Rank 1 gets a fifth of a processor, in the way in which the kernel's quotas do it: it runs, then it stands."""
+    recipe = make_recipe(epochs=20000)
+    job = make_job(recipe, packed_digits, tmp_path / "s")
+    disturber, over = Disturber(), threading.Event()
+
+    def throttle() -> None:
+        while not over.is_set():
+            pid = disturber.victim() if disturber.launched is not None else None
+            if pid is None:
+                time.sleep(0.1)
+                continue
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+                time.sleep(0.08)
+                os.kill(pid, signal.SIGCONT)
+                disturber.done.append(pid)
+            time.sleep(0.02)
+
+    def until_it_is_told_of() -> None:
+        assert disturber.launched is not None
+        if disturber.launched.notes:
+            raise KeyboardInterrupt
+
+    thread = threading.Thread(target=throttle)
+    thread.start()
+    try:
+        with pytest.raises(KeyboardInterrupt), started(job, ClusterConfig(workers=2)) as disturber.launched:
+            disturber.launched.wait(until_it_is_told_of)
+    finally:
+        over.set()
+        thread.join()
+    assert disturber.done
+    assert disturber.launched is not None
+    assert disturber.launched.notes["straggler"].startswith("rank 1 (pid ")
 
 
 @needs_two_processors

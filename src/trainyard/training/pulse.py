@@ -46,8 +46,9 @@ class Pulse(pl.Callback):
         self._enter("between steps", trainer)
         if self.began is not None:
             done = max(1, trainer.global_step - self.first_step)
-            left = trainer.estimated_stepping_batches - trainer.global_step
-            self.left_seconds = (time.monotonic() - self.began) / done * float(left)
+            steps = float(trainer.num_training_batches) // trainer.accumulate_grad_batches
+            left = (trainer.max_epochs or 0) * steps - trainer.global_step
+            self.left_seconds = (time.monotonic() - self.began) / done * left
 
     def on_validation_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
