@@ -153,10 +153,16 @@ class Launch:
         for watcher in (self._nodes, self._watch):
             if watcher is not None:
                 watcher.check()
-        if self._nodes is not None and not self._moving and self._nodes.leaving & {b.place.node for b in self.beats()}:
+        self._make_way()
+
+    def _make_way(self) -> None:
+        """Have the workers save and start elsewhere, if one of them is on a node that is about to be taken away."""
+        if self._nodes is None or self._moving or not self._nodes.leaving & {beat.place.node for beat in self.beats()}:
+            return
+        with suppress(Exception):  # the cluster's head is away, and says so in many ways: asked again next time
+            self._board.stop("a worker's node is about to be taken away")
             self._moving = True
             self._say("saves at the next step, and goes on without that node")
-            self._board.stop("a worker's node is about to be taken away")
 
     def _let_save(self, watch: Callable[[], None], seconds: float) -> None:
         """Ask the workers to save where they are, and give them time to."""
