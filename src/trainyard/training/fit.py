@@ -7,7 +7,8 @@ import pickle
 import threading
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
@@ -130,24 +131,9 @@ def fit(
         # A finished training has nothing to continue; its history is in its checkpoint.
         if resume is not None and not resume.facts.ended:
             batches.begin = (resume.facts.epoch, resume.facts.step - resume.facts.epoch * batches.steps)
-        try:
-            trainer.fit(
-                task,
-                batches,
-                scoring,
-                ckpt_path=str(resume.state) if resume else None,
-                weights_only=True,
-            )
-            trail.end()
-        except pickle.UnpicklingError as error:
-            trail.end()
-            raise checkpoint.forged(resume.state if resume else job.checkpoints, error) from None
-        except TrainyardError:
-            trail.end()
-            raise
-        except Exception as error:
-            trail.end(error)
-            raise
+        with _recorded(trail, resume):
+            state = str(resume.state) if resume else None
+            trainer.fit(task, batches, scoring, ckpt_path=state, weights_only=True)
         start_seconds = keeper.recorder.started - began
     else:
         keeper.load_state_dict(_keeper_state(resume))
@@ -159,6 +145,25 @@ def fit(
         start_seconds=start_seconds,
         resumed_epoch=resume.facts.epoch + resume.facts.ended if resume else None,
     )
+
+
+@contextmanager
+def _recorded(trail: Trail, resume: checkpoint.Checkpoint | None) -> Iterator[None]:
+    """Let the trail say how the block ended: well, with an error that has its message, or in a crash."""
+    try:
+        yield
+    except pickle.UnpicklingError as error:
+        trail.end()
+        if resume is None:
+            raise
+        raise checkpoint.forged(resume.state, error) from None
+    except TrainyardError:
+        trail.end()
+        raise
+    except Exception as error:
+        trail.end(error)
+        raise
+    trail.end()
 
 
 def newest(job: FitJob) -> checkpoint.Checkpoint | None:
