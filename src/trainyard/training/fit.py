@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import threading
 import time
 import warnings
@@ -138,6 +139,8 @@ def fit(
         except TrainyardError:
             trail.end()
             raise
+        except pickle.UnpicklingError as error:
+            raise checkpoint.forged(resume.state if resume else job.checkpoints, error) from None
         except Exception as error:
             trail.end(error)
             raise
@@ -172,8 +175,7 @@ def newest(job: FitJob) -> checkpoint.Checkpoint | None:
 
 
 def _keeper_state(source: checkpoint.Checkpoint) -> dict[str, Any]:
-    state = torch.load(source.state, map_location="cpu", weights_only=True)
-    found: dict[str, Any] = state["callbacks"]["Keeper"]
+    found: dict[str, Any] = checkpoint.read_state(source.state)["callbacks"]["Keeper"]
     return found
 
 
