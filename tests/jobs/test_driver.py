@@ -4,6 +4,9 @@ import dataclasses
 import fcntl
 import json
 import os
+import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,7 +15,7 @@ import pytest
 from trainyard.errors import InputError, IntegrityError, Interrupted, MachineError, ServiceError, TrainyardError
 from trainyard.jobs.driver import OLD_SECONDS, Driver, configure, environment, make_project, stage_error, tidy
 from trainyard.jobs.pack import LINKS
-from trainyard.jobs.results import from_log
+from trainyard.jobs.results import from_log, merge
 from trainyard.jobs.spec import VARIABLE, JobSpec
 from trainyard.provenance import git_tags
 from trainyard.training.workers import handed_on
@@ -161,6 +164,22 @@ def test_a_job_makes_its_targets_and_hands_them_over(
     assert len(pushed) == 1 and pushed[0].read_text() == "made"
     assert not driver.work.exists() and (place / "cache").is_dir()
     assert place.stat().st_mode & 0o077 == 0
+
+
+def test_a_job_with_a_shared_folder_takes_and_leaves_its_files_there(
+    quick: Path, spec: JobSpec, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (quick / "raw").write_text("data\n")
+    (quick / "dvc.yaml").write_text((quick / "dvc.yaml").read_text().replace("make.py]", "make.py, raw]"))
+    subprocess.run([sys.executable, "-m", "dvc", "add", "-q", "raw"], cwd=quick, check=True)
+    submitted = tmp_path / "submitted"
+    shutil.copytree(quick, submitted, ignore=shutil.ignore_patterns("raw", "cache", "tmp", ".git"))
+    Driver(dataclasses.replace(spec, remote=None, shared=str(quick), data=("raw",)), submitted, tmp_path / "place").run()
+    merge(quick, from_log(capfd.readouterr().out))
+    subprocess.run([sys.executable, "-m", "dvc", "checkout", "-q", "-d", "tell"], cwd=quick, check=True)
+    assert (quick / "told.txt").read_text() == "made"
+    status = subprocess.run([sys.executable, "-m", "dvc", "status"], cwd=quick, check=True, capture_output=True, text=True)
+    assert "up to date" in status.stdout
 
 
 def test_a_remote_out_of_reach_is_met_before_anything_runs(quick: Path, spec: JobSpec, tmp_path: Path) -> None:
