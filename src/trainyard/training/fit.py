@@ -131,9 +131,17 @@ def fit(
         # A finished training has nothing to continue; its history is in its checkpoint.
         if resume is not None and not resume.facts.ended:
             batches.begin = (resume.facts.epoch, resume.facts.step - resume.facts.epoch * batches.steps)
-        with _recorded(trail, resume):
-            state = str(resume.state) if resume else None
-            trainer.fit(task, batches, scoring, ckpt_path=state, weights_only=True)
+        try:
+            with _on_trail(trail):
+                trainer.fit(
+                    task,
+                    batches,
+                    scoring,
+                    ckpt_path=str(resume.state) if resume else None,
+                    weights_only=True,
+                )
+        except pickle.UnpicklingError as error:
+            raise checkpoint.forged(resume.state if resume else job.checkpoints, error) from None
         start_seconds = keeper.recorder.started - began
     else:
         keeper.load_state_dict(_keeper_state(resume))
@@ -148,15 +156,10 @@ def fit(
 
 
 @contextmanager
-def _recorded(trail: Trail, resume: checkpoint.Checkpoint | None) -> Iterator[None]:
-    """Let the trail say how the block ended: well, with an error that has its message, or in a crash."""
+def _on_trail(trail: Trail) -> Iterator[None]:
+    """Leave on the trail how a training ended: together, or with this worker failing alone."""
     try:
         yield
-    except pickle.UnpicklingError as error:
-        trail.end()
-        if resume is None:
-            raise
-        raise checkpoint.forged(resume.state, error) from None
     except TrainyardError:
         trail.end()
         raise
