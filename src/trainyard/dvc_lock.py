@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import subprocess
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,9 @@ Entries = dict[str, Any]
 def keep_copy(folder: Path) -> None:
     """Keep a copy of dvc.lock, unless a dvc process may be writing it. Called where DVC has just read it, so it is whole."""
     # A missing copy must not end a stage.
-    with suppress(OSError), (folder / ".dvc" / "tmp" / "lock").open("rb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    with suppress(OSError), ExitStack() as stack:
+        if (lock := folder / ".dvc" / "tmp" / "lock").exists():
+            fcntl.flock(stack.enter_context(lock.open("rb")), fcntl.LOCK_SH | fcntl.LOCK_NB)
         text = (folder / LOCK).read_bytes()
         if _read(folder / COPY) != text:
             write_whole(folder / COPY, text)

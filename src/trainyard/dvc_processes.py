@@ -75,7 +75,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def mend_rwlock(folder: Path, working: list[Process]) -> list[str]:
-    """Take out of DVC's list who is gone, and write it anew where it is damaged; return what was done.
+    """Take out of DVC's list who is gone, and write it anew where it is damaged; return what was done. Call it locked.
 
     DVC takes a number that another program has by now, or of a killed process that nobody has reaped, for one at work.
 
@@ -83,20 +83,19 @@ def mend_rwlock(folder: Path, working: list[Process]) -> list[str]:
         MachineError: it is damaged, and a dvc process is at work that needs it.
     """
     path = folder / ".dvc" / "tmp" / "rwlock"
-    with locked(path.with_name("rwlock.lock")):
-        if not path.is_file():
-            return []
-        try:
-            entries = json.loads(path.read_text(encoding="utf-8"))
-            kept, gone = _sorted_out(entries, path.stat().st_mtime)
-        except (ValueError, TypeError, AttributeError, KeyError):
-            if working:
-                raise MachineError(f"{path}: is damaged, and {working[0]} is at work; run this again after its end") from None
-            write_whole(path, b"{}")
-            return [f"{path.name}: was damaged; nobody is at work, so it is empty again"]
-        if gone:
-            write_whole(path, json.dumps(kept).encode())
-        return [f"{path.name}: pid {pid} ({command}) is gone; its locks are taken away" for pid, command in sorted(gone)]
+    if not path.is_file():
+        return []
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        kept, gone = _sorted_out(entries, path.stat().st_mtime)
+    except (ValueError, TypeError, AttributeError, KeyError):
+        if working:
+            raise MachineError(f"{path}: is damaged, and {working[0]} is at work; run this again after its end") from None
+        write_whole(path, b"{}")
+        return [f"{path.name}: was damaged; nobody is at work, so it is empty again"]
+    if gone:
+        write_whole(path, json.dumps(kept).encode())
+    return [f"{path.name}: pid {pid} ({command}) is gone; its locks are taken away" for pid, command in sorted(gone)]
 
 
 def _sorted_out(entries: dict[str, Any], written: float) -> tuple[dict[str, Any], set[tuple[int, str]]]:

@@ -6,7 +6,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,8 +15,8 @@ from trainyard.dvc_processes import Process, at_work, locked, mend_rwlock
 from trainyard.errors import InputError, MachineError
 
 POLL_SECONDS = 1.0
-NO_PROGRAM = re.compile(r"\s*\d+\s*")
-"""What DVC's usual lock holds: a process number, and the kernel's lock on the file is what counts."""
+CLAIM = re.compile(r"[0-9a-f]{32}\.lock")
+"""The file that a lock by hard link is a link to."""
 
 
 def repair(folder: Path) -> list[str]:
@@ -29,9 +29,12 @@ def repair(folder: Path) -> list[str]:
     """
     if not (folder / ".dvc").is_dir():
         raise InputError(f"{folder}: is no DVC project (there is no folder .dvc); change to the project's folder")
-    working = at_work(folder)
-    done = [*_free_hard_locks(folder, working), *mend_rwlock(folder, working)]
-    with locked(folder / ".dvc" / "tmp" / "lock"):
+    working, tmp_dir = at_work(folder), folder / ".dvc" / "tmp"
+    hard = _has_hard_locks(folder)
+    done = _free_hard_locks(tmp_dir, working) if hard else []
+    with nullcontext() if hard else locked(tmp_dir / "rwlock.lock"):
+        done += mend_rwlock(folder, working)
+    with nullcontext() if hard else locked(tmp_dir / "lock"):
         if (line := mend_lock(folder)) is not None:
             done.append(line)
         done += _drop_broken_states(folder, working)
@@ -49,23 +52,23 @@ def wait_for_others(folder: Path, say: Callable[[str], None]) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def _free_hard_locks(folder: Path, working: list[Process]) -> list[str]:
-    """Delete locks of the kind `core.hardlink_lock` asks for: they outlive the process that took them."""
-    done = []
-    for name in ("lock", "rwlock.lock"):
-        path = folder / ".dvc" / "tmp" / name
-        with suppress(FileNotFoundError):
-            if not (text := path.read_text(encoding="utf-8", errors="replace")).strip() or NO_PROGRAM.fullmatch(text):
-                continue
-            if working:
-                raise MachineError(f"{path}: is held, most likely by {working[0]}; run this again after its end")
-            path.unlink()
-            done.append(f"{name}: was left by a dvc that is gone; deleted")
-    if done:
-        for claim in (folder / ".dvc" / "tmp").glob("*.lock"):
-            if re.fullmatch(r"[0-9a-f]{32}\.lock", claim.name):
-                claim.unlink(missing_ok=True)
-    return done
+def _has_hard_locks(folder: Path) -> bool:
+    """Return whether DVC is told to lock by hard links, which outlive the process that made them."""
+    from dvc.config import Config
+
+    return bool(Config(str(folder / ".dvc"))["core"].get("hardlink_lock", False))
+
+
+def _free_hard_locks(tmp_dir: Path, working: list[Process]) -> list[str]:
+    """Delete the locks that a dvc left."""
+    left = [path for name in ("lock", "rwlock.lock") if (path := tmp_dir / name).exists()]
+    if not left:
+        return []
+    if working:
+        raise MachineError(f"{left[0]}: is held, most likely by {working[0]}; run this again after its end")
+    for path in (*left, *(claim for claim in tmp_dir.glob("*.lock") if CLAIM.fullmatch(claim.name))):
+        path.unlink(missing_ok=True)
+    return [f"{path.name}: was left by a dvc that is gone; deleted" for path in left]
 
 
 def _drop_broken_states(folder: Path, working: list[Process]) -> list[str]:

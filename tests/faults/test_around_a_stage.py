@@ -184,9 +184,7 @@ def test_two_clones_with_one_cache_both_end_with_the_same(root: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("edited", ["params.yaml", "raw.txt", "work.py"])
-def test_what_is_edited_while_a_stage_runs_is_not_recorded_as_what_it_was_made_from(
-    fresh: SmallProject, edited: str
-) -> None:
+def test_what_is_edited_while_a_stage_runs_is_not_recorded_as_what_it_was_made_from(fresh: SmallProject, edited: str) -> None:
     held = fresh.hold("first@a")
     started = fresh.start("dvc", "repro", "first@a")
     fresh.begun("first@a")
@@ -353,7 +351,8 @@ def test_every_damaged_file_of_the_cache_is_found_and_put_right(done: SmallProje
 
 
 def test_what_rotted_in_the_cache_and_was_checked_out_is_made_again(done: SmallProject) -> None:
-    place = next(path for path in (done.folder / ".dvc" / "cache").rglob("*") if path.is_file() and path.read_text() == EXPECTED["a.first"])
+    files = (path for path in (done.folder / ".dvc" / "cache").rglob("*") if path.is_file())
+    place = next(path for path in files if path.read_text() == EXPECTED["a.first"])
     place.chmod(0o644)
     place.write_text(EXPECTED["a.first"].replace("1", "3"))
     place.chmod(0o444)
