@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import threading
 import time
 import warnings
@@ -110,13 +111,16 @@ def fit(
     resume = newest(job)
     if resume is None or not resume.facts.finished:
         # A finished training has nothing to continue; its history is in its checkpoint.
-        trainer.fit(
-            task,
-            batches,
-            scoring,
-            ckpt_path=str(resume.state) if resume else None,
-            weights_only=True,
-        )
+        try:
+            trainer.fit(
+                task,
+                batches,
+                scoring,
+                ckpt_path=str(resume.state) if resume else None,
+                weights_only=True,
+            )
+        except pickle.UnpicklingError as error:
+            raise checkpoint.forged(resume.state if resume else job.checkpoints, error) from None
         start_seconds = keeper.started - began
     else:
         keeper.load_state_dict(_keeper_state(resume))
@@ -148,8 +152,7 @@ def newest(job: FitJob) -> checkpoint.Checkpoint | None:
 
 
 def _keeper_state(source: checkpoint.Checkpoint) -> dict[str, Any]:
-    state = torch.load(source.state, map_location="cpu", weights_only=True)
-    found: dict[str, Any] = state["callbacks"]["Keeper"]
+    found: dict[str, Any] = checkpoint.read_state(source.state)["callbacks"]["Keeper"]
     return found
 
 
