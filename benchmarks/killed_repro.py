@@ -64,9 +64,8 @@ def main() -> None:
         )
         for pid in left:
             psutil.Process(pid).kill()
-    print(
-        f"{same} of {arguments.kills} identical; {orphans} with processes left after {ORPHAN_SECONDS:.0f} s, longest {longest:.1f} s"
-    )
+    print(f"{same} of {arguments.kills} identical")
+    print(f"{orphans} with processes left after {ORPHAN_SECONDS:.0f} s; longest {longest:.1f} s")
     sys.exit(same != arguments.kills)
 
 

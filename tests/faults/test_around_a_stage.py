@@ -18,6 +18,7 @@ import pytest
 from tests.faults.small import EXPECTED, SmallProject, is_gone, make_small_project, wait_until
 
 pytestmark = pytest.mark.faults
+LONG = pytest.mark.long
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +53,15 @@ def fresh(root: Path, tmp_path: Path) -> Iterator[SmallProject]:
             continue
 
 
-@pytest.mark.parametrize("victim", ["dvc", "group", "stage"])
-@pytest.mark.parametrize("stage", ["first@a", "second@a"])
+@pytest.mark.parametrize(
+    ("stage", "victim"),
+    [
+        ("first@a", "dvc"),
+        ("second@a", "stage"),
+        *(pytest.param(*case, marks=LONG) for case in (("first@a", "group"), ("first@a", "stage"), ("second@a", "dvc"))),
+        pytest.param("second@a", "group", marks=LONG),
+    ],
+)
 def test_a_killed_repro_leaves_nobody_and_the_next_ends_as_if_nothing_had_been(
     fresh: SmallProject, stage: str, victim: str
 ) -> None:
@@ -123,6 +131,7 @@ def test_a_second_repro_of_the_same_stage_says_who_is_at_work_and_spoils_nothing
     assert (fresh.folder / "a.first").read_text() == EXPECTED["a.first"]
 
 
+@LONG
 def test_make_run_waits_for_another_repro(fresh: SmallProject) -> None:
     held = fresh.hold("first@a")
     started = fresh.start("dvc", "repro", "first@a")
@@ -142,6 +151,7 @@ def test_make_run_waits_for_another_repro(fresh: SmallProject) -> None:
         waiting.wait()
 
 
+@LONG
 def test_two_repros_of_different_stages_both_end_well(fresh: SmallProject) -> None:
     held = fresh.hold("first@a")
     started = fresh.start("dvc", "repro", "first@a")
@@ -167,6 +177,7 @@ def test_a_stage_that_another_process_works_on_waits_and_says_for_whom(fresh: Sm
     assert (fresh.folder / "a.first").read_text() == EXPECTED["a.first"]
 
 
+@LONG
 def test_two_clones_with_one_cache_both_end_with_the_same(root: Path, tmp_path: Path) -> None:
     clones = [make_small_project(root, tmp_path / name) for name in ("one", "two")]
     for clone in clones:
@@ -183,7 +194,7 @@ def test_two_clones_with_one_cache_both_end_with_the_same(root: Path, tmp_path: 
         assert "cache: OK, " in clone.run("trainyard", "verify", "--cache")
 
 
-@pytest.mark.parametrize("edited", ["params.yaml", "raw.txt", "work.py"])
+@pytest.mark.parametrize("edited", ["params.yaml", *(pytest.param(case, marks=LONG) for case in ("raw.txt", "work.py"))])
 def test_what_is_edited_while_a_stage_runs_is_not_recorded_as_what_it_was_made_from(fresh: SmallProject, edited: str) -> None:
     held = fresh.hold("first@a")
     started = fresh.start("dvc", "repro", "first@a")
@@ -204,6 +215,7 @@ def test_what_is_edited_while_a_stage_runs_is_not_recorded_as_what_it_was_made_f
     assert (fresh.folder / "a.first").read_text() == f"{raw}first {value}\n"
 
 
+@LONG
 def test_what_does_not_belong_to_a_stage_may_be_edited_while_it_runs(fresh: SmallProject) -> None:
     held = fresh.hold("first@a")
     started = fresh.start("dvc", "repro", "first@a")
@@ -213,7 +225,7 @@ def test_what_does_not_belong_to_a_stage_may_be_edited_while_it_runs(fresh: Smal
     assert started.wait() == 0
 
 
-@pytest.mark.parametrize("percent", [0, 10, 50, 90])
+@pytest.mark.parametrize("percent", [50, *(pytest.param(case, marks=LONG) for case in (0, 10, 90))])
 def test_a_cut_off_lock_is_put_back_and_nothing_is_made_again(done: SmallProject, percent: int) -> None:
     path = done.folder / "dvc.lock"
     whole = path.read_bytes()
@@ -225,6 +237,7 @@ def test_a_cut_off_lock_is_put_back_and_nothing_is_made_again(done: SmallProject
     assert done.outputs() == EXPECTED
 
 
+@LONG
 def test_a_cut_off_lock_without_a_copy_comes_back_from_git(done: SmallProject) -> None:
     done.run("git", "add", "-A")
     done.run("git", "commit", "-q", "-m", "results")
@@ -244,7 +257,9 @@ def test_plain_dvc_names_a_cut_off_lock(done: SmallProject) -> None:
     assert "'./dvc.lock' validation failed" in done.run("dvc", "repro", code=255)
 
 
-@pytest.mark.parametrize("content", ["", '{"write": {"/x', "[]", '{"write": {"/x": 1}}'])
+@pytest.mark.parametrize(
+    "content", ["", *(pytest.param(case, marks=LONG) for case in ('{"write": {"/x', "[]", '{"write": {"/x": 1}}'))]
+)
 def test_a_damaged_list_of_locks_is_emptied(done: SmallProject, content: str) -> None:
     path = done.folder / ".dvc" / "tmp" / "rwlock"
     path.write_text(content)
@@ -256,7 +271,7 @@ def test_a_damaged_list_of_locks_is_emptied(done: SmallProject, content: str) ->
     assert done.stages_run(done.run("dvc", "repro")) == []
 
 
-@pytest.mark.parametrize("left", ["dead", "unreaped", "reused"])
+@pytest.mark.parametrize("left", ["unreaped", *(pytest.param(case, marks=LONG) for case in ("dead", "reused"))])
 def test_a_lock_of_a_process_that_is_gone_is_taken_away(done: SmallProject, left: str) -> None:
     process = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
     try:
@@ -279,6 +294,7 @@ def test_a_lock_of_a_process_that_is_gone_is_taken_away(done: SmallProject, left
         process.communicate()
 
 
+@LONG
 def test_a_lock_of_a_process_at_work_stays(fresh: SmallProject) -> None:
     held = fresh.hold("first@a")
     started = fresh.start("dvc", "repro", "first@a")
@@ -295,6 +311,7 @@ def test_a_lock_of_a_process_at_work_stays(fresh: SmallProject) -> None:
     assert started.wait() == 0
 
 
+@LONG
 def test_a_left_lock_that_outlives_its_process_is_deleted(done: SmallProject) -> None:
     done.run("dvc", "config", "core.hardlink_lock", "true")
     lock = done.folder / ".dvc" / "tmp" / "lock"
@@ -308,13 +325,14 @@ def test_a_left_lock_that_outlives_its_process_is_deleted(done: SmallProject) ->
     assert done.stages_run(done.run("dvc", "repro")) == []
 
 
+@LONG
 def test_a_plain_lock_file_without_a_process_disturbs_nobody(done: SmallProject) -> None:
     (done.folder / ".dvc" / "tmp" / "lock").write_text(" 4194303\n")
     assert "nothing to repair" in done.run("trainyard", "repair")
     assert done.stages_run(done.run("dvc", "repro")) == []
 
 
-@pytest.mark.parametrize("name", ["hashes/local", "links"])
+@pytest.mark.parametrize("name", ["hashes/local", *(pytest.param(case, marks=LONG) for case in ("links",))])
 def test_a_damaged_database_of_hashes_is_deleted(done: SmallProject, name: str) -> None:
     done.run("dvc", "status")
     (found,) = Path(done.environment["DVC_SITE_CACHE_DIR"]).glob(f"repo/*/{name}/cache.db")
@@ -331,7 +349,7 @@ def test_a_damaged_database_of_hashes_is_deleted(done: SmallProject, name: str) 
     assert done.stages_run(done.run("dvc", "repro")) == []
 
 
-@pytest.mark.parametrize("damage", ["bit", "gone", "short"])
+@pytest.mark.parametrize("damage", ["bit", *(pytest.param(case, marks=LONG) for case in ("gone", "short"))])
 def test_every_damaged_file_of_the_cache_is_found_and_put_right(done: SmallProject, damage: str) -> None:
     lock = (done.folder / "dvc.lock").read_bytes()
     places = sorted(path for path in (done.folder / ".dvc" / "cache" / "files").rglob("*") if path.is_file())
@@ -385,6 +403,7 @@ def test_repair_outside_a_project_says_so(tmp_path: Path, done: SmallProject) ->
     assert "is no DVC project" in outside.run("trainyard", "repair", code=2)
 
 
+@LONG
 def test_a_project_without_git_works_and_is_repaired(root: Path, tmp_path: Path) -> None:
     project = make_small_project(root, tmp_path / "project", git=False)
     project.run("dvc", "repro", "first@a")
@@ -396,6 +415,7 @@ def test_a_project_without_git_works_and_is_repaired(root: Path, tmp_path: Path)
     assert (project.folder / "a.first").read_text() == EXPECTED["a.first"]
 
 
+@LONG
 def test_a_moved_project_makes_nothing_again(done: SmallProject, tmp_path: Path) -> None:
     done.folder.rename(tmp_path / "moved here")
     moved = SmallProject(tmp_path / "moved here")
@@ -404,6 +424,7 @@ def test_a_moved_project_makes_nothing_again(done: SmallProject, tmp_path: Path)
     assert moved.run("trainyard", "repair") == "repair: nothing to repair\n"
 
 
+@LONG
 def test_another_umask_makes_nothing_again_and_hides_nothing(done: SmallProject) -> None:
     (done.folder / "b.second").unlink()
     changed = ["sh", "-c", "umask 077 && dvc repro -f -s second@b"]
