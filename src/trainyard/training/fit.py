@@ -7,7 +7,8 @@ import pickle
 import threading
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
@@ -131,23 +132,16 @@ def fit(
         if resume is not None and not resume.facts.ended:
             batches.begin = (resume.facts.epoch, resume.facts.step - resume.facts.epoch * batches.steps)
         try:
-            trainer.fit(
-                task,
-                batches,
-                scoring,
-                ckpt_path=str(resume.state) if resume else None,
-                weights_only=True,
-            )
-            trail.end()
+            with _on_trail(trail):
+                trainer.fit(
+                    task,
+                    batches,
+                    scoring,
+                    ckpt_path=str(resume.state) if resume else None,
+                    weights_only=True,
+                )
         except pickle.UnpicklingError as error:
-            trail.end()
             raise checkpoint.forged(resume.state if resume else job.checkpoints, error) from None
-        except TrainyardError:
-            trail.end()
-            raise
-        except Exception as error:
-            trail.end(error)
-            raise
         start_seconds = keeper.recorder.started - began
     else:
         keeper.load_state_dict(_keeper_state(resume))
@@ -159,6 +153,20 @@ def fit(
         start_seconds=start_seconds,
         resumed_epoch=resume.facts.epoch + resume.facts.ended if resume else None,
     )
+
+
+@contextmanager
+def _on_trail(trail: Trail) -> Iterator[None]:
+    """Leave on the trail how a training ended: together, or with this worker failing alone."""
+    try:
+        yield
+    except TrainyardError:
+        trail.end()
+        raise
+    except Exception as error:
+        trail.end(error)
+        raise
+    trail.end()
 
 
 def newest(job: FitJob) -> checkpoint.Checkpoint | None:

@@ -21,6 +21,7 @@ from trainyard.errors import InputError, Interrupted, MachineError
 from trainyard.tasks.primary import merit
 from trainyard.tasks.train_config import TrainConfig
 from trainyard.training import checkpoint, fault, share
+from trainyard.training.buckets import settle
 from trainyard.training.pace import Pace, Verdict
 from trainyard.training.recorder import Recorder
 from trainyard.training.trail import Trail, explain, forget, look_back, repeated, shown
@@ -99,6 +100,7 @@ class Keeper(Checkpoint):
         self._look_back(trainer)
         self.epoch_started = time.monotonic()
         self.batches.epoch = trainer.current_epoch
+        settle(trainer, pl_module, next(self.batches.from_step(0)), self.under_way)
         if self.shares:
             share.restore(pl_module, self.shares, trainer.global_rank)
             self.shares = []

@@ -95,6 +95,8 @@ class Launch:
         self._tell()
         if isinstance(self._outcome, workers.Lost):
             raise self._lost(self._outcome)
+        if isinstance(self._outcome, Interrupted) and (reason := self._stopped()):
+            raise Interrupted(f"{reason}, and all workers have saved; run the same command again to continue")
         if not isinstance(self._outcome, FitResult):
             raise self._outcome or RuntimeError("the fit has no outcome")
         return self._outcome
@@ -176,6 +178,14 @@ class Launch:
         while not self._done.wait(FOLLOW_SECONDS) and time.monotonic() < deadline:
             watch()
         watch()
+
+    def _stopped(self) -> str | None:
+        """Return why the workers were asked to save and to leave, if they were."""
+        if self._watch is None:
+            return None
+        with suppress(Exception):  # the cluster's head is away
+            return self._board.stopped()
+        return None
 
     def _lost(self, error: workers.Lost) -> Interrupted:
         cause = (self._watch.cause if self._watch is not None else "") or str(error)

@@ -8,6 +8,7 @@ import signal
 import socket
 import tempfile
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ def train(job: FitJob, cluster: ClusterConfig, workers: tuple[int, int], storage
         train_loop_config={
             "job": job,
             "launch": launch,
+            "environment": handed_on(os.environ),
             # On a private Ray it is this machine's own files that run.
             "versions": None if os.environ.get(PRIVATE) else versions(),
         },
@@ -88,6 +90,15 @@ def _resources(cluster: ClusterConfig, use_gpu: bool) -> dict[str, float]:
     return {"CPU": cluster.cpus_per_worker, **({"GPU": 1} if use_gpu else {})}
 
 
+def handed_on(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that a job of `trainyard submit` hands on to its workers, such as a store's credentials.
+
+    Not in Ray's runtime environment, which Ray writes into its logs.
+    """
+    names = [name for name in environment.get("TRAINYARD_HANDED_ON", "").split(",") if name]
+    return {name: environment[name] for name in names if name in environment}
+
+
 def _work(config: dict[str, Any]) -> FitResult | TrainyardError:
     """Run on each worker: the fit, as one of many."""
     import ray.train
@@ -97,6 +108,7 @@ def _work(config: dict[str, Any]) -> FitResult | TrainyardError:
     from trainyard.training.guard import Guard
     from trainyard.training.pulse import Pulse, Speaker
 
+    os.environ.update(config["environment"])
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
     alone = world_size == 1
