@@ -55,6 +55,7 @@ def train(job: FitJob, cluster: ClusterConfig, workers: tuple[int, int], storage
         train_loop_config={
             "job": job,
             "launch": launch,
+            "threads": cluster.cpus_per_worker,
             "environment": handed_on(os.environ),
             # On a private Ray it is this machine's own files that run.
             "versions": None if os.environ.get(PRIVATE) else versions(),
@@ -102,6 +103,7 @@ def handed_on(environment: Mapping[str, str]) -> dict[str, str]:
 def _work(config: dict[str, Any]) -> FitResult | TrainyardError:
     """Run on each worker: the fit, as one of many."""
     import ray.train
+    import torch
     from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment
 
     from trainyard.training.fit import fit
@@ -109,6 +111,9 @@ def _work(config: dict[str, Any]) -> FitResult | TrainyardError:
     from trainyard.training.pulse import Pulse, Speaker
 
     os.environ.update(config["environment"])
+    # Ray says so in OMP_NUM_THREADS, which a spare process, that has torch already, no longer reads. With a thread for each
+    # of the machine's processors, workers would wait for each other's threads in every layer.
+    torch.set_num_threads(config["threads"])
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
     alone = world_size == 1
