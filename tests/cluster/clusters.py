@@ -7,9 +7,11 @@ import secrets
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -171,6 +173,10 @@ class Cluster:
         for name, host in self.hosts.items():
             host.mend()
             host.thaw()
+            for driver in host.processes("driver.py"):
+                # Of a test that failed: the recipe's lock is its own.
+                with suppress(psutil.Error):
+                    driver.kill()
             if not host.processes("raylet/raylet"):
                 if not host.processes():
                     host.switch_on()

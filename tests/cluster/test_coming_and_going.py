@@ -13,7 +13,7 @@ from tests.cluster.clusters import Cluster, Training
 from tests.cluster.conftest import EPOCHS
 from tests.cluster.hosts import wait_for
 
-pytestmark = [pytest.mark.cluster, pytest.mark.faults, pytest.mark.long, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.cluster, pytest.mark.faults, pytest.mark.long, pytest.mark.timeout(1800)]
 
 
 def take_spare_away(cluster: Cluster) -> None:
