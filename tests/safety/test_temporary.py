@@ -52,3 +52,23 @@ def test_a_stage_works_under_every_umask_and_lets_nobody_else_write(umask: str, 
     assert done.returncode == 0, done.stderr
     made = [tmp_path / "made", tmp_path / "made" / "file", tmp_path / ".trainyard"]
     assert not [path for path in made if path.stat().st_mode & stat.S_IWOTH]
+
+
+def test_what_another_user_put_under_such_a_name_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "lock").touch()
+    (tmp_path / "ty-link").symlink_to(precious)
+    (tmp_path / "ty-pipe").mkdir()
+    os.mkfifo(tmp_path / "ty-pipe" / "lock")
+    (tmp_path / "ty-other").mkdir()
+    (tmp_path / "ty-other" / "lock").touch()
+    mine = os.getuid()
+    monkeypatch.setattr(os, "getuid", lambda: mine + 1)
+    PrivateFolder().remove()
+    assert (tmp_path / "ty-other" / "lock").exists()
+    monkeypatch.setattr(os, "getuid", lambda: mine)
+    PrivateFolder().remove()
+    assert not (tmp_path / "ty-other").exists()
+    assert (precious / "lock").exists() and (tmp_path / "ty-pipe" / "lock").exists()
