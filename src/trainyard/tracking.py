@@ -172,7 +172,7 @@ class Tracking:
             headline = mask(str(error).splitlines()[0])[:300]
             if self.uri.startswith("sqlite:"):
                 raise MachineError(
-                    f"MLflow at {mask(self.uri)}: {headline}; make room on that disk, or make the file writable, then run the same "
+                    f"MLflow at {self.uri}: {headline}; make room on that disk, or make the file writable, then run the same "
                     "command again; nothing is lost"
                 ) from error
             raise ServiceError(
