@@ -19,6 +19,7 @@ from trainyard.dvc_lock import keep_copy
 from trainyard.errors import Interrupted, MachineError, TrainyardError
 from trainyard.inputs import Inputs
 from trainyard.masking import mask
+from trainyard.moved import follow_move
 from trainyard.parent import end_with_parent
 from trainyard.progress import say
 from trainyard.provenance import scratch_root
@@ -57,10 +58,13 @@ def run_stage(recipe: str, stage: str, work: Callable[[Clock], str]) -> None:
     os.environ.update({name: value for name, value in OPT_OUTS.items() if name not in os.environ})
     signal.signal(signal.SIGTERM, _terminate)
     sys.excepthook = _unexpected
+    # Whatever the user's own says, nobody else may write where a training reads its checkpoints.
+    os.umask(os.umask(0) | 0o002)
     clock = Clock()
     try:
         end_with_parent()
         with _alone(recipe, stage), _unchanged(recipe, stage):
+            follow_move(scratch_root())
             line = work(clock)
         say(recipe, stage, f"{line} ({clock.work_seconds:.1f} s work, {clock.overhead_seconds():.1f} s around it)")
     except KeyboardInterrupt:
