@@ -162,6 +162,17 @@ def report() -> None:
 
 
 @app.command()
+def sync() -> None:
+    """Send what waits for the tracking server, and say of runs that were killed that they were."""
+    from trainyard.provenance import scratch_root
+    from trainyard.recipe import read_settings
+    from trainyard.tracking.sync import sync as send
+
+    for line in send(scratch_root(), read_settings(PARAMS)[1]):
+        typer.echo(line)
+
+
+@app.command()
 def ui(port: Annotated[int, typer.Option(min=1, max=65535)] = 5000) -> None:
     """Serve the MLflow pages of this project's runs, on this machine only."""
     from trainyard.provenance import scratch_root
