@@ -101,7 +101,8 @@ def follow(launched: Launch, card: Card, tracking: Tracking, arguments: argparse
         result = launched.wait(watch)
         weights, facts = kept_weights(job.checkpoints, mark, recipe.train.keep)
         metrics = summarise(result, primary, facts.epoch, receptive_field(recipe.model))
-        tracking.metrics(metrics)
+        # What has a curve is not told once more.
+        tracking.metrics({name: value for name, value in metrics.items() if name not in result.history[-1]})
         tracking.tag({"arithmetic": result.precision})
     clock.work_seconds += result.history[-1]["seconds"]
 

@@ -33,6 +33,8 @@ def log(client: MlflowClient, uri: str, run_id: str, name: str, folder: Path, ma
         example = {key: arrays[key] for key in arrays.files if key != "logits"}
         logits = arrays["logits"]
     mlflow.set_tracking_uri(uri)
+    # Otherwise the model would be one of the default experiment, with its files under the current folder.
+    mlflow.set_experiment(experiment_id=experiment)
     # Not by mlflow.onnx.log_model, which takes a run only as the open one of this process, and would end it anew.
     Model.log(
         artifact_path=None,

@@ -30,4 +30,10 @@ def step_of(record: Record) -> int:
 def points_of(record: Record) -> Points:
     """Return a record's values as points."""
     at = int(record.at * 1000)
-    return [(key, value, at, step_of(record)) for key, value in record.values.items() if key != "step"]
+    # A name has one kind of step: within an epoch it is another one than at its end.
+    within = "" if record.kind == "epoch" else "train/step_"
+    return [
+        (key if key.startswith(within) else within + key, value, at, step_of(record))
+        for key, value in record.values.items()
+        if key != "step"
+    ]
