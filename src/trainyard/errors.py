@@ -43,3 +43,9 @@ class Interrupted(TrainyardError):
     """Work stopped half-way and continues when the same command runs again."""
 
     exit_code = 75
+
+
+def last_line(error: BaseException) -> str:
+    """Return the last line of what an error says, which for errors from other processes is their cause."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -12,11 +12,13 @@ from trainyard.training import checkpoint
 from trainyard.training.checkpoint import Facts
 
 
-def facts(epoch: int, score: float = 0.5, mark: str = "a") -> Facts:
-    return Facts(fingerprint=mark, epoch=epoch, step=10 * (epoch + 1), score=score, finished=False)
+def facts(epoch: int, score: float | None = 0.5, mark: str = "a") -> Facts:
+    """At the end of an epoch of ten steps, or at its fourth step where there is no score."""
+    step = 10 * epoch + (4 if score is None else 10)
+    return Facts(fingerprint=mark, epoch=epoch, step=step, ended=score is not None, score=score, finished=False)
 
 
-def write(folder: Path, epoch: int, score: float = 0.5, content: bytes = b"weights") -> checkpoint.Checkpoint:
+def write(folder: Path, epoch: int, score: float | None = 0.5, content: bytes = b"weights") -> checkpoint.Checkpoint:
     return checkpoint.write(folder, facts(epoch, score), lambda path: path.write_bytes(content * 100) and None)
 
 
@@ -44,9 +46,9 @@ def test_one_changed_byte_is_refused_and_the_one_before_is_newest(tmp_path: Path
 def test_truncated_and_missing_files_are_refused(tmp_path: Path, name: str) -> None:
     for epoch in (0, 1):
         write(tmp_path, epoch)
-    path = tmp_path / "epoch-000000" / name
+    path = tmp_path / "step-000000010" / name
     path.write_bytes(path.read_bytes()[:5])
-    (tmp_path / "epoch-000001" / name).unlink()
+    (tmp_path / "step-000000020" / name).unlink()
     valid, refused = checkpoint.scan(tmp_path, "a")
     assert valid == []
     assert len(refused) == 2
@@ -68,7 +70,16 @@ def test_the_best_is_the_first_of_the_highest_and_never_a_nan(tmp_path: Path) ->
 
 def test_the_two_newest_and_the_best_are_kept(tmp_path: Path) -> None:
     checkpoint.prune([write(tmp_path, epoch, score) for epoch, score in enumerate([0.1, 0.9, 0.2, 0.3, 0.4])])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch-000001", "epoch-000003", "epoch-000004"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000020", "step-000000040", "step-000000050"]
+
+
+def test_one_within_an_epoch_is_newest_but_never_the_best(tmp_path: Path) -> None:
+    for epoch, score in ((0, -3.0), (1, -2.0), (2, None)):
+        write(tmp_path, epoch, score)
+    valid = checkpoint.scan(tmp_path, "a")[0]
+    assert [found.facts.step for found in valid] == [10, 20, 24]
+    assert checkpoint.best(valid) == valid[1]
+    assert checkpoint.best(valid[2:]) is None
 
 
 def test_a_write_that_fails_leaves_the_old_ones_and_no_rest(tmp_path: Path) -> None:
@@ -80,7 +91,7 @@ def test_a_write_that_fails_leaves_the_old_ones_and_no_rest(tmp_path: Path) -> N
 
     with pytest.raises(OSError, match="No space"):
         checkpoint.write(tmp_path, facts(1), fail)
-    assert [path.name for path in tmp_path.iterdir()] == ["epoch-000000"]
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000000010"]
 
 
 @pytest.mark.faults
@@ -104,6 +115,7 @@ def test_the_weights_of_the_best_or_of_the_last_epoch_are_kept(tmp_path: Path, k
     for number, score in enumerate((0.3, 0.9, 0.6)):
         state = {"state_dict": {"network.head": torch.tensor([float(number)]), "loss.weight": torch.ones(1)}}
         checkpoint.write(tmp_path, facts(number, score), lambda path, state=state: torch.save(state, path))  # type: ignore[misc]
+    write(tmp_path, 3, None)
     weights, found = checkpoint.kept_weights(tmp_path, "a", keep)
     assert found.epoch == epoch
     assert {name: value.item() for name, value in weights.items()} == {"head": epoch}

@@ -19,7 +19,8 @@ from trainyard.training.cluster_config import ClusterConfig
 from trainyard.training.fit import fit
 from trainyard.training.hardware import processors
 from trainyard.training.job import FitJob, FitResult
-from trainyard.training.launch import _private_folder, started
+from trainyard.training.launch import started
+from trainyard.training.ray_start import PrivateFolder
 from trainyard.training.spool import Reader, Record
 
 MakeRecipe = Callable[..., Recipe]
@@ -73,13 +74,13 @@ def test_folders_of_killed_launches_are_deleted_and_of_living_ones_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    killed, lock = _private_folder()
-    lock.close()
-    alive, held = _private_folder()
-    assert not killed.exists()
-    _private_folder()
-    assert alive.exists()
-    held.close()
+    killed = PrivateFolder()
+    killed.lock.close()
+    alive = PrivateFolder()
+    assert not killed.path.exists()
+    PrivateFolder().remove()
+    assert alive.path.exists()
+    alive.remove()
 
 
 @needs_two_processors

@@ -1,11 +1,14 @@
 """Checkpoints that are whole or not there: written aside, flushed, hashed, renamed; found again by an own scan.
 
-<folder>/epoch-000003/state.ckpt   <folder>/epoch-000003/manifest.json
+<folder>/step-000001200/state.ckpt   <folder>/step-000001200/manifest.json
+
+A checkpoint lies at the end of an epoch, once that is scored, or within one.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -28,13 +31,20 @@ class Facts:
 
     fingerprint: str
     epoch: int
-    """0-based, finished."""
+    """0-based: under way, or just over."""
     step: int
     """Optimizer steps done."""
-    score: float
-    """Primary metric on the validation split as a merit: higher is better, so an error is below 0."""
+    ended: bool
+    """The epoch is over and scored."""
+    score: float | None
+    """Primary metric on the validation split as a merit: higher is better, so an error is below 0. None within an epoch."""
     finished: bool
     """Training ends here."""
+
+    @property
+    def place(self) -> tuple[int, bool]:
+        """Where in the training it lies; of two places the greater is the later one."""
+        return self.step, self.ended
 
 
 @dataclass(frozen=True)
@@ -56,7 +66,7 @@ def write(folder: Path, facts: Facts, save: Callable[[Path], None]) -> Checkpoin
     Raises:
         OSError: the disk is full, read-only or broken; what was there before is untouched.
     """
-    final = folder / f"epoch-{facts.epoch:06d}"
+    final = folder / f"step-{facts.step:09d}"
     temporary = folder / f".{final.name}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     try:
@@ -94,7 +104,7 @@ def save_state(state: Mapping[str, Any], path: Path) -> None:
 def scan(folder: Path, fingerprint: str) -> tuple[list[Checkpoint], list[str]]:
     """Return the valid checkpoints, oldest first, and a line about each one that was refused."""
     valid, refused = [], []
-    for path in sorted(folder.glob("epoch-*")):
+    for path in sorted(folder.glob("step-*")):
         try:
             values = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
             sha256 = values.pop("sha256")
@@ -107,13 +117,13 @@ def scan(folder: Path, fingerprint: str) -> tuple[list[Checkpoint], list[str]]:
                 valid.append(Checkpoint(path, facts))
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             refused.append(f"{path}: cannot be read ({error})")
-    return valid, refused
+    return sorted(valid, key=lambda checkpoint: checkpoint.facts.place), refused
 
 
 def best(checkpoints: list[Checkpoint]) -> Checkpoint | None:
-    """Return the checkpoint with the highest score, the earlier one of equals; a score that is no number never wins."""
-    scored = [checkpoint for checkpoint in checkpoints if checkpoint.facts.score == checkpoint.facts.score]
-    return max(scored, key=lambda checkpoint: checkpoint.facts.score, default=None)
+    """Return the epoch's end with the highest score, the earlier one of equals; a score that is no number never wins."""
+    scores = [(score, found) for found in checkpoints if (score := found.facts.score) is not None and not math.isnan(score)]
+    return max(scores, key=lambda scored: scored[0], default=(None, None))[1]
 
 
 def kept_weights(
@@ -125,7 +135,8 @@ def kept_weights(
         IntegrityError: no checkpoint has a score.
     """
     valid = scan(folder, fingerprint)[0]
-    top = best(valid) if keep == "best" else next(reversed(valid), None)
+    ended = [found for found in valid if found.facts.ended]
+    top = best(ended) if keep == "best" else next(reversed(ended), None)
     if top is None:
         raise IntegrityError(f"{folder}: no checkpoint has a validation score; train the recipe again")
     state = torch.load(top.state, map_location="cpu", weights_only=True)["state_dict"]

@@ -126,7 +126,7 @@ def fit(
         parameters=sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad),
         precision=reason,
         start_seconds=start_seconds,
-        resumed_epoch=resume.facts.epoch + 1 if resume else None,
+        resumed_epoch=resume.facts.epoch + resume.facts.ended if resume else None,
     )
 
 

@@ -119,6 +119,7 @@ class Keeper(Checkpoint):
                 fingerprint=self.fingerprint,
                 epoch=trainer.current_epoch,
                 step=trainer.global_step,
+                ended=True,
                 score=merits[-1],
                 finished=finished,
             )

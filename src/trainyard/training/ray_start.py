@@ -1,0 +1,133 @@
+"""Start a private Ray on this machine, or join a cluster; and say how many workers it can run."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import shutil
+import socket
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+from trainyard.errors import ServiceError
+from trainyard.params import ParamsError
+from trainyard.training.cluster_config import ClusterConfig
+from trainyard.training.hardware import gpus, processors
+from trainyard.training.timing import CONNECT_SECONDS, OBJECT_STORE_BYTES, WORKER_POLL_SECONDS, WORKER_START_SECONDS
+
+QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+
+
+class PrivateFolder:
+    """A folder of a private Ray, held by a lock that the kernel gives back however its owner ends."""
+
+    def __init__(self) -> None:
+        """Make the folder, and delete those whose owners were killed."""
+        place = Path(tempfile.gettempdir())
+        for old in place.glob("ty-*/lock"):
+            with suppress(OSError), old.open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(old.parent, ignore_errors=True)
+        # Short, because the sockets in it may have no more than 107 characters.
+        self.path = Path(tempfile.mkdtemp(prefix="ty-"))
+        self.lock: IO[str] = (self.path / "new").open("w")
+        fcntl.flock(self.lock, fcntl.LOCK_EX)
+        # Under its name only once it is held, so that nobody takes it for a killed one's.
+        os.replace(self.path / "new", self.path / "lock")
+
+    def remove(self) -> None:
+        """Delete the folder."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        self.lock.close()
+
+
+def set_environment() -> None:
+    """Set what Ray reads at its import and hands on to its own processes."""
+    os.environ.update(
+        RAY_USAGE_STATS_ENABLED="0",
+        RAY_TRAIN_ENABLE_PRINT_PATCH="0",
+        RAY_TRAIN_METRICS_ENABLED="0",
+        RAY_TRAIN_HEALTH_CHECK_INTERVAL_S=str(WORKER_POLL_SECONDS),
+        RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S=str(WORKER_START_SECONDS),
+        RAY_DEDUP_LOGS_SKIP_REGEX=".*",
+        RAY_ENABLE_UV_RUN_RUNTIME_ENV="0",
+        # Ray would run workers at a low priority; training is what the user waits for.
+        RAY_worker_niceness="0",
+        # Ray Train takes none of the processes that Ray would start ahead.
+        RAY_prestart_worker_first_driver="0",
+        RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
+        # Workers import the same package as the driver, also from a copy of the project.
+        PYTHONPATH=os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")])),
+    )
+
+
+def start_private(folder: Path, cluster: ClusterConfig, workers: int) -> None:
+    """Start a Ray of this process alone, which ends with it."""
+    # A cloud may take a node of a cluster away; nobody takes this machine.
+    os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
+    set_environment()
+    import ray
+
+    ray.init(
+        address="local",
+        num_cpus=workers * cluster.cpus_per_worker,
+        num_gpus=gpus(),
+        include_dashboard=False,
+        object_store_memory=OBJECT_STORE_BYTES,
+        _temp_dir=str(folder),
+        **QUIET,
+    )
+    logging.getLogger("ray").setLevel(logging.ERROR)
+
+
+def join(address: str) -> None:
+    """Connect to a cluster that is there.
+
+    Raises:
+        ServiceError: nothing listens at the address.
+    """
+    set_environment()
+    _answers(address)
+    import ray
+
+    ray.init(address=address, **QUIET)
+    logging.getLogger("ray").setLevel(logging.ERROR)
+
+
+def count_workers(cluster: ClusterConfig, address: str) -> int:
+    """Return how many workers train.
+
+    Raises:
+        ParamsError: this machine is to run more workers than it has processors for.
+    """
+    if cluster.workers == 0:
+        return 0
+    if cluster.workers == "auto":
+        return gpus() or min(2, max(1, processors() // cluster.cpus_per_worker))
+    needed, have = cluster.workers * cluster.cpus_per_worker, processors()
+    if address == "local" and needed > have:
+        raise ParamsError(
+            f"params.yaml: cluster.workers: {cluster.workers} x cpus_per_worker: {cluster.cpus_per_worker} need {needed} "
+            f"processors, this machine has {have}; use at most {have // cluster.cpus_per_worker} workers, or 'auto'"
+        )
+    if address == "local" and 0 < (have := gpus()) < cluster.workers:
+        raise ParamsError(
+            f"params.yaml: cluster.workers: {cluster.workers}, this machine has {have} GPUs; use at most {have}, or 'auto'"
+        )
+    return cluster.workers
+
+
+def _answers(address: str) -> None:
+    """Raise ServiceError at once where nothing listens; Ray itself would try for half a minute."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        raise ServiceError(
+            f"cluster.address: {address} does not answer ({error}); start the cluster, or use address: local"
+        ) from None
