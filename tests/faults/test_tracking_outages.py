@@ -9,7 +9,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from tests.faults.flaky import Mode, Proxy, mlflow_server
-from tests.faults.journals import assert_whole, drive, opening, whole
+from tests.tracking.journals import assert_whole, drive, opening, whole
 from trainyard.tracking.poster import Poster
 
 pytestmark = pytest.mark.faults
