@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from trainyard.errors import InputError, MachineError, TrainyardError
+from trainyard.jobs import commands
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 PARAMS = Path("params.yaml")
@@ -204,6 +205,9 @@ def _check_port(port: int) -> None:
             raise MachineError(
                 f"port {port}: cannot be listened on ({error.strerror}); choose another: make ui PORT={port + 1}"
             ) from None
+
+
+commands.register(app)
 
 
 def main() -> None:

@@ -17,7 +17,12 @@ def scratch_root() -> Path:
 
 
 def git_tags(folder: Path) -> dict[str, str]:
-    """Return the commit that is checked out, and whether files differ from it; nothing outside a git repository."""
+    """Return the commit that is checked out, and whether files differ from it; nothing outside a git repository.
+
+    A job on a cluster has the files without their history, and is told what its submitter has checked out.
+    """
+    if given := os.environ.get("TRAINYARD_GIT_COMMIT"):
+        return {"mlflow.source.git.commit": given, "git.dirty": os.environ.get("TRAINYARD_GIT_DIRTY", "true")}
     commit = _git(folder, "rev-parse", "HEAD")
     if commit is None:
         return {}

@@ -6,14 +6,19 @@ import hashlib
 import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainyard.data.near_duplicates import find_alike
+from trainyard.data.parallel import in_order
 from trainyard.data.problems import Problem
 from trainyard.data.raw import TO_DIVIDE, RawDataset
 
+HASHED_AT_ONCE = 4096
+"""Samples."""
 LISTED = 20
 """Pairs of a kind that the card lists."""
 SPLIT_NAMES = {0: "train", 1: "val", 2: "test", TO_DIVIDE: "the rest"}
@@ -27,7 +32,10 @@ def drop_duplicates(raw: RawDataset) -> tuple[NDArray[np.int64], tuple[Problem, 
     tested on must not have been trained on, and test scores stay comparable with others' on the same split.
     """
     inputs = raw.arrays["texts"] if raw.kind == "text_classification" else raw.arrays["images"]
-    digests = np.array([_digest(sample) for sample in inputs])
+    pieces = [range(start, min(start + HASHED_AT_ONCE, len(inputs))) for start in range(0, len(inputs), HASHED_AT_ONCE)]
+    # Texts are held in memory and hashed at once; images are read from the disk.
+    workers = -1 if len(pieces) > 1 and raw.kind != "text_classification" else 1
+    digests = np.array([digest for part in in_order(partial(_digests, inputs=inputs), pieces, workers) for digest in part])
     order = np.arange(len(raw)) if raw.split is None else np.argsort(-raw.split, kind="stable")
     _, first, inverse = np.unique(digests[order], return_index=True, return_inverse=True)
     stays = np.empty(len(raw), dtype=np.int64)
@@ -94,6 +102,10 @@ def _counted(pairs: list[str]) -> str:
 
 def _name(raw: RawDataset, sample: int | np.int64) -> str:
     return raw.names[int(sample)] if raw.names else f"sample {sample}"
+
+
+def _digests(rows: range, inputs: Any) -> list[str]:
+    return [_digest(inputs[row]) for row in rows]
 
 
 def _digest(sample: str | NDArray[np.uint8]) -> str:

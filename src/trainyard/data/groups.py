@@ -51,15 +51,15 @@ def check_options(group: str | None, groups: str | None) -> None:
 
 
 def read_groups(
-    places: Sequence[tuple[PurePosixPath, int]],
+    places: Sequence[tuple[str, int]],
     *,
     group: str | None,
     groups: str | None,
     folder: Path,
-    listed: Sequence[PurePosixPath],
+    listed: Sequence[str],
     found: Findings,
 ) -> dict[str, str] | None:
-    """Return the groups of files by their paths as text, or None where nothing names groups.
+    """Return the groups of files by their paths, or None where nothing names groups.
 
     Args:
         places: of each file, its path in the folder and its split: 0 train, 1 val, 2 test.
@@ -71,22 +71,22 @@ def read_groups(
     """
     if group is not None:
         at, expected = "data.group", f"rename it so that {printable(group)} is found, or correct data.group"
-        known = _match([str(path) for path, _ in places], group, found)
+        known = _match([path for path, _ in places], group, found)
     elif groups is not None:
         at, expected = groups, f"add a row with its path and its group to {groups}"
-        known = _read_table(groups, folder, [str(path) for path in listed], found.problems)
+        known = _read_table(groups, folder, listed, found.problems)
     else:
         return None
     if known is None:
         return {}
-    grouped = [(str(path), split) for path, split in places if str(path) in known]
+    grouped = [(path, split) for path, split in places if path in known]
     if places and not grouped:
-        said = f"gives a group to none of {len(places):,} images, such as {printable(str(places[0][0]))}"
+        said = f"gives a group to none of {len(places):,} images, such as {printable(places[0][0])}"
         found.add("no-group", said, "compare the two, and correct it", at=at)
         return {}
     for path, _ in places:
-        if str(path) not in known:
-            problem = Problem(rule="no-group", where=str(path), found="has no group", expected=expected, sample=True)
+        if path not in known:
+            problem = Problem(rule="no-group", where=path, found="has no group", expected=expected, sample=True)
             found.problems.append(problem)
     check_groups([known[path] for path, _ in grouped], [split for _, split in grouped], at, found)
     return {path: known[path] for path, _ in grouped}
@@ -168,7 +168,7 @@ def _stop(*_: Any) -> None:
     raise TimeoutError
 
 
-def _read_table(name: str, folder: Path, listed: list[str], problems: list[Problem]) -> dict[str, str] | None:
+def _read_table(name: str, folder: Path, listed: Sequence[str], problems: list[Problem]) -> dict[str, str] | None:
     """Return the groups that a table names, or None after adding why it cannot be read."""
     found = Findings(name, problems)
     if leaves(name):

@@ -90,8 +90,8 @@ def load(
     )
     if any(p.severity != "warning" and not p.sample for p in problems):
         raise DataError(config.path, problems)
-    found = [place for place in found if groups is None or str(place[0]) in groups]
-    samples = [Sample(image=folder / path, name=str(path), state=tree.states[str(path)]) for path, _, _ in found]
+    found = [place for place in found if groups is None or place[0] in groups]
+    samples = [Sample(folder=folder, name=path, state=tree.states[path]) for path, _, _ in found]
     shape, bad = common_shape(samples, config.size, config.channels, config.path, problems, progress, workers)
     kept = np.array([index for index in range(len(samples)) if index not in bad], dtype=np.int64)
     decoder = partial(decode_image, shape=shape, resize=config.resize)
@@ -117,9 +117,9 @@ def load(
         arrays=arrays,
         about=f"{len(chosen):,} images of {len(classes)} classes from {printable(config.path)}",
         libraries={"Pillow": pillow_version},
-        groups=None if groups is None else number_groups([groups[str(path)] for path, _, _ in chosen]),
+        groups=None if groups is None else number_groups([groups[path] for path, _, _ in chosen]),
         split=official_split([split for _, split, _ in chosen]) if top else None,
-        names=tuple(printable(str(path)) for path, _, _ in chosen),
+        names=tuple(printable(path) for path, _, _ in chosen),
         warnings=warnings,
         skipped=skipped,
     )
@@ -144,7 +144,7 @@ def split_layout(tree: Tree, problems: list[Problem]) -> bool:
     if not any(SPLIT_FOLDERS[name.lower()] == 0 for name in named):
         return False
     others = [name for name in top if name not in named]
-    if others and any(path.parts[0] in named and len(path.parts) > 2 for path in tree.files):
+    if others and any(path.count("/") > 1 and path.partition("/")[0] in named for path in tree.files):
         add(problems, "mixed-layout", ".", f"{', '.join(named)} beside {', '.join(others)}", "keep splits or classes, not both")
     numbers = Counter(SPLIT_FOLDERS[name.lower()] for name in named)
     if max(numbers.values()) > 1 and not others:
@@ -158,21 +158,20 @@ def add(problems: list[Problem], rule: str, where: str, found: str, expected: st
     problems.append(Problem(rule=rule, where=where, found=found, expected=expected, severity=severity))
 
 
-def _place(path: PurePosixPath, top: bool, problems: list[Problem]) -> tuple[int, str | None]:
+def _place(path: str, top: bool, problems: list[Problem]) -> tuple[int, str | None]:
     """Return the split and the class of an image."""
-    parts = path.parts[1:] if top else path.parts
-    split = SPLIT_FOLDERS[path.parts[0].lower()] if top and len(path.parts) > 1 else 0
+    first, *rest = path.split("/")
+    parts = rest if top else [first, *rest]
+    split = SPLIT_FOLDERS[first.lower()] if top and rest else 0
     if len(parts) < 2:
-        add(problems, "no-class", str(path), "an image outside of any class folder", "put it into the folder of its class")
+        add(problems, "no-class", path, "an image outside of any class folder", "put it into the folder of its class")
         return split, None
     if len(parts) > 2 and not top and parts[1].lower() in SPLIT_FOLDERS:
-        add(problems, "mixed-layout", str(path), f"a split within class {parts[0]}", f"use {parts[1]}/{parts[0]}/ instead")
+        add(problems, "mixed-layout", path, f"a split within class {parts[0]}", f"use {parts[1]}/{parts[0]}/ instead")
     return split, unicodedata.normalize("NFC", parts[0])
 
 
-def _classes(
-    tree: Tree, top: bool, found: Sequence[tuple[PurePosixPath, int, str | None]], problems: list[Problem]
-) -> tuple[str, ...]:
+def _classes(tree: Tree, top: bool, found: Sequence[tuple[str, int, str | None]], problems: list[Problem]) -> tuple[str, ...]:
     """Return the classes, and add what is wrong about them and their folders."""
     depth = 2 if top else 1
     folders = [folder for folder in tree.folders if len(folder.parts) == depth]
@@ -189,7 +188,7 @@ def _classes(
         if not filled[split, name]:
             elsewhere = split != 0 and filled[0, name] > 0
             add(problems, "empty-class", str(folder), "no image in it", "add images, or delete the folder", warning=elsewhere)
-    nested = sorted({str(path.parent) for path, _, _ in found if len(path.parts) > depth + 1})
+    nested = sorted({path.rpartition("/")[0] for path, _, _ in found if path.count("/") > depth})
     for where in nested:
         add(problems, "nested-folder", where, "a folder within a class", "its images count for the class", warning=True)
     classes = tuple(sorted({name for _, _, name in found if name is not None}))

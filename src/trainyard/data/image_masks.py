@@ -104,9 +104,9 @@ def load(
     top = split_layout(tree, problems)
     if top and config.split_by == "order":
         add(problems, "split-twice", ".", "folders train, val or test, and data.split_by: order", "remove one of them")
-    pairs = _pairs(tree.files, top, config, problems)
+    pairs = _pairs([PurePosixPath(file) for file in tree.files], top, config, problems)
     groups = read_groups(
-        [(image, split) for split, image, _ in pairs],
+        [(str(image), split) for split, image, _ in pairs],
         group=config.group,
         groups=config.groups,
         folder=folder,
@@ -121,9 +121,8 @@ def load(
     pairs = [pair for pair in pairs if groups is None or str(pair[1]) in groups]
     samples = [
         Sample(
-            image=folder / image,
+            folder=folder,
             name=str(image),
-            mask=folder / mask,
             mask_name=str(mask),
             state=tree.states[str(image)],
             mask_state=tree.states[str(mask)],

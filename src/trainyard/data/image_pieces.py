@@ -44,14 +44,25 @@ Item = TypeVar("Item")
 class Sample:
     """The files of one sample."""
 
-    image: Path
+    folder: Path
+    """Of the raw data."""
     name: str
-    """Path of the image relative to the raw data, for messages."""
-    mask: Path | None = None
+    """Path of the image below the folder."""
     mask_name: str = ""
+    """Path of the mask below it, where there is one."""
     state: FileState | None = None
     """Of the image, as the listing found it; None: as it is when its piece begins."""
     mask_state: FileState | None = None
+
+    @property
+    def image(self) -> Path:
+        """The image's file. Made where it is opened: by the processes that read."""
+        return self.folder / self.name
+
+    @property
+    def mask(self) -> Path | None:
+        """The mask's file."""
+        return self.folder / self.mask_name if self.mask_name else None
 
 
 class Row(NamedTuple):
@@ -135,9 +146,12 @@ def keep(arrays: dict[str, Any], kept: NDArray[np.int64], scratch: Path) -> dict
 
 def _inspect_piece(piece: range, samples: Sequence[Sample]) -> list[ImageFacts | Problem]:
     found: list[ImageFacts | Problem] = []
+    # One object for all that are equal, which then travels between processes once.
+    known: dict[ImageFacts, ImageFacts] = {}
     for sample in samples[piece.start : piece.stop]:
         try:
-            found.append(inspect(sample.image))
+            facts = inspect(sample.image)
+            found.append(known.setdefault(facts, facts))
         except ImageFileError as error:
             found.append(error.problem(sample.name))
         except OSError as error:
@@ -178,9 +192,10 @@ def _decode_piece(piece: range, samples: Sequence[Sample], decoder: Decoder, scr
 def _write_rows(start: int, samples: Sequence[Sample], decoder: Decoder, scratch: Path) -> list[Row]:
     files: dict[str, tuple[Any, int]] = {}
     rows = []
+    known: dict[Row, Row] = {}
     for number, sample in enumerate(samples, start):
         arrays, row = decoder(sample)
-        rows.append(row)
+        rows.append(known.setdefault(row, row))
         for name, array in arrays.items():
             if name not in files:
                 # Closed below, after all rows.

@@ -38,12 +38,12 @@ _CLUTTER = {"thumbs.db", "desktop.ini", "__macosx"}
 
 @dataclass(slots=True)
 class Tree:
-    """What lies below a folder. Paths are relative to it."""
+    """What lies below a folder. Paths are relative to it, with slashes."""
 
-    files: list[PurePosixPath] = field(default_factory=list)
-    """Of images, in the order of their bytes."""
+    files: list[str] = field(default_factory=list)
+    """Of images, in the order of their bytes. As text: making a path takes longer than all else that is done for a file."""
     states: dict[str, FileState] = field(default_factory=dict)
-    """Of the files, by their path as text, as the listing found them."""
+    """Of the files, as the listing found them."""
     folders: list[PurePosixPath] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
@@ -68,27 +68,30 @@ def walk(folder: Path, root: Path, known: str | None = None) -> Tree:
             found = f"a folder that cannot be opened: {error.strerror}"
             tree.problems.append(_problem("unreadable-folder", relative, found, "make it readable for this user"))
             continue
+        prefix = f"{relative}/" if relative.parts else ""
         for entry in entries:
-            path = relative / entry.name
-            if entry.name.startswith(".") or entry.name.lower() in _CLUTTER or str(path) == known:
+            text = f"{prefix}{entry.name}"
+            if entry.name.startswith(".") or entry.name.lower() in _CLUTTER or text == known:
                 continue
-            problem = _link_problem(entry, path, inside, above) if entry.is_symlink() else None
+            problem = _link_problem(entry, relative / entry.name, inside, above) if entry.is_symlink() else None
             if problem is not None:
                 tree.problems.append(problem)
             elif entry.is_dir():
-                tree.folders.append(path)
-                waiting.append((path, above | {Path(entry.path).resolve()}))
+                tree.folders.append(relative / entry.name)
+                waiting.append((relative / entry.name, above | {Path(entry.path).resolve()}))
             elif stat.S_ISREG((status := entry.stat()).st_mode):
                 suffix = os.path.splitext(entry.name)[1].lower()
                 if suffix in SUFFIXES:
-                    tree.files.append(path)
-                    tree.states[str(path)] = status.st_size, status.st_mtime_ns
+                    tree.files.append(text)
+                    tree.states[text] = status.st_size, status.st_mtime_ns
                 elif suffix in UNREADABLE:
+                    path = relative / entry.name
                     found = f"a {path.suffix} file"
                     tree.problems.append(_problem("unknown-format", path, found, "save it as PNG, JPEG or TIFF"))
                 else:
                     strays.setdefault(relative, Counter())[suffix or "no suffix"] += 1
             else:
+                path = relative / entry.name
                 tree.problems.append(_problem("not-a-file", path, "a pipe, socket or device", "take it out", refused=True))
     tree.files.sort(key=os.fsencode)
     tree.folders.sort(key=os.fsencode)

@@ -9,12 +9,16 @@ Candidates come from 8 x 8 thumbnails, by products of matrices.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from trainyard.data.parallel import in_order
 
 Floats = NDArray[np.float32]
 
@@ -35,7 +39,9 @@ LEAST_CONTRAST = 4.0
 BLOCK = 1024
 MOST_PAIRS = 2 * 10**10
 """Compared, which takes a minute or two; of more pictures, an even sample of those held out is looked at."""
-PIXELS_AT_ONCE = 2**24
+PIXELS_AT_ONCE = 2**22
+PIECES_TO_SHARE = 16
+"""Of fewer, one process is done before another one has begun."""
 CORRELATIONS_AT_ONCE = 2**24
 
 
@@ -69,15 +75,25 @@ def find_alike(images: Any, splits: Mapping[str, NDArray[np.int64]]) -> list[Ali
 
 def thumbnails(images: Any, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Return thumbnails in grey (rows, SIDE, SIDE), each pixel the mean of the area that it covers."""
+    size = max(1, PIXELS_AT_ONCE // int(np.prod(images.shape[1:])))
+    pieces = [rows[start : start + size] for start in range(0, len(rows), size)]
+    parts = _shared(partial(_shrink, images=images), pieces)
+    return np.concatenate([np.empty((0, SIDE, SIDE), dtype=np.uint8), *parts])
+
+
+def _shrink(rows: NDArray[np.int64], images: Any) -> NDArray[np.uint8]:
+    """Return the thumbnails of as many images as are held at once."""
     channels, height, width = images.shape[1:]
-    down, across = _areas(height), _areas(width)
-    result = np.empty((len(rows), SIDE, SIDE), dtype=np.uint8)
-    size = max(1, PIXELS_AT_ONCE // (channels * height * width))
-    for start in range(0, len(rows), size):
-        part = rows[start : start + size]
-        grey = np.asarray(images[part]).sum(axis=1, dtype=np.float32) / channels
-        result[start : start + size] = np.rint(down @ (grey @ across.T))
-    return result
+    grey = np.asarray(images[rows]).sum(axis=1, dtype=np.float32) / channels
+    small: NDArray[np.uint8] = np.rint(_areas(height) @ (grey @ _areas(width).T)).astype(np.uint8)
+    return small
+
+
+def _shared(work: Callable[[Any], NDArray[Any]], pieces: Sequence[Any]) -> list[NDArray[Any]]:
+    """Return `work(piece)` for each piece, worked on by all processors where there are enough pieces."""
+    # One thread in each process: BLAS would start one a processor in all of them. And one number of threads, one result.
+    with threadpool_limits(1, "blas"):
+        return list(in_order(work, pieces, -1 if len(pieces) >= PIECES_TO_SHARE else 1))
 
 
 def _areas(length: int) -> Floats:
@@ -119,14 +135,20 @@ def _empty_shares(pictures: NDArray[np.uint8]) -> Floats:
 def _stand_out(vectors: Floats, others: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Return the vectors that may have a copy among the others: by the best of blocks, which takes one pass."""
     block = max(1, min(BLOCK, len(others) // (4 * NEIGHBOURS)))
-    best = np.empty((len(vectors), -(-len(others) // block)), dtype=np.float32)
-    for number in range(best.shape[1]):
-        against = _vectors(others[number * block : (number + 1) * block], 2).T
-        for start in range(0, len(vectors), BLOCK):
-            best[start : start + BLOCK, number] = (vectors[start : start + BLOCK] @ against).max(axis=1)
+    blocks = [range(start, min(start + block, len(others))) for start in range(0, len(others), block)]
+    best = np.stack(_shared(partial(_best_of_block, vectors=vectors, others=others), blocks), axis=1)
     best.partition((best.shape[1] - NEIGHBOURS, best.shape[1] - 1), axis=1)
     nearest, fifth = best[:, -1], best[:, -NEIGHBOURS]
     return np.flatnonzero((nearest >= LEAST_ALIKE) & (_distance(nearest) <= CANDIDATE_RATIO * _distance(fifth)))
+
+
+def _best_of_block(block: range, vectors: Floats, others: NDArray[np.uint8]) -> Floats:
+    """Return (N,) the highest correlation of each vector with one block of the others."""
+    against = _vectors(others[block.start : block.stop], 2).T
+    best = np.empty(len(vectors), dtype=np.float32)
+    for start in range(0, len(vectors), BLOCK):
+        best[start : start + BLOCK] = (vectors[start : start + BLOCK] @ against).max(axis=1)
+    return best
 
 
 def _correlations(vectors: Floats, others: NDArray[np.uint8]) -> Floats:

@@ -18,6 +18,10 @@ class ClusterConfig:
     """Processors, and threads of torch, that each worker gets."""
     address: str = "local"
     """local: a private Ray for this run. Otherwise a Ray cluster's address; RAY_ADDRESS goes before it."""
+    submit_address: str | None = None
+    """A cluster's dashboard, http://head:8265, to which `trainyard submit` sends jobs from outside."""
+    insecure: bool = False
+    """Use a cluster on a network without a token, where whoever reaches it can run programs on it."""
     max_restarts: Index = 3
     """How often lost workers are replaced before the run fails."""
     timeout_seconds: Positive = 120.0

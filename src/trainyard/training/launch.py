@@ -112,9 +112,9 @@ class Launch:
         try:
             if self.address == "local":
                 self._folder = ray_start.PrivateFolder()
-                ray_start.start_private(self._folder.path, self.cluster, self.workers)
+                ray_start.start_private(self._folder, self.cluster, self.workers)
             else:
-                ray_start.join(self.address)
+                ray_start.join(self.address, self.cluster.insecure)
         except TrainyardError:
             raise
         except Exception as error:  # Ray raises RuntimeError, ConnectionError, ValueError and more for the same thing

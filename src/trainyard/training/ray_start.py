@@ -8,12 +8,13 @@ import os
 import shutil
 import socket
 import tempfile
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from trainyard.errors import ServiceError
 from trainyard.params import ParamsError
+from trainyard.training.access import LOOPBACK, check_cluster, private_access
 from trainyard.training.cluster_config import ClusterConfig
 from trainyard.training.hardware import gpus, processors
 from trainyard.training.timing import CONNECT_SECONDS, OBJECT_STORE_BYTES, WORKER_POLL_SECONDS, WORKER_START_SECONDS
@@ -33,13 +34,15 @@ class PrivateFolder:
                 shutil.rmtree(old.parent, ignore_errors=True)
         # Short, because the sockets in it may have no more than 107 characters.
         self.path = Path(tempfile.mkdtemp(prefix="ty-"))
+        self.access = ExitStack()
         self.lock: IO[str] = (self.path / "new").open("w")
         fcntl.flock(self.lock, fcntl.LOCK_EX)
         # Under its name only once it is held, so that nobody takes it for a killed one's.
         os.replace(self.path / "new", self.path / "lock")
 
     def remove(self) -> None:
-        """Delete the folder."""
+        """Delete the folder, and with it who may reach the Ray that had it."""
+        self.access.close()
         shutil.rmtree(self.path, ignore_errors=True)
         self.lock.close()
 
@@ -64,11 +67,12 @@ def set_environment() -> None:
     )
 
 
-def start_private(folder: Path, cluster: ClusterConfig, workers: int) -> None:
+def start_private(folder: PrivateFolder, cluster: ClusterConfig, workers: int) -> None:
     """Start a Ray of this process alone, which ends with it."""
     # A cloud may take a node of a cluster away; nobody takes this machine.
     os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
     set_environment()
+    folder.access.enter_context(private_access(folder.path))
     import ray
 
     ray.init(
@@ -77,20 +81,23 @@ def start_private(folder: Path, cluster: ClusterConfig, workers: int) -> None:
         num_gpus=gpus(),
         include_dashboard=False,
         object_store_memory=OBJECT_STORE_BYTES,
-        _temp_dir=str(folder),
+        _temp_dir=str(folder.path),
+        _node_ip_address=LOOPBACK,
         **QUIET,
     )
     logging.getLogger("ray").setLevel(logging.ERROR)
 
 
-def join(address: str) -> None:
+def join(address: str, insecure: bool) -> None:
     """Connect to a cluster that is there.
 
     Raises:
-        ServiceError: nothing listens at the address.
+        ServiceError: nothing listens at the address, or it refuses this user's token.
+        IntegrityError: it is on a network and asks nobody for a token, and this is not said to be meant.
     """
     set_environment()
     _answers(address)
+    check_cluster(address, insecure)
     import ray
 
     ray.init(address=address, **QUIET)

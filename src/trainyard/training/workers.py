@@ -21,8 +21,10 @@ def train(job: FitJob, cluster: ClusterConfig, workers: int, storage: Path) -> F
         TrainyardError: what the workers met.
     """
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
+
+    from trainyard.training.rendezvous import OneAddressConfig
 
     use_gpu = gpus() > 0
     # A folder of its own each time: Ray must not continue from its own snapshot, which forgets the newest checkpoint.
@@ -30,7 +32,7 @@ def train(job: FitJob, cluster: ClusterConfig, workers: int, storage: Path) -> F
     trainer = TorchTrainer(
         _work,
         train_loop_config={"job": job},
-        torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo", timeout_s=int(cluster.timeout_seconds)),
+        torch_config=OneAddressConfig(backend="nccl" if use_gpu else "gloo", timeout_s=int(cluster.timeout_seconds)),
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu, resources_per_worker=_resources(cluster, use_gpu)),
         run_config=RunConfig(
             name=job.fingerprint,

@@ -1,0 +1,270 @@
+"""What a job does on the cluster: a project of the code it brought, data by DVC, `dvc repro`, results to the remote."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from trainyard.errors import InputError, IntegrityError, Interrupted, MachineError, ServiceError, TrainyardError
+from trainyard.jobs.pack import LINKS
+from trainyard.jobs.results import collect, to_lines
+from trainyard.jobs.seal import unseal
+from trainyard.jobs.spec import JobSpec
+from trainyard.stage import machine_error
+
+PLACE = Path(".trainyard", "jobs")
+"""In the home folder of whoever runs Ray on the head. What is here outlives jobs, and Ray's restarts."""
+WHOLE = ".trainyard-whole"
+"""In a working copy: it was copied to its end."""
+TAIL = 50
+"""Lines of a command's output that are looked through for its error."""
+ERRORS: dict[int, type[TrainyardError]] = {2: InputError, 3: MachineError, 4: ServiceError, 5: IntegrityError, 75: Interrupted}
+NOISE = ("WARNING: No file hash info found", "Use `dvc push` to send")
+"""Lines of dvc's that are no news here: what is not made yet is made now, and what is made is pushed."""
+KILLED = (-signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGKILL, 128 + signal.SIGTERM)
+
+
+def main() -> None:
+    """Run the job that this process was started for; leave with the exit code of the stage inside."""
+    job_spec = JobSpec.from_environment(os.environ)
+    os.environ.update(unseal(os.environ))
+    driver = Driver(job_spec, Path.cwd(), Path.home() / PLACE / job_spec.project)
+    signal.signal(signal.SIGTERM, driver.notice)
+    try:
+        driver.run()
+    except TrainyardError as error:
+        driver.say(f"ERROR: {error}")
+        sys.exit(error.exit_code)
+    except OSError as error:
+        problem = machine_error(error)
+        driver.say(f"ERROR: {problem}")
+        sys.exit(problem.exit_code)
+
+
+class Driver:
+    """One job at work."""
+
+    def __init__(self, job_spec: JobSpec, submitted: Path, place: Path) -> None:
+        self.spec = job_spec
+        self.submitted = submitted
+        self.place = place
+        self.work = place / "work" / job_spec.identity
+        self._told_to_end = False
+        self._secrets = [value for name in job_spec.masked if (value := os.environ.get(name))]
+
+    def notice(self, signum: int, frame: FrameType | None) -> None:
+        """Take note that the job is to end; Ray tells the stage as well, and that one needs the time."""
+        self._told_to_end = True
+
+    def run(self) -> None:
+        """Do the whole of it.
+
+        Raises:
+            TrainyardError: as the stage inside ended, or what is wrong around it.
+        """
+        self.place.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with self._alone():
+            make_project(self.submitted, self.work)
+            configure(self.work, self.spec, self.place)
+            self._go_on()
+            self._bring_data()
+            self._reproduce()
+            self._hand_over()
+        # Its outputs are in the cache and on the remote.
+        shutil.rmtree(self.work, ignore_errors=True)
+
+    def say(self, text: str) -> None:
+        """Write one line to the job's log."""
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        sys.stdout.write(f"job · {text}\n")
+        sys.stdout.flush()
+
+    def _bring_data(self) -> None:
+        if self.spec.remote is not None:
+            self._reach_remote(self.spec.remote)
+            self.say(f"takes what there is of {' '.join(self.spec.targets)} from DVC remote '{self.spec.remote['name']}'")
+            code, said = self._dvc("pull", "--with-deps", "--allow-missing", *self.spec.targets)
+        else:
+            code, said = self._dvc("checkout", "--with-deps", "--allow-missing", *self.spec.targets)
+        self._go_on()
+        missing = [name for name in self.spec.data if not (self.work / name).exists()]
+        if code or missing:
+            where = f"DVC remote '{self.spec.remote['name']}'" if self.spec.remote else f"the cache in {self.spec.shared}"
+            what = f"does not have {', '.join(missing)}" if missing else _error_line(said)
+            raise ServiceError(f"{where}: {what}; `dvc push` them, and name the credentials' variables with --env")
+
+    def _reach_remote(self, remote: dict[str, str]) -> None:
+        """Raise ServiceError at once where results could not be handed over in the end."""
+        from dvc.repo import Repo
+
+        name = f".trainyard-{self.spec.id}"
+        try:
+            with Repo(str(self.work)) as repo:
+                store = repo.cloud.get_remote_odb(remote["name"])
+                path = store.fs.join(store.path, name)
+                if store.fs.protocol == "local" and not Path(remote["url"]).is_dir():
+                    raise FileNotFoundError(f"no folder {remote['url']} on the cluster's head")
+                store.fs.makedirs(store.path, exist_ok=True)
+                store.fs.pipe(path, b"")
+                store.fs.remove(path)
+        except Exception as error:  # each kind of store has errors of its own
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+            for secret in self._secrets:
+                reason = reason.replace(secret, "***")
+            raise ServiceError(
+                f"DVC remote '{remote['name']}': cannot be written to from the cluster ({reason}); use one that both reach, "
+                "name its credentials' variables with --env, or submit with --shared PATH"
+            ) from None
+
+    def _reproduce(self) -> None:
+        code, said = self._dvc("repro", *self.spec.targets, keep_through_notice=True)
+        if code:
+            raise stage_error(code, said)
+        self._go_on()
+
+    def _hand_over(self) -> None:
+        if self.spec.remote is not None:
+            code, said = self._dvc("push", "--with-deps", *self.spec.targets)
+            self._go_on()
+            if code:
+                raise ServiceError(
+                    f"DVC remote '{self.spec.remote['name']}': {_error_line(said)}; the results are kept on the head: mend "
+                    "it, then the same command hands them over"
+                )
+        results = collect(self.work, self.submitted, self.spec.stages, self.spec.kept)
+        sys.stdout.write("".join(f"{line}\n" for line in to_lines(results)))
+        sys.stdout.flush()
+
+    def _dvc(self, *arguments: str, keep_through_notice: bool = False) -> tuple[int, list[str]]:
+        """Run a dvc command and show what it writes; return its exit code and the last lines."""
+        # Ray's notice goes to every process. DVC would die of it, and the stage, which it is meant for, with DVC;
+        # a stage sets its own handler again.
+        ignore = (lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN)) if keep_through_notice else None
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dvc", *arguments],
+            cwd=self.work,
+            env=environment(self.spec, self.place, os.environ),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            preexec_fn=ignore,
+        )
+        last: deque[str] = deque(maxlen=TAIL)
+        for text in process.stdout or ():
+            for secret in self._secrets:
+                text = text.replace(secret, "***")
+            last.append(text.rstrip("\n"))
+            if not text.startswith(NOISE):
+                sys.stdout.write(text)
+                sys.stdout.flush()
+        return process.wait(), list(last)
+
+    def _go_on(self) -> None:
+        if self._told_to_end:
+            raise Interrupted("was told to end; submit the same again to continue")
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold this piece of work, which an attempt that is just dying may still have in hand."""
+        self.work.parent.mkdir(parents=True, exist_ok=True)
+        with self.work.with_suffix(".lock").open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self.say("waits for an earlier attempt to end")
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def make_project(submitted: Path, work: Path) -> None:
+    """Make a working copy of what was submitted, unless an earlier attempt left one, with what it had done."""
+    if (work / WHOLE).exists():
+        return
+    shutil.rmtree(work, ignore_errors=True)
+    # Without the copied files' modes: Ray's own copy may be read-only.
+    shutil.copytree(submitted, work, ignore=shutil.ignore_patterns(".trainyard", "__pycache__"), copy_function=shutil.copy)
+    links = work / LINKS
+    if links.is_file():
+        for name, target in json.loads(links.read_text(encoding="utf-8")).items():
+            (work / name).parent.mkdir(parents=True, exist_ok=True)
+            (work / name).symlink_to(target)
+        links.unlink()
+    (work / WHOLE).touch()
+
+
+def configure(work: Path, job_spec: JobSpec, place: Path) -> None:
+    """Write DVC's settings of this machine: where the cache and the remote are; credentials come from the environment.
+
+    Raises:
+        ServiceError: there is no cache where the submitter said that one is shared.
+    """
+    from dvc.config import Config
+
+    cache = _shared_cache(Path(job_spec.shared)) if job_spec.shared else place / "cache"
+    settings = Config(str(work / ".dvc"), validate=False)
+    with settings.edit("local") as local:
+        # The commit and its history stayed with the submitter.
+        local.setdefault("core", {})["no_scm"] = True
+        local.setdefault("cache", {})["dir"] = str(cache)
+        if job_spec.remote is not None:
+            options = dict(job_spec.remote)
+            name = options.pop("name")
+            local["core"]["remote"] = name
+            local.setdefault("remote", {})[name] = options
+
+
+def environment(job_spec: JobSpec, place: Path, inherited: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of dvc and of the stages."""
+    values = dict(inherited)
+    # Checkpoints and, without a tracking server, the record of runs stay here when the working copy goes.
+    values["DVC_ROOT"] = str(place)
+    values["DVC_NO_ANALYTICS"] = "1"
+    values["TRAINYARD_GIT_COMMIT"] = job_spec.commit or ""
+    values["TRAINYARD_GIT_DIRTY"] = str(job_spec.dirty).lower()
+    values["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), values.get("PATH", os.defpath)])
+    return values
+
+
+def stage_error(code: int, said: list[str]) -> TrainyardError:
+    """Return how a stage ended, from what `dvc repro` wrote: DVC's own exit code is always the same."""
+    exits = [int(found) for text in said if (match := re.search(r"exited with (-?\d+)", text)) for found in match.groups()]
+    own = [text for text in said if "ERROR: " in text and not text.startswith("ERROR: failed to reproduce")]
+    line = _error_line(own or said)
+    if not exits:
+        return TrainyardError(line)
+    if exits[-1] in KILLED:
+        return Interrupted("a stage was killed, by whoever runs the head or for want of memory; the same command continues")
+    if exits[-1] in (130, -signal.SIGINT):
+        return Interrupted(line)
+    return ERRORS.get(exits[-1], TrainyardError)(line)
+
+
+def _shared_cache(shared: Path) -> Path:
+    for cache in (shared / ".dvc" / "cache", shared):
+        if (cache / "files" / "md5").is_dir():
+            return cache
+    raise ServiceError(f"--shared {shared}: holds no DVC cache on the cluster's head; mount the project there, or use a remote")
+
+
+def _error_line(said: list[str]) -> str:
+    lines = [text.strip() for text in said if text.strip()]
+    errors = [text.split("ERROR: ", 1)[1] for text in lines if "ERROR: " in text]
+    return (errors or lines or ["no reason given"])[-1]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from trainyard.errors import InputError, IntegrityError, Interrupted, MachineError, ServiceError, TrainyardError
+from trainyard.jobs.driver import Driver, configure, environment, make_project, stage_error
+from trainyard.jobs.pack import LINKS
+from trainyard.jobs.results import from_log
+from trainyard.jobs.spec import VARIABLE, JobSpec
+from trainyard.provenance import git_tags
+
+
+@pytest.fixture
+def spec(small: Path) -> JobSpec:
+    return JobSpec(
+        identity="0123456789abcdef",
+        attempt=1,
+        project="small-12345678",
+        targets=("tell",),
+        stages=("make", "tell"),
+        kept=("report.json",),
+        data=(),
+        remote={"name": "store", "url": str(small.parent / "store")},
+        shared=None,
+        commit="f" * 40,
+        dirty=True,
+    )
+
+
+@pytest.fixture
+def quick(small: Path) -> Path:
+    """The project with stages that need no data and are over at once."""
+    (small / "raw.dvc").unlink()
+    (small / "dvc.yaml").write_text((small / "dvc.yaml").read_text().replace(", raw]", "]"))
+    (small / "code" / "make.py").write_text(
+        "import os\nfrom pathlib import Path\nprint('the key is', os.environ.get('STORE_KEY'))\n"
+        "Path('made.txt').write_text('made')\nPath('report.json').write_text('{}')\n"
+    )
+    return small
+
+
+def test_a_spec_goes_through_the_environment(spec: JobSpec) -> None:
+    assert JobSpec.from_environment({VARIABLE: spec.to_json()}) == spec
+    assert spec.id == "trainyard-0123456789abcdef-1"
+
+
+def test_a_working_copy_has_links_again_and_what_an_earlier_attempt_did(small: Path, tmp_path: Path) -> None:
+    (small / LINKS).write_text(json.dumps({"deep/again.py": "../code/make.py"}))
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "half").touch()  # of an attempt that was killed while it copied
+    make_project(small, work)
+    assert (work / "deep" / "again.py").read_text() == (small / "code" / "make.py").read_text()
+    assert not (work / LINKS).exists() and not (work / "half").exists()
+    (work / "dvc.lock").write_text("done: already")
+    make_project(small, work)
+    assert (work / "dvc.lock").read_text() == "done: already"
+
+
+def test_dvc_is_told_where_cache_and_remote_are_and_needs_no_git(small: Path, spec: JobSpec, tmp_path: Path) -> None:
+    from dvc.repo import Repo
+
+    work = tmp_path / "work"
+    make_project(small, work)
+    configure(work, spec, tmp_path / "place")
+    with Repo(str(work)) as repo:
+        assert repo.cache.local.path == str(tmp_path / "place" / "cache" / "files" / "md5")
+        assert repo.config["core"]["remote"] == "store"
+        assert repo.config["core"]["no_scm"]
+        assert repo.config["remote"]["store"]["url"] == str(tmp_path / "store")
+
+
+def test_a_shared_cache_is_found_or_missed_with_a_word(small: Path, spec: JobSpec, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    make_project(small, work)
+    shared = dataclasses.replace(spec, remote=None, shared=str(tmp_path / "mnt"))
+    with pytest.raises(ServiceError, match="holds no DVC cache on the cluster's head"):
+        configure(work, shared, tmp_path / "place")
+    (tmp_path / "mnt" / ".dvc" / "cache" / "files" / "md5").mkdir(parents=True)
+    configure(work, shared, tmp_path / "place")
+    assert str(tmp_path / "mnt" / ".dvc" / "cache") in (work / ".dvc" / "config.local").read_text()
+
+
+def test_provenance_is_the_submitter_s(spec: JobSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = environment(spec, tmp_path, {"PATH": "/bin"})
+    assert values["DVC_ROOT"] == str(tmp_path)
+    for key in ("TRAINYARD_GIT_COMMIT", "TRAINYARD_GIT_DIRTY"):
+        monkeypatch.setenv(key, values[key])
+    assert git_tags(tmp_path) == {"mlflow.source.git.commit": "f" * 40, "git.dirty": "true"}
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("2", InputError),
+        ("3", MachineError),
+        ("4", ServiceError),
+        ("5", IntegrityError),
+        ("75", Interrupted),
+        ("1", TrainyardError),
+        ("130", Interrupted),
+        ("-2", Interrupted),
+    ],
+)
+def test_the_stage_s_own_exit_code_and_headline_are_found(code: str, error: type[TrainyardError]) -> None:
+    said = [
+        "cnn · train · ERROR: no room; make some",
+        f"ERROR: failed to reproduce 'train@cnn': failed to run: python train.py, exited with {code}",
+    ]
+    found = stage_error(255, said)
+    assert type(found) is error
+    assert str(found) == "no room; make some"
+
+
+@pytest.mark.parametrize("code", ["-9", "-15", "137", "143"])
+def test_a_killed_stage_can_be_continued(code: str) -> None:
+    found = stage_error(255, [f"ERROR: failed to reproduce 'a': failed to run: b, exited with {code}"])
+    assert isinstance(found, Interrupted)
+    assert "was killed" in str(found)
+
+
+def test_what_dvc_refuses_is_said_in_its_words() -> None:
+    found = stage_error(255, ["ERROR: missing data 'source': raw"])
+    assert (found.exit_code, str(found)) == (1, "missing data 'source': raw")
+
+
+def test_a_job_makes_its_targets_and_hands_them_over(
+    quick: Path, spec: JobSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("STORE_KEY", "CANARY-9")
+    place = tmp_path / "place"
+    driver = Driver(dataclasses.replace(spec, masked=("STORE_KEY",)), quick, place)
+    driver.run()
+    log = capfd.readouterr().out
+    assert "the key is ***" in log and "CANARY" not in log
+    results = from_log(log)
+    assert sorted(results.stages) == ["make", "tell"]
+    assert results.files == {"report.json": b"{}"}
+    pushed = [path for path in (tmp_path / "store").rglob("*") if path.is_file()]
+    assert len(pushed) == 1 and pushed[0].read_text() == "made"
+    assert not driver.work.exists() and (place / "cache").is_dir()
+    assert place.stat().st_mode & 0o077 == 0
+
+
+def test_a_remote_out_of_reach_is_met_before_anything_runs(quick: Path, spec: JobSpec, tmp_path: Path) -> None:
+    os.rename(tmp_path / "store", tmp_path / "gone")
+    with pytest.raises(
+        ServiceError, match=r"remote 'store': cannot be written to from the cluster .no folder .*store"
+    ) as error:
+        Driver(spec, quick, tmp_path / "place").run()
+    assert "--shared PATH" in str(error.value)
+
+
+def test_data_that_the_remote_does_not_have_are_named(quick: Path, spec: JobSpec, tmp_path: Path) -> None:
+    with pytest.raises(ServiceError, match="remote 'store': does not have raw; `dvc push` them"):
+        (quick / "raw").unlink()
+        Driver(dataclasses.replace(spec, data=("raw",)), quick, tmp_path / "place").run()
+
+
+def test_a_failed_attempt_keeps_what_it_finished_for_the_next(quick: Path, spec: JobSpec, tmp_path: Path) -> None:
+    text = (quick / "dvc.yaml").read_text()
+    (quick / "dvc.yaml").write_text(
+        text.replace("cat made.txt > told.txt", f"test -e {tmp_path}/open && cat made.txt > told.txt")
+    )
+    with (quick / "code" / "make.py").open("a") as file:
+        file.write(f"with open({str(tmp_path / 'runs')!r}, 'a') as runs:\n    runs.write('x')\n")
+    driver = Driver(spec, quick, tmp_path / "place")
+    with pytest.raises(TrainyardError, match=r"failed to reproduce 'tell'|exited with 1"):
+        driver.run()
+    (tmp_path / "open").touch()
+    driver.run()
+    assert (tmp_path / "runs").read_text() == "x"
