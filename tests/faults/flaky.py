@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 Mode = Literal["pass", "down", "hang", "drop", "slow", "500", "429", "lost", "truncated", "half", "empty"]
-DEADLINE = 180.0
+DEADLINE = 240.0
 SLOW_SECONDS = 0.3
 
 

@@ -2,17 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from mlflow.tracking import MlflowClient
 
-from tests.faults.flaky import Mode, Proxy, mlflow_server
-from tests.tracking.journals import assert_whole, drive, opening, whole
+from tests.faults.flaky import DEADLINE, Mode, Proxy, mlflow_server, wait_until
+from tests.pipeline.conftest import TINY, Project
+from tests.tracking.journals import assert_whole, curve, drive, opening, the_run, whole
+from trainyard.data.packed import read_card
+from trainyard.recipe import Recipe
+from trainyard.tracking import limits
+from trainyard.tracking.journal import journals
 from trainyard.tracking.poster import Poster
+from trainyard.tracking.run import Tracking
+from trainyard.training.cluster_config import TrackingConfig
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
+
+GATED = """
+import pathlib, runpy, sys, time
+import trainyard.training.fit as module
+
+fit = module.fit
+
+def gated(*arguments, **named):
+    while not pathlib.Path("gate").exists():
+        time.sleep(0.05)
+    return fit(*arguments, **named)
+
+module.fit = gated
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""Runs a stage whose fit waits for the file `gate`."""
 
 
 @pytest.fixture(scope="module")
@@ -103,3 +131,55 @@ def test_a_slow_server_gets_everything(proxy: Proxy, client: MlflowClient, tmp_p
     drive(Poster(tmp_path, proxy.uri))
     assert proxy.faults["slow"] > 10
     assert_whole(client, values)
+
+
+def test_a_stage_whose_server_hangs_succeeds_and_the_next_one_sends_all(
+    root: Path,
+    tmp_path: Path,
+    proxy: Proxy,
+    client: MlflowClient,
+    packed_digits: Path,
+    make_recipe: Callable[..., Recipe],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    project = Project(tmp_path)
+    (tmp_path / "params.yaml").write_text(TINY.replace("  cnn:", "  hung:"))
+    (tmp_path / "gated.py").write_text(GATED)
+    project.environment |= {
+        "PYTHONPATH": str(root / "src"),
+        "MLFLOW_TRACKING_URI": proxy.uri,
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "3",
+    }
+    proxy.turn("hang")
+    stage = project.start("python", "gated.py", str(root / "pipeline/train.py"), "hung", str(packed_digits), "model", "report")
+    try:
+        # The training begins when it is certain that the server has not answered.
+        wait_until(lambda: proxy.faults["hang"] or stage.poll() is not None, "a request without an answer")
+        (tmp_path / "gate").touch()
+        stage.wait()
+    finally:
+        if stage.poll() is None:
+            os.killpg(stage.pid, signal.SIGKILL)
+    said = (tmp_path / "start.log").read_text()
+    assert stage.returncode == 0, said
+    assert "hung · train · epoch 6/6" in said
+    assert "or by: trainyard sync" in said
+    assert "Traceback" not in said
+    identity = json.loads((tmp_path / "model" / "run.json").read_text())
+    assert identity["run_id"] is None
+    assert client.search_experiments(filter_string="name = 'hung'") == []
+
+    proxy.turn("pass")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.uri)
+    # How long a stage waits is not what is looked at here.
+    monkeypatch.setattr(limits, "AWAY_SECONDS", DEADLINE)
+    recipe = dataclasses.replace(make_recipe(), name="hung")
+    with Tracking(tmp_path, TrackingConfig(system_metrics=False), recipe, "evaluate") as tracking:
+        tracking.attach(tmp_path / "model" / "run.json", identity["fingerprint"], read_card(packed_digits))
+        tracking.metrics({"test/accuracy": 0.5})
+    run = the_run(client, identity["run_key"])
+    assert run.info.status == "FINISHED"
+    for key in ("train/loss", "val/loss", "val/accuracy"):
+        assert [step for step, _ in curve(client, run.info.run_id, key)] == [0, 1, 2, 3, 4, 5]
+    assert run.data.metrics["test/accuracy"] == 0.5
+    assert journals(tmp_path) == []

@@ -29,7 +29,7 @@ class NoSender:
     def revive(self) -> bool:
         return False
 
-    def processor_seconds(self) -> float:
+    def busy_seconds(self) -> float:
         return 0.0
 
 

@@ -232,7 +232,7 @@ class Tracking:
         began = progress = time.monotonic()
         sent, worked = -1, -1.0
         while not journal.complete():
-            state, busy = journal.load_state(), self.sender.processor_seconds()
+            state, busy = journal.load_state(), self.sender.busy_seconds()
             moment = time.monotonic()
             # One that computes (imports, packs a model, encrypts an upload) is not waiting for an answer.
             if state.sent != sent or (not state.problem and busy - worked > 0.02):

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from trainyard.tracking import limits
 from trainyard.tracking.journal import spool_folder
 
 RESTARTS = 3
@@ -24,6 +25,7 @@ class Sender:
         self._asked = {"root": str(root), "uri": uri, "sync": False}
         self._told: list[dict[str, Any]] = []
         self._restarts = RESTARTS
+        self._disk_seconds = 0.0
         self._process: subprocess.Popen[str] | None = None
         self._start()
 
@@ -43,15 +45,18 @@ class Sender:
         self._start()
         return True
 
-    def processor_seconds(self) -> float:
-        """Return how much it has computed; it stands still while it waits for an answer."""
+    def busy_seconds(self) -> float:
+        """Return for how long it has computed or waited for a processor or a disk; it stands still while a store is silent."""
         if self._process is None:
             return 0.0
         try:
-            fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
+            process = Path(f"/proc/{self._process.pid}")
+            computed, waited, _ = (process / "schedstat").read_text().split()
+            if (process / "stat").read_text().rpartition(")")[2].split()[0] == "D":
+                self._disk_seconds += limits.POLL_SECONDS
+        except (OSError, ValueError):
             return 0.0
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return (int(computed) + int(waited)) / 1e9 + self._disk_seconds
 
     def end(self) -> None:
         """End it, also in the midst of a request."""
