@@ -16,16 +16,17 @@ import psutil
 import pytest
 from mlflow.tracking import MlflowClient
 
-from tests.faults.flaky import wait_until
+from tests.faults.flaky import DEADLINE, wait_until
 from tests.pipeline.conftest import TINY, Project
 from tests.tracking.journals import assert_whole, curve, drive, opening, the_run, whole
 from trainyard.data.packed import read_card
 from trainyard.recipe import Recipe
+from trainyard.tracking import limits
 from trainyard.tracking.poster import Poster
 from trainyard.tracking.run import Tracking
 from trainyard.training.cluster_config import TrackingConfig
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
 KILLED = """
 import os, signal, sys, time
@@ -89,7 +90,10 @@ def processes(mark: str) -> list[int]:
     return found
 
 
-def test_a_sender_that_is_killed_is_replaced(tmp_path: Path, make_recipe: Callable[..., Recipe], packed_digits: Path) -> None:
+def test_a_sender_that_is_killed_is_replaced(
+    tmp_path: Path, make_recipe: Callable[..., Recipe], packed_digits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "AWAY_SECONDS", DEADLINE)
     with Tracking(tmp_path, TrackingConfig(system_metrics=False), make_recipe(), "train") as tracking:
         tracking.start(tmp_path / "run.json", "f-1", read_card(packed_digits), {})
         with tracking.running(tmp_path / "spool.jsonl"):
