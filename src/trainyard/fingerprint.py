@@ -25,6 +25,10 @@ RESULT_FREE = (
     "trainyard.export.config",
     # They pass on what a training says while it runs.
     "trainyard.training.spool",
+    # They bring checkpoints away and back, and a hash sees to it that they are the same.
+    "trainyard.training.saver",
+    "trainyard.training.store",
+    "trainyard.training.object_store",
 )
 """Modules that a stage uses, and that cannot change what comes out of it."""
 

@@ -147,7 +147,7 @@ def test_checkpoints_that_are_all_damaged_do_not_silently_start_over(
 ) -> None:
     job = make_job(make_recipe(epochs=2), packed_digits, tmp_path / "s")
     fit(job)
-    for state in job.checkpoints.glob("*/state.ckpt"):
+    for state in job.checkpoints.glob("*/state-*.ckpt"):
         state.write_bytes(b"x")
     with pytest.raises(IntegrityError, match=r"none of \d checkpoints is valid.*delete"):
         fit(job)
