@@ -202,7 +202,11 @@ def test_no_password_is_written_down(
     make_tracking: MakeTracking, card: Card, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:canary@127.0.0.1:9/")
-    train(make_tracking("train"), card, tmp_path)
+    monkeypatch.setenv("STORE_TOKEN", "canary-in-the-environment")
+    tracking = make_tracking("train")
+    with tracking:
+        tracking.start(tmp_path / "run.json", "f-1", card, {"remote": "https://me:canary@host/x"})
+        tracking.tag({"note": "it was canary-in-the-environment"})
     (journal,) = journals(tmp_path)
     written = b"".join(path.read_bytes() for path in journal.rglob("*") if path.is_file())
     assert b"127.0.0.1:9" in written

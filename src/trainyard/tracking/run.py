@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from trainyard.data.packed import Card
 from trainyard.errors import Interrupted
 from trainyard.files import write_whole
+from trainyard.masking import mask
 from trainyard.progress import say
 from trainyard.recipe import Recipe
 from trainyard.tracking import limits
@@ -98,7 +99,7 @@ class Tracking:
 
     def tag(self, tags: Mapping[str, str]) -> None:
         """Set tags."""
-        self._append("tags", {key: str(value) for key, value in tags.items()})
+        self._append("tags", masked(tags))
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Log metrics at one step."""
@@ -194,8 +195,8 @@ class Tracking:
             "run_id": run_id,
             "fingerprint": self.fingerprint,
             "restored": restored,
-            "params": flatten(self.recipe.to_json()),
-            "tags": {"trainyard.recipe": self.recipe.name, **tags},
+            "params": masked(flatten(self.recipe.to_json())),
+            "tags": masked({"trainyard.recipe": self.recipe.name, **tags}),
             "dataset": dataset(card),
         }
         self.journal = Journal.create(self.root, self.stage, self.recipe.name, opening)
@@ -277,6 +278,11 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             flat[f"{prefix}{key}"] = json.dumps(value) if isinstance(value, list) else str(value)
     return flat
+
+
+def masked(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return values as text without the secrets that can be told."""
+    return {key: mask(str(value)) for key, value in values.items()}
 
 
 def dataset(card: Card) -> dict[str, str]:

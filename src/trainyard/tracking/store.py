@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trainyard.masking import mask
 from trainyard.tracking import limits
-from trainyard.tracking.address import without_password
 
 # Read by MLflow when it is imported.
 os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = str(limits.REQUEST_RETRIES)
@@ -302,7 +302,7 @@ class Store:
         try:
             yield
         except Exception as error:  # stores of artifacts raise what their libraries raise
-            headline = without_password((str(error).splitlines() or [type(error).__name__])[0])[:300]
+            headline = mask((str(error).splitlines() or [type(error).__name__])[0])[:300]
             code = getattr(error, "error_code", "")
             if code in FINAL or "failed with error code 413" in headline:
                 raise Refused(headline) from error
