@@ -31,7 +31,7 @@ class Record:
     values: dict[str, float]
     resumed: bool = False
     """The first record after a restart."""
-    at: float = field(default_factory=time.time)
+    at: float = field(default_factory=time.time, compare=False)
     """Seconds since 1970 when it was made, which is what a tracking store is told, whenever it is sent."""
 
 
