@@ -23,8 +23,13 @@ RESULT_FREE = (
     "trainyard.data.problems",
     "trainyard.evaluation.config",
     "trainyard.export.config",
-    # They pass on what a training says while it runs.
+    # They pass on what a training says while it runs, and say when it is saved.
+    "trainyard.training.fault",
+    "trainyard.training.pace",
+    "trainyard.training.recorder",
     "trainyard.training.spool",
+    "trainyard.training.trace",
+    "trainyard.training.trail",
     # They bring checkpoints away and back, and a hash sees to it that they are the same.
     "trainyard.training.saver",
     "trainyard.training.store",
