@@ -29,8 +29,9 @@ def export_stage(arguments: argparse.Namespace, clock: Clock) -> str:
     from trainyard.models.saved import load_model
     from trainyard.provenance import scratch_root
     from trainyard.tracking.run import Tracking
-    from trainyard.training.outcome import write_metrics
+    from trainyard.training.outcome import free_scratch, write_metrics
 
+    free_scratch(scratch_root(), Path("dvc.lock"))
     model_dir = arguments.model_dir
     with Tracking(scratch_root(), tracking_config, recipe, "export") as tracking:
         with clock.work():

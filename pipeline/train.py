@@ -37,7 +37,7 @@ def train(arguments: argparse.Namespace, clock: Clock) -> str:
     from trainyard.tracking.run import Tracking
     from trainyard.training.job import FitJob
     from trainyard.training.launch import started
-    from trainyard.training.outcome import open_scratch
+    from trainyard.training.outcome import free_scratch, open_scratch
 
     recipe = read_recipe(Path("params.yaml"), arguments.recipe)
     cluster, tracking_config = read_settings(Path("params.yaml"))
@@ -48,7 +48,8 @@ def train(arguments: argparse.Namespace, clock: Clock) -> str:
     check_train(recipe.train, card)
     weights = start(recipe, card)
     mark = fingerprint(recipe, card.sha256)
-    scratch = open_scratch(scratch_root(), mark)
+    free_scratch(scratch_root(), Path("dvc.lock"))
+    scratch = open_scratch(scratch_root(), mark, Path("dvc.lock"))
     job = FitJob(recipe=recipe, data_dir=arguments.data_dir.resolve(), scratch_dir=scratch, fingerprint=mark, weights=weights)
     with Tracking(scratch_root(), tracking_config, recipe, "train") as tracking, started(job, cluster) as launched:
         # The workers, and the process that talks to MLflow, start while this one imports torch.
@@ -103,7 +104,7 @@ def follow(launched: Launch, card: Card, tracking: Tracking, arguments: argparse
         metrics = summarise(result, primary, facts.epoch, receptive_field(recipe.model))
         # What has a curve is not told once more.
         tracking.metrics({name: value for name, value in metrics.items() if name not in result.history[-1]})
-        tracking.tag({"arithmetic": result.precision})
+        tracking.tag({"arithmetic": result.precision, **launched.notes})
     clock.work_seconds += result.history[-1]["seconds"]
 
     model_dir = arguments.model_dir
@@ -112,8 +113,9 @@ def follow(launched: Launch, card: Card, tracking: Tracking, arguments: argparse
     write_history(arguments.report_dir / "history.csv", result.history)
     write_metrics(arguments.report_dir / "train.json", metrics)
     tracking.finish()
-    write_whole(model_dir / "run.json", tracking.identity())
-    close_scratch(job.scratch_dir)
+    run = tracking.identity()
+    write_whole(model_dir / "run.json", run)
+    close_scratch(job.scratch_dir, run)
     best = metrics[f"best/{primary}"]
     size = f"{metrics['parameters']:,} parameters"
     if "receptive_field" in metrics:
