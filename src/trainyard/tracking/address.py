@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 
+from trainyard.masking import mask
 from trainyard.training.cluster_config import TrackingConfig
 
 
@@ -15,5 +16,5 @@ def tracking_uri(root: Path, config: TrackingConfig) -> str:
 
 
 def without_password(text: str) -> str:
-    """Return a text in which no address names a user or a password."""
-    return re.sub(r"://[^/@\s]*@", "://", text)
+    """Return a text in which no address names a user or a password, nor a secret elsewhere."""
+    return mask(re.sub(r"://[^/\s]*@", "://", text))
