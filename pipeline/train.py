@@ -37,7 +37,7 @@ def train(arguments: argparse.Namespace, clock: Clock) -> str:
     from trainyard.tasks.train_config import check_train
     from trainyard.training.job import FitJob
     from trainyard.training.launch import started
-    from trainyard.training.outcome import open_scratch
+    from trainyard.training.outcome import free_scratch, open_scratch
 
     recipe = read_recipe(Path("params.yaml"), arguments.recipe)
     cluster, tracking = read_settings(Path("params.yaml"))
@@ -48,7 +48,8 @@ def train(arguments: argparse.Namespace, clock: Clock) -> str:
     check_train(recipe.train, card)
     weights = start(recipe, card)
     mark = fingerprint(recipe, card.sha256)
-    scratch = open_scratch(scratch_root(), mark)
+    free_scratch(scratch_root(), Path("dvc.lock"))
+    scratch = open_scratch(scratch_root(), mark, Path("dvc.lock"))
     job = FitJob(recipe=recipe, data_dir=arguments.data_dir.resolve(), scratch_dir=scratch, fingerprint=mark, weights=weights)
     with started(job, cluster) as launched:
         # The workers start while this process imports torch and MLflow.
@@ -120,8 +121,9 @@ def follow(launched: Launch, card: Card, tracking_config: TrackingConfig, argume
     save_model(model_dir / "model.safetensors", model_dir / "recipe.json", weights, recipe, spec, mark)
     write_history(arguments.report_dir / "history.csv", result.history)
     write_metrics(arguments.report_dir / "train.json", metrics)
-    write_whole(model_dir / "run.json", run_path.read_bytes())
-    close_scratch(job.scratch_dir)
+    run = run_path.read_bytes()
+    write_whole(model_dir / "run.json", run)
+    close_scratch(job.scratch_dir, run)
     best = metrics[f"best/{primary}"]
     size = f"{metrics['parameters']:,} parameters"
     if "receptive_field" in metrics:

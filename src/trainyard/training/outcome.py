@@ -3,45 +3,77 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import io
 import json
 import shutil
+import time
+from contextlib import suppress
 from pathlib import Path
 
+from trainyard.files import write_whole
 from trainyard.training.job import FitResult
 
 DONE = "done"
+"""Beside the checkpoints of a finished training: the md5 of the run.json that it handed on, by which DVC records it."""
+KEPT_SECONDS = 7 * 24 * 3600.0
+"""A finished training that DVC never recorded is kept so long."""
 
 
-def open_scratch(root: Path, fingerprint: str) -> Path:
-    """Return the folder of a training state: with what an interrupted attempt left, empty after a finished one."""
+def open_scratch(root: Path, fingerprint: str, lock_path: Path) -> Path:
+    """Return the folder of a training state: with what an attempt left, empty where DVC recorded a finished one.
+
+    A training whose end DVC did not record, because it was killed then or its disk was full, is not done again.
+    """
     folder = root / ".trainyard" / "train" / fingerprint
-    if (folder / DONE).exists():
+    if (folder / DONE).exists() and (_recorded(folder, lock_path) or not (folder / "checkpoints").is_dir()):
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / DONE).unlink(missing_ok=True)
     return folder
 
 
-def close_scratch(folder: Path) -> None:
-    """Mark a training as finished and give its disk space back."""
-    (folder / DONE).touch()
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+def close_scratch(folder: Path, run: bytes) -> None:
+    """Mark a training as finished. Its checkpoints stay until DVC has recorded what came out.
+
+    Args:
+        folder: what `open_scratch` returned.
+        run: the content of run.json, which is like no other training's.
+    """
+    write_whole(folder / DONE, hashlib.md5(run, usedforsecurity=False).hexdigest().encode())
+
+
+def free_scratch(root: Path, lock_path: Path) -> None:
+    """Give the disk space of finished trainings back that DVC has recorded, or that nobody has asked for since."""
+    for done in (root / ".trainyard" / "train").glob(f"*/{DONE}"):
+        # What cannot be deleted now is deleted the next time.
+        with suppress(OSError):
+            if _recorded(done.parent, lock_path) or time.time() - done.stat().st_mtime > KEPT_SECONDS:
+                shutil.rmtree(done.parent / "checkpoints", ignore_errors=True)
+
+
+def _recorded(folder: Path, lock_path: Path) -> bool:
+    """Return whether dvc.lock holds a finished training's run.json; an empty mark is an older version's."""
+    try:
+        return (folder / DONE).read_bytes() in lock_path.read_bytes()
+    except OSError:
+        return False
 
 
 def write_history(path: Path, history: list[dict[str, float]]) -> None:
     """Write one row an epoch, for DVC's plots and the figure of the learning curves."""
     columns = ["epoch", *(name for name in history[0] if name != "epoch")]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        for epoch, values in enumerate(history, start=1):
-            writer.writerow({"epoch": epoch, **{name: f"{value:.6g}" for name, value in values.items()}})
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns)
+    writer.writeheader()
+    for epoch, values in enumerate(history, start=1):
+        writer.writerow({"epoch": epoch, **{name: f"{value:.6g}" for name, value in values.items()}})
+    write_whole(path, text.getvalue().encode())
 
 
 def write_metrics(path: Path, metrics: dict[str, float]) -> None:
     """Write metrics for DVC."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    write_whole(path, f"{json.dumps(metrics, indent=2)}\n".encode())
 
 
 def summarise(result: FitResult, primary: str, best_epoch: int, receptive_field: int | None) -> dict[str, float]:
