@@ -173,15 +173,18 @@ class Cluster:
         for name, host in self.hosts.items():
             host.mend()
             host.thaw()
-            for driver in host.processes("driver.py"):
-                # Of a test that failed: the recipe's lock is its own.
-                with suppress(psutil.Error):
-                    driver.kill()
             if not host.processes("raylet/raylet"):
                 if not host.processes():
                     host.switch_on()
                 self.join(name)
         wait_for(lambda: len(self.nodes()) == len(self.hosts), "all nodes to be in the cluster")
+
+    def end_drivers(self) -> None:
+        """End the drivers of tests that failed: they hold the recipe's lock."""
+        for host in self.hosts.values():
+            for driver in host.processes("driver.py"):
+                with suppress(psutil.Error):
+                    driver.kill()
 
     def renew(self) -> None:
         """Start Ray anew on all hosts, the head first, as one does after the head was lost."""

@@ -45,6 +45,7 @@ def started_cluster(bench: Bench, root: Path) -> Cluster:
 @pytest.fixture
 def cluster(started_cluster: Cluster) -> Cluster:
     """The cluster, whole: what an earlier test took away is back."""
+    started_cluster.end_drivers()
     started_cluster.restore()
     return started_cluster
 
