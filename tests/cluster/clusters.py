@@ -74,7 +74,15 @@ class Training:
         host = host or self.cluster.head
         driver = Path(__file__).with_name("driver.py")
         environment = {**self.cluster.environment, "PYTHONPATH": str(SOURCES)}
-        command = [sys.executable, str(driver), str(self.folder), str(self.cluster.bench.store / "packed")]
+        # In the training's own folder, where its lock is its own.
+        command = [
+            "env",
+            f"--chdir={self.folder}",
+            sys.executable,
+            str(driver),
+            str(self.folder),
+            str(self.cluster.bench.store / "packed"),
+        ]
         self.process = host.start(*command, log=self.log, environment=environment)
 
     def reach(self, epochs: int) -> None:
