@@ -23,12 +23,17 @@ RESULT_FREE = (
     "trainyard.data.problems",
     "trainyard.evaluation.config",
     "trainyard.export.config",
-    # They pass on what a training says while it runs.
+    # They pass on what a training says while it runs, and say when it is saved.
+    "trainyard.training.fault",
+    "trainyard.training.pace",
+    "trainyard.training.recorder",
     "trainyard.training.spool",
     # They bring checkpoints away and back, and a hash sees to it that they are the same.
     "trainyard.training.saver",
     "trainyard.training.store",
     "trainyard.training.object_store",
+    "trainyard.training.trace",
+    "trainyard.training.trail",
 )
 """Modules that a stage uses, and that cannot change what comes out of it."""
 

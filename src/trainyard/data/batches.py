@@ -81,6 +81,8 @@ class TrainBatches:
         self.world_size = world_size
         self.micro_batches = micro_batches
         self.epoch = 0
+        self.begin = (0, 0)
+        """Epoch and step, both 0-based, from which an interrupted training goes on."""
         self.held = NOTHING
         self.lengths = np.diff(split.arrays["offsets"]) if "offsets" in split.arrays else None
 
@@ -96,8 +98,16 @@ class TrainBatches:
         """Return the samples in the global batch of each step of an epoch."""
         return epoch_batches(self.seed, epoch, len(self.split), self.batch_size, self.lengths)
 
+    def share_of(self, rank: int, epoch: int, step: int) -> list[int]:
+        """Return a worker's samples in one step of an epoch; none where the batch is smaller than the number of workers."""
+        shares = np.array_split(self.steps_of(epoch)[step], self.world_size * self.micro_batches)
+        own = np.concatenate(shares[rank * self.micro_batches : (rank + 1) * self.micro_batches])
+        return [int(sample) for sample in own]
+
     def __iter__(self) -> Iterator[Batch]:
-        return self.from_step(0)
+        # Asked for when the first batch is: Lightning takes the iterator before it says which epoch it is.
+        epoch, step = self.begin
+        yield from self.from_step(step if epoch == self.epoch else 0)
 
     def from_step(self, step: int) -> Iterator[Batch]:
         """Yield what is left of the epoch from a step (0-based) on, without gathering what was before."""
@@ -110,7 +120,11 @@ class TrainBatches:
 
 
 class ScoringBatches:
-    """One worker's share of a whole split, in order, without padding: every sample is counted exactly once."""
+    """One worker's share of a whole split, in order, without padding: every sample is counted exactly once.
+
+    A share is empty where there are fewer samples than workers; it then holds one sample of weight 0, which is not to be
+    counted, because every worker must take part in every validation.
+    """
 
     def __init__(self, split: Split, *, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
         self.split = split
@@ -119,9 +133,11 @@ class ScoringBatches:
         self.indices = np.array_split(np.arange(len(split)), world_size)[rank]
 
     def __len__(self) -> int:
-        return -(-len(self.indices) // self.batch_size)
+        return max(1, -(-len(self.indices) // self.batch_size))
 
     def __iter__(self) -> Iterator[Batch]:
+        if not len(self.indices):
+            yield gather(self.split, np.zeros(1, dtype=np.int64), 0.0, held=self.held)
         for indices in cut(self.indices, self.batch_size):
             yield gather(self.split, indices, 1 / len(indices), held=self.held)
 

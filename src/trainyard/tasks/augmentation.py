@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -37,6 +38,42 @@ def build_augmentation(config: AugmentConfig | None, kind: Kind, seed: int, mean
 def unchanged(batch: Batch) -> Batch:
     """Return a batch as it is."""
     return batch
+
+
+class Guarded:
+    """An augmentation that names the samples it fails at.
+
+    One worker alone would leave the others waiting for it in the next reduction. So the weight becomes NaN, as the
+    gradients of all workers then do, and they stop in the same step, with `problem`.
+    """
+
+    def __init__(self, augment: Augment) -> None:
+        self.augment = augment
+        self.problem = ""
+
+    def __call__(self, batch: Batch) -> Batch:
+        """Return the augmented batch, or the batch as it is with weight NaN."""
+        try:
+            return self.augment(batch)
+        except Exception as error:
+            samples = [sample for place, sample in enumerate(batch.indices.tolist()) if not self._works(batch, place)]
+            named = ", ".join(map(str, samples[:8] or batch.indices.tolist()[:8]))
+            self.problem = (
+                f"train.augment fails at training samples {named} ({type(error).__name__}: {error}); "
+                "look at these samples, or change train.augment"
+            )
+            return batch._replace(weight=math.nan)
+
+    def _works(self, batch: Batch, place: int) -> bool:
+        inputs = tuple(tensor[place : place + 1] for tensor in batch.inputs)
+        alone = batch._replace(
+            inputs=inputs, targets=batch.targets[place : place + 1], indices=batch.indices[place : place + 1]
+        )
+        try:
+            self.augment(alone)
+        except Exception:
+            return False
+        return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from trainyard.data.packed import Card
-from trainyard.tasks.augmentation import build_augmentation
+from trainyard.tasks.augmentation import Guarded, build_augmentation
 from trainyard.tasks.train_config import TrainConfig, check_train
 
 
@@ -18,7 +18,7 @@ def build_task(network: nn.Module, card: Card, config: TrainConfig, total_steps:
         InputError: the config asks for what these data have not.
     """
     check_train(config, card)
-    augment = build_augmentation(config.augment, card.kind, config.seed, card.normalisation.get("mean", ()))
+    augment = Guarded(build_augmentation(config.augment, card.kind, config.seed, card.normalisation.get("mean", ())))
     weights = class_weights(card) if config.class_weights == "balanced" else None
     match card.kind:
         case "forecasting":

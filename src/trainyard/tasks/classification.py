@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytorch_lightning as pl
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from trainyard.data.batches import Batch
 from trainyard.tasks.augmentation import Augment
-from trainyard.tasks.losses import sample_losses
+from trainyard.tasks.losses import exact_mean, sample_losses, share_of_loss
 from trainyard.tasks.optimization import build_optimizer, build_schedule
 from trainyard.tasks.train_config import TrainConfig
 
@@ -35,22 +34,24 @@ class Classification(pl.LightningModule):
         self.total_steps = total_steps
         self.augment = augment
         self.register_buffer("class_weights", class_weights, persistent=False)
-        # A loss that is no number stops the training; here it must not be dropped on the way.
-        self.train_loss = MeanMetric(nan_strategy="disable")
-        self.val_loss = MeanMetric(nan_strategy="disable")
+        self.train_loss = exact_mean()
+        self.val_loss = exact_mean()
         self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
         self.val_macro_f1 = MulticlassF1Score(num_classes, average="macro")
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         batch = self.augment(batch)
         losses = sample_losses(self.network(*batch.inputs), batch.targets, self.config, self.class_weights)
-        self.train_loss.update(losses.detach(), float(batch.weight > 0))
-        return losses.sum() * batch.weight
+        if batch.weight > 0:
+            self.train_loss.update(losses.detach())
+        return share_of_loss(losses, batch.weight)
 
     def on_train_epoch_end(self) -> None:
         self.log("train/loss", self.train_loss)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        if not batch.weight:
+            return
         logits = self.network(*batch.inputs)
         self.val_loss.update(sample_losses(logits, batch.targets, self.config, self.class_weights))
         self.val_accuracy.update(logits, batch.targets)

@@ -40,6 +40,7 @@ class Slot(IntEnum):
     NOISE = 17
     TOKENS = 18
     JITTER = 19
+    DROPOUT = 20
 
 
 class Draws:
@@ -87,6 +88,16 @@ class Draws:
         quarters = self._elements(slot, -(-count // 4)).view(torch.int16)[:, :count]
         places = quarters.to(torch.int32) + 2**15
         return _quantiles(str(places.device)).index_select(0, places.flatten()).view(places.shape)
+
+    def keeps(self, share: float, place: tuple[int, int], count: int) -> Tensor:
+        """Return (N, count) bool, True for a share of them; element t is the same for any count, others in each place.
+
+        The share is rounded to a 65,536th, as a word of the hash gives four numbers.
+        """
+        words = _mix(self.bits[:, Slot.DROPOUT] + _signed(_mix_number(_mix_number(place[0]) + place[1])))
+        counters = torch.arange(1, -(-count // 4) + 1, device=words.device)
+        quarters = _mix(words[:, None] + counters * _signed(GOLDEN)).view(torch.int16)[:, :count]
+        return quarters < round(share * 2**16) - 2**15
 
     def _elements(self, slot: Slot, count: int) -> Tensor:
         counters = torch.arange(1, count + 1, device=self.bits.device)

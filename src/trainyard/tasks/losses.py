@@ -5,8 +5,26 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torchmetrics import MeanMetric
 
 from trainyard.tasks.train_config import TrainConfig
+
+
+def share_of_loss(losses: Tensor, weight: float) -> Tensor:
+    """Return a worker's share of the global batch's loss, from those of its samples (N,) and the factor of each.
+
+    A loss that is no finite number makes every gradient NaN, so that all workers see it in the same step, whatever the
+    derivative at that place is.
+    """
+    total = losses.sum() * weight
+    return total * torch.where(torch.isfinite(total.detach()), 1.0, torch.nan)
+
+
+def exact_mean() -> MeanMetric:
+    """Return a mean that is the same however many workers and batches it is summed over, and is NaN where a number is."""
+    mean = MeanMetric(nan_strategy="disable")
+    mean.set_dtype(torch.float64)
+    return mean
 
 
 def sample_losses(logits: Tensor, targets: Tensor, config: TrainConfig, class_weights: Tensor | None) -> Tensor:

@@ -60,6 +60,9 @@ class TrainConfig:
     """Share of the target that is spread over all classes; for cross_entropy."""
     class_weights: Literal["none", "balanced"] = "none"
     """balanced: the loss of a class is weighted inversely to its share of the training split."""
+    batch_statistics: Literal["worker", "global"] = "worker"
+    """What batch normalisation sees. worker: each worker its share of a batch, so the number of workers changes the result;
+    global: the batch of all workers, for a message more in each of its layers."""
     start_from: StartConfig | None = None
     """Weights to begin with. None: the model's initialisation."""
     augment: AugmentConfig | None = None

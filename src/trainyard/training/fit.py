@@ -13,17 +13,22 @@ import torch
 
 from trainyard.data.batches import ScoringBatches, TrainBatches, hold
 from trainyard.data.packed import open_split, read_card
-from trainyard.errors import IntegrityError
+from trainyard.errors import IntegrityError, TrainyardError
 from trainyard.models.build import NormalisedImages, build_network
 from trainyard.models.spec import InputSpec
 from trainyard.models.transfer import take_over
 from trainyard.models.whitening import whiten
 from trainyard.tasks.build import build_task
 from trainyard.tasks.primary import PRIMARY
-from trainyard.training import checkpoint
+from trainyard.training import checkpoint, fault, trace
+from trainyard.training.global_norm import normalise_over_workers
 from trainyard.training.hardware import choose_precision, room_for_data
 from trainyard.training.job import FitJob, FitResult
 from trainyard.training.keeper import Keeper
+from trainyard.training.recorder import Recorder
+from trainyard.training.sample_dropout import drop_by_sample
+from trainyard.training.trail import Trail
+from trainyard.training.under_way import UnderWay
 
 
 def fit(
@@ -39,8 +44,8 @@ def fit(
 
     Raises:
         Interrupted: `stop` was set.
-        InputError: the loss or its gradient is not a number.
-        MachineError: a checkpoint could not be written.
+        InputError: the loss or its gradient is not a number, or every attempt fails at the same samples.
+        MachineError: a checkpoint could not be written, or workers die at the same samples in every attempt.
         IntegrityError: checkpoints are there and none of them is valid.
     """
     _quiet()
@@ -70,18 +75,27 @@ def fit(
         whiten(network, train_split.arrays["images"], network.normalise)
     if config.start_from is not None and job.weights is not None:
         take_over(network, job.weights, freeze=config.start_from.freeze)
+    under_way = UnderWay(config.seed)
+    drop_by_sample(network, under_way)
+    if config.batch_statistics == "global" and world_size > 1:
+        normalise_over_workers(network, under_way)
     if card.kind in ("image_classification", "segmentation"):
         # Channels last, as convolutions want them in memory: on processors with bf16 up to three times as fast.
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     task = build_task(network, card, config, config.epochs * batches.steps)
+    trail = Trail(job.trail, rank)
     keeper = Keeper(
         config=config,
         batches=batches,
         primary=PRIMARY[card.kind],
         fingerprint=job.fingerprint,
         folder=job.checkpoints,
-        spool_path=job.spool,
+        recorder=Recorder(job.spool, config.epochs * batches.steps),
+        trail=trail,
+        under_way=under_way,
         stop=stop or threading.Event(),
+        checkpoint_seconds=job.checkpoint_seconds,
+        checkpoint_steps=job.checkpoint_steps,
     )
     precision, reason = choose_precision(config.precision)
     trainer = pl.Trainer(
@@ -90,7 +104,7 @@ def fit(
         devices="auto" if world_size > 1 else 1,
         strategy=strategy,
         plugins=plugins,
-        callbacks=[keeper],
+        callbacks=[*trace.install(rank), *fault.install(job.scratch_dir, rank), keeper],
         precision=precision,
         accumulate_grad_batches=micro_batches,
         deterministic="warn" if config.deterministic else False,
@@ -110,14 +124,24 @@ def fit(
     resume = newest(job)
     if resume is None or not resume.facts.finished:
         # A finished training has nothing to continue; its history is in its checkpoint.
-        trainer.fit(
-            task,
-            batches,
-            scoring,
-            ckpt_path=str(resume.state) if resume else None,
-            weights_only=True,
-        )
-        start_seconds = keeper.started - began
+        if resume is not None and not resume.facts.ended:
+            batches.begin = (resume.facts.epoch, resume.facts.step - resume.facts.epoch * batches.steps)
+        try:
+            trainer.fit(
+                task,
+                batches,
+                scoring,
+                ckpt_path=str(resume.state) if resume else None,
+                weights_only=True,
+            )
+            trail.end()
+        except TrainyardError:
+            trail.end()
+            raise
+        except Exception as error:
+            trail.end(error)
+            raise
+        start_seconds = keeper.recorder.started - began
     else:
         keeper.load_state_dict(_keeper_state(resume))
         start_seconds = time.monotonic() - began
@@ -161,5 +185,9 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*not.* a `Sampler`.*|.*sync_dist=True.*|.*srun.*|.*isinstance.*LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*`IterableDataset` has `__len__` defined.*")
+    # They are: what a batch is follows from its number.
+    warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
+    # A worker's share of a small validation split may be empty.
+    warnings.filterwarnings("ignore", message=".*was called before the ``update`` method.*")
     # Frozen layers, as the recipe wants them.
     warnings.filterwarnings("ignore", message="Found .* module.s. in eval mode.*")

@@ -19,11 +19,20 @@ class FitJob:
     fingerprint: str
     weights: Path | None = None
     """File to begin with, as the recipe's `train.start_from` names it."""
+    checkpoint_seconds: float | None = None
+    """Between two checkpoints within an epoch. None: any number."""
+    checkpoint_steps: int | None = None
+    """Optimizer steps a multiple of which is followed by a checkpoint. None: none."""
 
     @property
     def checkpoints(self) -> Path:
         """Folder of the checkpoints."""
         return self.scratch_dir / "checkpoints"
+
+    @property
+    def trail(self) -> Path:
+        """Folder of the workers' places."""
+        return self.scratch_dir / "trail"
 
     @property
     def spool(self) -> Path:

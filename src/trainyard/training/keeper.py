@@ -6,12 +6,12 @@ import hashlib
 import math
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+import torch.distributed
 from pytorch_lightning.callbacks import Checkpoint
 from torch import Tensor
 from torch.optim import Optimizer
@@ -20,16 +20,18 @@ from trainyard.data.batches import Batch, TrainBatches
 from trainyard.errors import InputError, Interrupted, MachineError
 from trainyard.tasks.primary import merit
 from trainyard.tasks.train_config import TrainConfig
-from trainyard.training import checkpoint, spool
-
-RECORD_SECONDS = 1.0
-"""At least this long between two records within an epoch."""
+from trainyard.training import checkpoint, fault, share
+from trainyard.training.pace import Pace, Verdict
+from trainyard.training.recorder import Recorder
+from trainyard.training.trail import Trail, explain, forget, look_back, repeated, shown
+from trainyard.training.under_way import UnderWay
 
 
 class Keeper(Checkpoint):
     """Everything that a training leaves behind, and the rules by which it ends.
 
-    Its state is the history, one mapping of metrics an epoch, so a resumed training ends as an uninterrupted one does.
+    Its state is the history, one mapping of metrics an epoch, and what the epoch under way has summed up, so a resumed
+    training ends as an uninterrupted one does.
     """
 
     def __init__(
@@ -40,38 +42,73 @@ class Keeper(Checkpoint):
         primary: str,
         fingerprint: str,
         folder: Path,
-        spool_path: Path,
+        recorder: Recorder,
+        trail: Trail,
+        under_way: UnderWay,
         stop: threading.Event,
+        checkpoint_seconds: float | None,
+        checkpoint_steps: int | None,
     ) -> None:
         self.config = config
         self.batches = batches
         self.primary = primary
         self.fingerprint = fingerprint
         self.folder = folder
-        self.spool_path = spool_path
+        self.recorder = recorder
+        self.trail = trail
+        self.under_way = under_way
         self.stop = stop
+        self.checkpoint_seconds = checkpoint_seconds
+        self.checkpoint_steps = checkpoint_steps
         self.history: list[dict[str, float]] = []
-        self.earlier_seconds = 0.0
         self.gradient_norm = torch.zeros(())
         self.norms: list[Tensor] = []
         self.loss = torch.zeros(())
-        self.resumed = False
+        self.shares: list[share.Share] = []
+        """Of each worker, while the state is saved or restored."""
 
     # What is kept in a checkpoint.
 
     def state_dict(self) -> dict[str, Any]:
-        return {"history": self.history}
+        return {
+            "history": self.history,
+            "norms": torch.stack(self.norms) if self.norms else torch.zeros(0),
+            "shares": self.shares,
+            "micro_batches": self.batches.micro_batches,
+            "seconds": self.recorder.seconds(),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.history = state_dict["history"]
-        self.earlier_seconds = self.history[-1]["seconds"]
-        self.resumed = True
+        self.norms = list(state_dict["norms"])
+        self.shares = state_dict["shares"]
+        self.recorder.earlier_seconds = state_dict["seconds"]
+        self.recorder.resumed = True
+
+    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, state: dict[str, Any]) -> None:
+        # Lightning counts passes; another number of workers may need more of them, or fewer, for the same step.
+        before = state["callbacks"]["Keeper"]["micro_batches"]
+        current = state["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]
+        passes = current["ready"] // before * self.batches.micro_batches
+        behind = current["ready"] - current["completed"]
+        current.update(ready=passes, started=passes, processed=passes, completed=passes - behind)
 
     # Lightning's hooks, in its order.
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.started = self.epoch_started = self.recorded = time.monotonic()
-        self.start_step = trainer.global_step
+        self._look_back(trainer)
+        self.epoch_started = time.monotonic()
+        self.batches.epoch = trainer.current_epoch
+        if self.shares:
+            share.restore(pl_module, self.shares, trainer.global_rank)
+            self.shares = []
+        self.recorder.begin(trainer.global_step, self.history if trainer.is_global_zero else [])
+        self.pace = Pace(
+            seconds=self.checkpoint_seconds,
+            steps=self.checkpoint_steps,
+            stop=self.stop,
+            broadcast=trainer.strategy.broadcast if share.workers() > 1 else None,
+        )
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.batches.epoch = trainer.current_epoch
@@ -79,68 +116,114 @@ class Keeper(Checkpoint):
         self.norms.clear()
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int) -> None:
-        if self.stop.is_set():
-            raise Interrupted("training was told to stop; run the same command again to continue")
-        # Dropout is a function of (seed, step, rank), so a resumed step draws what it would have drawn.
+        self.trail.at(trainer.current_epoch, batch_idx // self.batches.micro_batches)
+        self.under_way.begin(batch)
+        # What a layer draws from torch is a function of (seed, step, rank), so a resumed step draws what it would have drawn.
         torch.manual_seed(_mix(self.config.seed, trainer.current_epoch, batch_idx, trainer.global_rank))
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
-    ) -> None:
-        self.loss = outputs["loss"].detach()
-        now = time.monotonic()
-        if trainer.is_global_zero and now - self.recorded >= RECORD_SECONDS:
-            values = {"train/step_loss": float(self.loss), "gradient_norm": float(self.gradient_norm)}
-            with suppress(OSError):
-                # A full disk ends the training with its epoch, where all workers can leave at the same point.
-                self._record(trainer, "progress", values)
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer) -> None:
         # After the reduction over workers, so all of them see the same norm, and stop at the same step.
         limit = self.config.gradient_clip or math.inf
         self.gradient_norm = torch.nn.utils.clip_grad_norm_(pl_module.parameters(), limit)
         if not torch.isfinite(self.gradient_norm):
-            raise self._diverged(trainer)
+            raise self._diverged(trainer, pl_module)
         self.norms.append(self.gradient_norm)
 
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        self.loss = outputs["loss"].detach()
+        passes = batch_idx + 1
+        if passes % self.batches.micro_batches:
+            return
+        if trainer.is_global_zero:
+            self.recorder.progress(
+                trainer.current_epoch,
+                trainer.global_step,
+                lambda: {"train/step_loss": float(self.loss), "gradient_norm": float(self.gradient_norm)},
+            )
+        if passes == len(self.batches):
+            # Validation follows, and then a checkpoint.
+            return
+        verdict = self.pace.verdict(trainer.global_step)
+        if verdict is not Verdict.GO_ON:
+            self._save_within_epoch(trainer, pl_module)
+        if verdict is Verdict.STOP:
+            raise Interrupted("training was told to stop; run the same command again to continue")
+
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        _average_buffers(pl_module)
+        share.average_statistics(pl_module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         values = self._epoch_values(trainer)
         self.history.append(values)
+        self.norms.clear()
         merits = [merit(self.primary, past[f"val/{self.primary}"]) for past in self.history]
         stale = epochs_without_gain(merits)
         patience = self.config.early_stopping_patience
         finished = trainer.current_epoch + 1 == self.config.epochs or (patience is not None and stale >= patience)
+        self._save(trainer, pl_module, merits[-1], finished)
+        trainer.should_stop = trainer.should_stop or finished
+
+    def _look_back(self, trainer: pl.Trainer) -> None:
+        """Begin the trail, unless it says that the attempts before this one all ended at the same samples."""
+        crash = None
+        if trainer.is_global_zero:
+            crash = repeated(look_back(self.trail.folder))
+            if crash is not None:
+                # Said once: the same command then tries anew.
+                forget(self.trail.folder)
+        # No worker writes its own trail before rank 0 has read what the last attempt's left.
+        if (crash := trainer.strategy.broadcast(crash)) is not None:
+            share_of, ranks = self.batches.share_of, range(self.batches.world_size)
+            raise explain(crash, {rank: share_of(rank, crash.epoch, crash.step) for rank in ranks})
+        self.trail.begin()
+
+    # Saving.
+
+    def _save_within_epoch(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.shares = share.gather(pl_module)
+        self._save(trainer, pl_module, None, False)
+        self.shares = []
+        self.pace.was_saved()
+
+    def _save(self, trainer: pl.Trainer, pl_module: pl.LightningModule, score: float | None, finished: bool) -> None:
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in pl_module.parameters()):
+            # Weights are the same on all workers.
+            raise self._diverged(trainer, pl_module)
         problem = ""
         if trainer.is_global_zero:
             facts = checkpoint.Facts(
                 fingerprint=self.fingerprint,
                 epoch=trainer.current_epoch,
                 step=trainer.global_step,
-                ended=True,
-                score=merits[-1],
+                ended=score is not None,
+                score=score,
                 finished=finished,
             )
-            problem = self._keep(trainer, facts, values)
+            problem = self._keep(trainer, facts)
         # Every worker must leave at the same point, or the others wait for it in the next reduction.
         if problem := trainer.strategy.broadcast(problem):
             raise MachineError(problem)
-        trainer.should_stop = trainer.should_stop or finished
 
-    def _keep(self, trainer: pl.Trainer, facts: checkpoint.Facts, values: dict[str, float]) -> str:
+    def _keep(self, trainer: pl.Trainer, facts: checkpoint.Facts) -> str:
         """Write checkpoint and record on rank 0; return what went wrong, or nothing."""
+
+        def save(path: Path) -> None:
+            checkpoint.save_state(state, path)
+            fault.point("save")
+
         try:
             # Lightning's own state, without its writer, which neither flushes nor hashes.
             state = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
-            checkpoint.write(self.folder, facts, lambda path: checkpoint.save_state(state, path))
+            checkpoint.write(self.folder, facts, save)
             checkpoint.prune(checkpoint.scan(self.folder, self.fingerprint)[0])
-            self._record(trainer, "epoch", values)
+            if facts.ended:
+                self.recorder.append("epoch", facts.epoch, facts.step, self.history[-1])
         except OSError as error:
             return (
-                f"{self.folder}: the checkpoint of epoch {facts.epoch + 1} could not be written ({error}); the one before "
-                "it is whole: make room there, or writable, then run the same command again to continue"
+                f"{self.folder}: the checkpoint of epoch {facts.epoch + 1}, step {facts.step} could not be written ({error}); "
+                "the one before it is whole: make room there, or writable, then run the same command again to continue"
             )
         return ""
 
@@ -152,37 +235,31 @@ class Keeper(Checkpoint):
             "learning_rate": float(trainer.optimizers[0].param_groups[0]["lr"]),
             "gradient_norm": float(torch.stack(self.norms).mean()),
             "throughput/samples_per_s": len(self.batches.split) / max(now - self.epoch_started, 1e-9),
-            "seconds": self.earlier_seconds + now - self.started,
+            "seconds": self.recorder.seconds(),
             "step": float(trainer.global_step),
         }
 
-    def _record(self, trainer: pl.Trainer, kind: Any, values: dict[str, float]) -> None:
-        self.recorded = time.monotonic()
-        spent = self.recorded - self.started
-        done = max(1, trainer.global_step - self.start_step)
-        left = spent / done * (self.config.epochs * self.batches.steps - trainer.global_step)
-        record = spool.Record(
-            kind=kind,
-            epoch=trainer.current_epoch,
-            step=trainer.global_step,
-            seconds=self.earlier_seconds + spent,
-            left_seconds=left,
-            values=values,
-            resumed=self.resumed,
-        )
-        self.resumed = False
-        spool.append(self.spool_path, record)
-
-    def _diverged(self, trainer: pl.Trainer) -> InputError:
+    def _diverged(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> InputError:
+        """Return what to tell of a step whose numbers are none; all workers must call it together."""
         epoch = trainer.current_epoch
-        step = trainer.global_step - epoch * self.batches.steps
-        samples = self.batches.steps_of(epoch)[step]
-        shown = ", ".join(map(str, samples[:8])) + (", ..." if len(samples) > 8 else "")
-        kept = f"epoch {epoch} is kept" if self.history else "no epoch was finished"
+        step = trainer.fit_loop.epoch_loop.batch_idx // self.batches.micro_batches
+        place = f"epoch {epoch + 1}, step {epoch * self.batches.steps + step + 1}"
+        problems: list[str] = [""] * share.workers()
+        own: str = pl_module.augment.problem  # type: ignore[union-attr, assignment]
+        if share.workers() > 1:
+            torch.distributed.all_gather_object(problems, own)
+        else:
+            problems = [own]
+        if problem := next(filter(None, problems), ""):
+            return InputError(f"training stopped at {place}: {problem}")
+        samples = shown(self.batches.steps_of(epoch)[step].tolist())
+        found, _ = checkpoint.scan(self.folder, self.fingerprint)
+        last = found[-1].path.name if found else ""
+        kept = f"the last good checkpoint, {last}, is kept" if last else "there was no checkpoint yet"
         return InputError(
-            f"training stopped: loss {float(self.loss):.4g} before, gradient norm {float(self.gradient_norm)} at epoch "
-            f"{epoch + 1}, step {trainer.global_step + 1}, training samples {shown} ({kept}); "
-            f"lower train.learning_rate ({self.config.learning_rate:g}), set train.gradient_clip, or look at these samples"
+            f"training stopped: loss {float(self.loss):.4g} before, gradient norm {float(self.gradient_norm)} at {place}, "
+            f"training samples {samples} ({kept}); lower train.learning_rate ({self.config.learning_rate:g}), "
+            "set train.gradient_clip, or look at these samples"
         )
 
 
@@ -196,13 +273,3 @@ def _mix(*numbers: int) -> int:
     """Return one well-spread 63-bit seed for a tuple of numbers."""
     digest = hashlib.blake2b(",".join(map(str, numbers)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
-
-
-def _average_buffers(module: pl.LightningModule) -> None:
-    """Give all workers the mean of their running statistics, so they score, and save, the same network."""
-    if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
-        return
-    for buffer in module.network.buffers():  # type: ignore[union-attr]
-        if buffer.is_floating_point():
-            torch.distributed.all_reduce(buffer)
-            buffer /= torch.distributed.get_world_size()

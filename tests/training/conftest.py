@@ -1,0 +1,82 @@
+"""Small jobs of each family, for gangs of workers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainyard.data.digit_scenes import DigitScenesConfig
+from trainyard.data.prepare import prepare
+from trainyard.evaluation.config import EvaluateConfig
+from trainyard.export.config import ExportConfig
+from trainyard.models.unet_config import UNetConfig
+from trainyard.recipe import Recipe
+from trainyard.tasks.augment_config import AugmentConfig
+from trainyard.tasks.train_config import TrainConfig
+from trainyard.training.job import FitJob
+
+MakeRecipe = Callable[..., Recipe]
+Build = Callable[..., FitJob]
+SCENES = DigitScenesConfig(source="digit_scenes", scenes=60, size=32, seed=0, val_fraction=0.2, test_fraction=0.2)
+EVERY = 3
+"""Steps between two checkpoints within an epoch."""
+
+
+@pytest.fixture(scope="session")
+def packed_scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty pictures of digits with their masks, packed."""
+    folder = tmp_path_factory.mktemp("scenes") / "packed"
+    prepare("scenes", SCENES, folder)
+    return folder
+
+
+@pytest.fixture
+def build(
+    make_recipe: MakeRecipe,
+    series_recipe: Recipe,
+    packed_digits: Path,
+    packed_series: Path,
+    packed_scenes: Path,
+    tmp_path: Path,
+) -> Build:
+    """Return a function that makes a job of a family, with batch normalisation, dropout and augmentation where it has them."""
+
+    def make(family: str, name: str, every: int | None = EVERY, folder: Path = tmp_path, **train: Any) -> FitJob:
+        match family:
+            case "cnn":
+                recipe = make_recipe(
+                    {"normalisation": "batch"}, epochs=2, batch_size=128, augment=AugmentConfig(shift=1, brightness=0.1)
+                )
+                data = packed_digits
+            case "unet":
+                recipe = Recipe(
+                    name="scenes",
+                    family="unet",
+                    data=SCENES,
+                    model=UNetConfig(depth=2, base_width=4, dropout=0.1),
+                    train=TrainConfig(
+                        epochs=2,
+                        batch_size=5,
+                        optimizer="sgd",
+                        momentum=0.9,
+                        learning_rate=0.01,
+                        loss="cross_entropy_dice",
+                        augment=AugmentConfig(rotate=10.0, flip="horizontal"),
+                    ),
+                    evaluate=EvaluateConfig(),
+                    export=ExportConfig(),
+                )
+                data = packed_scenes
+            case _:
+                model = dataclasses.replace(series_recipe.model, dropout=0.2)  # type: ignore[call-arg]
+                trained = dataclasses.replace(series_recipe.train, epochs=2, batch_size=96, augment=AugmentConfig(jitter=0.1))
+                recipe = dataclasses.replace(series_recipe, model=model, train=trained)
+                data = packed_series
+        recipe = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, **train))
+        return FitJob(recipe=recipe, data_dir=data, scratch_dir=folder / name, fingerprint="f", checkpoint_steps=every)
+
+    return make
