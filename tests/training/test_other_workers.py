@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from tests.training.gang import Gang, final_state
+
 from trainyard.data.packed import open_split, read_card, write_arrays, write_card
 from trainyard.training.job import FitJob
 
