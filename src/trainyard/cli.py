@@ -13,6 +13,7 @@ import typer
 
 from trainyard.errors import InputError, MachineError, TrainyardError
 from trainyard.jobs import commands
+from trainyard.masking import mask
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 PARAMS = Path("params.yaml")
@@ -163,6 +164,29 @@ def report() -> None:
 
 
 @app.command()
+def doctor(
+    address: Annotated[str, typer.Option(help="A cluster to ask too; else cluster.address or RAY_ADDRESS, where given.")] = "",
+    json: Annotated[bool, typer.Option("--json", help="For programs: one JSON document.")] = False,
+) -> None:
+    """Look at this machine, this project, and who could reach them; change nothing, and say what to do."""
+    from rich.console import Console
+
+    from trainyard.doctor.examine import examine, exit_code
+    from trainyard.doctor.page import as_json, render
+    from trainyard.recipe import read_settings
+    from trainyard.training.cluster_config import ClusterConfig, TrackingConfig
+
+    # Of use also where there is no project yet.
+    cluster, tracking = read_settings(PARAMS) if PARAMS.exists() else (ClusterConfig(), TrackingConfig())
+    report = examine(Path.cwd(), cluster, tracking, address)
+    if json:
+        typer.echo(dumps(as_json(report), indent=2, ensure_ascii=False))
+    else:
+        Console().print(render(report))
+    sys.exit(exit_code(report))
+
+
+@app.command()
 def ui(port: Annotated[int, typer.Option(min=1, max=65535)] = 5000) -> None:
     """Serve the MLflow pages of this project's runs, on this machine only."""
     from trainyard.provenance import scratch_root
@@ -204,7 +228,7 @@ def main() -> None:
     try:
         app()
     except TrainyardError as error:
-        typer.echo(f"ERROR: {error}", err=True)
+        typer.echo(mask(f"ERROR: {error}"), err=True)
         sys.exit(error.exit_code)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
@@ -18,6 +18,7 @@ from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from trainyard.errors import InputError
+from trainyard.masking import holds_secret
 
 Count = Annotated[int, Field(gt=0)]
 """1, 2, 3, ..."""
@@ -66,6 +67,7 @@ class Params:
             raise ParamsError(f"{path}:{line}: {error.problem}; mend the YAML on that line") from None
         if not isinstance(self.values, dict):
             raise ParamsError(f"{path}:1: holds no mapping; it needs a `recipes:` block")
+        self._refuse_secrets()
 
     def line(self, *keys: str | int) -> int:
         """Return the 1-based line on which the value at `keys` (or its nearest parent) stands."""
@@ -151,11 +153,35 @@ class Params:
             hint = nearest(str(found), [word.strip("' ") for word in expected.replace(" or ", ",").split(",")])
         return Problem(line, name, f"found {_show(found)}", f"expected {expected}{hint}")
 
+    def _refuse_secrets(self) -> None:
+        """Refuse what must not be committed, and what DVC would copy into dvc.lock."""
+        found = [
+            Problem(
+                self.line(*keys),
+                ".".join(map(str, keys)),
+                "holds a password or token",
+                "this file is committed: set it in the environment instead (docs/safety.md)",
+            )
+            for keys, text in _texts(self.values, ())
+            if holds_secret(text)
+        ]
+        if found:
+            raise self.error(found)
+
     def error(self, problems: list[Problem]) -> ParamsError:
         """Return one error that lists all `problems` in the order of the file."""
         lines = [str(problem) for problem in sorted(problems, key=lambda problem: problem.line)]
         count = f"{len(lines)} problem{'s' if len(lines) > 1 else ''}"
         return ParamsError("\n".join([f"{self.path} has {count}:", *lines]))
+
+
+def _texts(values: Any, keys: KeyPath) -> Iterator[tuple[KeyPath, str]]:
+    """Yield each text in nested values, and the keys that lead to it."""
+    if isinstance(values, str):
+        yield keys, values
+    inner = values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else ()
+    for key, value in inner:
+        yield from _texts(value, (*keys, key))
 
 
 def _merged(problems: list[Problem]) -> list[Problem]:

@@ -6,6 +6,7 @@ import math
 import sys
 import time
 
+from trainyard.masking import mask
 from trainyard.tasks.primary import merit
 from trainyard.training.spool import Record
 
@@ -15,7 +16,7 @@ SILENCE_SECONDS = 10.0
 
 def say(recipe: str, stage: str, text: str) -> None:
     """Write one line and show it at once."""
-    sys.stdout.write(f"{recipe} · {stage} · {text}\n")
+    sys.stdout.write(mask(f"{recipe} · {stage} · {text}\n"))
     sys.stdout.flush()
 
 

@@ -13,9 +13,10 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 
 from trainyard.errors import Interrupted, MachineError, TrainyardError
+from trainyard.masking import mask
 from trainyard.progress import say
 from trainyard.provenance import scratch_root
 
@@ -54,6 +55,7 @@ def run_stage(recipe: str, stage: str, work: Callable[[Clock], str]) -> None:
     """
     os.environ.update({name: value for name, value in OPT_OUTS.items() if name not in os.environ})
     signal.signal(signal.SIGTERM, _terminate)
+    sys.excepthook = _unexpected
     _end_with_parent()
     clock = Clock()
     try:
@@ -95,11 +97,16 @@ def process_seconds() -> float:
 
 def _leave(recipe: str, stage: str, message: str, code: int) -> None:
     sys.stdout.flush()
-    sys.stderr.write(f"\n{recipe} · {stage} · ERROR: {message}\n")
+    sys.stderr.write(mask(f"\n{recipe} · {stage} · ERROR: {message}\n"))
     if os.environ.get("TRAINYARD_DEBUG"):
-        traceback.print_exc()
+        sys.stderr.write(mask(traceback.format_exc()))
     sys.stderr.flush()
     sys.exit(code)
+
+
+def _unexpected(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Show what nobody expected as Python does, without the secrets that a message may quote."""
+    sys.stderr.write(mask("".join(traceback.format_exception(kind, error, trace))))
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:

@@ -1,47 +1,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
-import grpc
 import pytest
 
+from tests.safety.heads import TOKEN, head
 from trainyard.errors import IntegrityError, MachineError, ServiceError
 from trainyard.training import access
-from trainyard.training.access import check_cluster, host_of, is_loopback, private_access, read_token
-
-TOKEN = "5eed" * 16
-
-
-class _Head(grpc.GenericRpcHandler):
-    """What a Ray head answers to the question whether it is alive."""
-
-    def __init__(self, token: str | None) -> None:
-        self.token = token
-
-    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
-        given = dict(details.invocation_metadata).get("authorization")
-
-        def answer(_: bytes, context: grpc.ServicerContext) -> bytes:
-            if self.token is not None and given != f"Bearer {self.token}":
-                context.abort(grpc.StatusCode.UNAUTHENTICATED, "InvalidAuthToken")
-            return b""
-
-        return grpc.unary_unary_rpc_method_handler(answer)
-
-
-@contextmanager
-def head(token: str | None) -> Iterator[str]:
-    server = grpc.server(ThreadPoolExecutor(2), handlers=[_Head(token)])
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        server.stop(None).wait(120)
+from trainyard.training.access import check_cluster, host_of, is_loopback, read_token
+from trainyard.training.private_access import private_access
 
 
 @pytest.fixture

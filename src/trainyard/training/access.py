@@ -1,14 +1,12 @@
-"""Who can reach a Ray: on a private one nobody but this user of this machine, on a network who has the token."""
+"""Who can reach a Ray on a network: who has the token. Asks with gRPC, and imports no Ray."""
 
 from __future__ import annotations
 
 import ipaddress
 import os
-import secrets
+import re
 import socket
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -20,52 +18,6 @@ from trainyard.errors import IntegrityError, MachineError, ServiceError
 LOOPBACK = "127.0.0.1"
 MODE, TOKEN, TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 ANSWER_SECONDS = 5.0
-
-
-@contextmanager
-def private_access(folder: Path) -> Iterator[None]:
-    """Have a Ray that starts in this block listen on the loopback address alone, and answer only to a token of its own.
-
-    Other users of this machine reach the loopback address too. The token lies in `folder`, which is this user's alone,
-    and the user's own in ~/.ray, which is for clusters, is left alone. Afterwards everything is as it was before.
-    """
-    from ray._private import ray_constants
-
-    path = folder / "token"
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(secrets.token_hex(32))
-    interface = loopback_interface()
-    changes = {
-        MODE: "token",
-        TOKEN: None,  # would be taken before the file
-        TOKEN_PATH: str(path),
-        "GLOO_SOCKET_IFNAME": interface,
-        "NCCL_SOCKET_IFNAME": interface,
-    }
-    before = {name: os.environ.get(name) for name in changes}
-    spread = ray_constants.ENABLE_RAY_CLUSTER
-    # Ray replaces the loopback address by the machine's own where it expects other nodes. The variable of this
-    # setting would be handed on to every `ray start` below this process, and is read at Ray's import only.
-    ray_constants.ENABLE_RAY_CLUSTER = False
-    _set_environment(changes)
-    try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = spread
-        _set_environment(before)
-
-
-def _set_environment(values: dict[str, str | None]) -> None:
-    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
-
-    for name, value in values.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
-    # Ray keeps what it read of them; a second Ray in this process would be asked with the token of the first.
-    Config.initialize("")
-    AuthenticationTokenLoader.instance().reset_cache()
 
 
 def loopback_interface() -> str:
@@ -93,7 +45,7 @@ def check_cluster(address: str, insecure: bool) -> None:
     with_token = os.environ.get(MODE, "").lower() == "token"
     token = read_token() if with_token else None
     shown, network = host_of(address), not is_loopback(host_of(address))
-    answer = _answer(address, None)
+    answer, _ = ask_head(address, None)
     is_open = answer == "welcome" or (answer == "unknown" and not with_token)
     if is_open and network and not insecure:
         raise IntegrityError(
@@ -101,7 +53,7 @@ def check_cluster(address: str, insecure: bool) -> None:
             f"there, as its user. Start the cluster with {MODE}=token, and set it and {TOKEN_PATH} here too "
             "(docs/safety.md), or accept the risk with cluster.insecure: true"
         )
-    if answer == "refused" and (not token or _answer(address, token) == "refused"):
+    if answer == "refused" and (not token or ask_head(address, token)[0] == "refused"):
         given = (
             f"refuses this token; give it its own in {TOKEN_PATH} or {TOKEN}"
             if token
@@ -110,23 +62,24 @@ def check_cluster(address: str, insecure: bool) -> None:
         raise ServiceError(f"cluster.address: {address} {given}, with {MODE}=token (docs/safety.md)")
 
 
-def _answer(address: str, token: str | None) -> Literal["welcome", "refused", "unknown"]:
-    """Ask a cluster's head whether it is there, with a token or without one."""
+def ask_head(address: str, token: str | None) -> tuple[Literal["welcome", "refused", "unknown"], str]:
+    """Ask a cluster's head whether it is there, with a token or without one; return its version of Ray with a welcome."""
     import grpc
 
     target = address.rpartition("//")[2]
     if not target.rpartition(":")[2].isdigit() or os.environ.get("RAY_USE_TLS") == "1":
-        return "unknown"
+        return "unknown", ""
     with grpc.insecure_channel(target, options=[("grpc.enable_http_proxy", 0)]) as channel:
         ask = channel.unary_unary("/ray.rpc.NodeInfoGcsService/CheckAlive")
         try:
-            ask(b"", timeout=ANSWER_SECONDS, metadata=[("authorization", f"Bearer {token}")] if token else [])
+            alive = ask(b"", timeout=ANSWER_SECONDS, metadata=[("authorization", f"Bearer {token}")] if token else [])
         except grpc.RpcError as error:
             if error.code() in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
-                return "refused"
+                return "refused", ""
             # The port of `ray://` and of the job server speak otherwise; Ray tells what does not answer.
-            return "unknown"
-    return "welcome"
+            return "unknown", ""
+    found = re.search(rb"\d+\.\d+\.\d+\w*", alive)
+    return "welcome", found[0].decode() if found else ""
 
 
 def host_of(address: str) -> str:

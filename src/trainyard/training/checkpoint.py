@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 import re
 import secrets
 import tempfile
@@ -203,8 +204,29 @@ def load(checkpoint: Checkpoint) -> dict[str, Any]:
         ServiceError: as for `fetch`.
     """
     with tempfile.TemporaryDirectory(prefix="trainyard-") as folder:
-        state: dict[str, Any] = torch.load(fetch(checkpoint, Path(folder) / "state"), map_location="cpu", weights_only=True)
+        return read_state(fetch(checkpoint, Path(folder) / "state"))
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Return the state in a file; its tensors are on the CPU.
+
+    Raises:
+        IntegrityError: it holds more than tensors and plain values: whoever could write it would have it run code.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError) as error:
+        raise forged(path, error) from None
     return state
+
+
+def forged(path: Path, error: Exception) -> IntegrityError:
+    """Return what to raise where a state that has its manifest's hash could not be read safely."""
+    # Without what torch says: it advises to load the file all the same.
+    return IntegrityError(
+        f"{path}: is no state of a training ({type(error).__name__}), though it has the hash that its manifest states; "
+        f"nothing in it was run. See who could write there, and delete {path.parent}"
+    )
 
 
 def damage(checkpoint: Checkpoint) -> str:

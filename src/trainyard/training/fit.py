@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import threading
 import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -22,7 +24,7 @@ from trainyard.models.transfer import take_over
 from trainyard.models.whitening import whiten
 from trainyard.tasks.build import build_task
 from trainyard.tasks.primary import PRIMARY
-from trainyard.training import fault, trace
+from trainyard.training import checkpoint, fault, trace
 from trainyard.training.global_norm import normalise_over_workers
 from trainyard.training.hardware import choose_precision, room_for_data
 from trainyard.training.job import FitJob, FitResult
@@ -139,12 +141,15 @@ def fit(
     if found is not None and found.checkpoint.facts.finished:
         # It has nothing to continue; its history is in its checkpoint.
         keeper.load_state_dict(keeper_state(found))
+        if rank == 0:
+            recorder.begin(found.checkpoint.facts.step, keeper.history)
         start_seconds = time.monotonic() - began
     else:
         if resume is not None and not resume.ended:
             batches.begin = (resume.epoch, resume.step - resume.epoch * batches.steps)
-        with _traced(trail, saver):
-            trainer.fit(task, batches, scoring, ckpt_path=str(found.state) if found else None, weights_only=True)
+        state = found.state if found is not None else None
+        with _traced(trail, saver, state):
+            trainer.fit(task, batches, scoring, ckpt_path=state, weights_only=True)
         start_seconds = keeper.recorder.started - began
     return FitResult(
         history=keeper.history,
@@ -156,11 +161,14 @@ def fit(
 
 
 @contextmanager
-def _traced(trail: Trail, saver: Saver | None) -> Iterator[None]:
+def _traced(trail: Trail, saver: Saver | None, state: Path | None) -> Iterator[None]:
     """Leave on the trail how a training ends, and see to it that what it submitted is written."""
     try:
         yield
         trail.end()
+    except pickle.UnpicklingError as error:
+        trail.end()
+        raise checkpoint.forged(state or trail.folder, error) from None
     except TrainyardError:
         # All workers leave, at the same step: there is time.
         if saver is not None:

@@ -14,9 +14,10 @@ from typing import IO, Any
 
 from trainyard.errors import ServiceError
 from trainyard.params import ParamsError
-from trainyard.training.access import LOOPBACK, check_cluster, private_access
+from trainyard.training.access import LOOPBACK, check_cluster
 from trainyard.training.cluster_config import ClusterConfig
 from trainyard.training.hardware import gpus, processors
+from trainyard.training.private_access import private_access
 from trainyard.training.timing import CONNECT_SECONDS, OBJECT_STORE_BYTES, WORKER_POLL_SECONDS, WORKER_START_SECONDS
 
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
