@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from trainyard.data.packed import Split
 from trainyard.data.raw import Kind
 from trainyard.data.text import UNKNOWN_ID
 from trainyard.tasks.augment_config import AugmentConfig
-from trainyard.tasks.augmentation import Augmentation, unchanged
+from trainyard.tasks.augmentation import Augmentation, Guarded, unchanged
 
 EVERYTHING = AugmentConfig(
     shift=2,
@@ -223,3 +224,17 @@ def test_jitter_is_noise_on_what_is_seen_alone() -> None:
     noise = found.inputs[0] - batch.inputs[0]
     assert float(noise.std()) == pytest.approx(0.1, rel=0.06)
     assert torch.equal(found.targets, batch.targets)
+
+
+def test_an_augmentation_that_fails_names_its_samples_and_makes_the_weight_nan() -> None:
+    def fail(batch: Batch) -> Batch:
+        if bool((batch.indices == 7).any()):
+            raise ValueError("no such corner")
+        return batch
+
+    guarded = Guarded(fail)
+    good = Batch((torch.zeros(2, 1, 4, 4),), torch.zeros(2), 0.5, torch.tensor([3, 4]), 0)
+    assert guarded(good) is good and guarded.problem == ""
+    bad = Batch((torch.zeros(3, 1, 4, 4),), torch.zeros(3), 0.5, torch.tensor([3, 7, 4]), 0)
+    assert math.isnan(guarded(bad).weight)
+    assert guarded.problem.startswith("train.augment fails at training samples 7 (ValueError: no such corner); look at")

@@ -24,7 +24,9 @@ import torch.distributed
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.strategies import DDPStrategy
 
+from trainyard.data.batches import Batch
 from trainyard.errors import TrainyardError
+from trainyard.tasks.augmentation import Augmentation
 from trainyard.training import checkpoint, fault, recorder, trace
 from trainyard.training.checkpoint import scan
 from trainyard.training.fit import fit
@@ -66,27 +68,27 @@ class Gang:
     def trace(self) -> Path:
         return self.folder / "trace"
 
-    def attempt(self, faults: str = "", *, world_size: int | None = None, until: Callable[[], bool] | None = None) -> Attempt:
-        """Start all workers and wait until they have ended; kill all of them at once when `until` comes true."""
-        with self.started(faults, world_size=world_size) as workers:
+    def attempt(self, faults: str = "", *, world_size: int | None = None, poison: int | None = None) -> Attempt:
+        """Start all workers and wait until they have ended; augmentation fails at the sample `poison`, if there is one."""
+        with self.started(faults, world_size=world_size, poison=poison) as workers:
             deadline = time.monotonic() + PATIENCE
             while any(worker.is_alive() for worker in workers):
                 assert time.monotonic() < deadline, f"the gang still runs after {PATIENCE} s: {self._said()}"
-                if until is not None and until():
-                    for worker in workers:
-                        worker.kill()
                 time.sleep(0.02)
             return Attempt([worker.exitcode or 0 for worker in workers], self._said())
 
     @contextmanager
-    def started(self, faults: str = "", *, world_size: int | None = None) -> Iterator[list[BaseProcess]]:
+    def started(
+        self, faults: str = "", *, world_size: int | None = None, poison: int | None = None
+    ) -> Iterator[list[BaseProcess]]:
         """Start all workers; end those that are left when the block ends."""
         count = world_size or self.world_size
         self.attempts += 1
         here = self.folder / f"attempt-{self.attempts}"
         here.mkdir(parents=True)
         workers: list[BaseProcess] = [
-            _processes.Process(target=_work, args=(self.job, rank, count, here, faults, self.trace)) for rank in range(count)
+            _processes.Process(target=_work, args=(self.job, rank, count, here, faults, self.trace, poison))
+            for rank in range(count)
         ]
         for worker in workers:
             worker.start()
@@ -109,6 +111,20 @@ class Gang:
     def steps(self, rank: int) -> list[dict[str, Any]]:
         """Return every pass that a rank made, repeated ones included."""
         return [json.loads(line) for line in (self.trace / f"rank-{rank}.jsonl").read_text().splitlines()]
+
+
+def start_processes(work: Callable[..., None], arguments: list[tuple[Any, ...]]) -> None:
+    """Run a function in several processes at once, each with its own arguments, and wait until all ended well."""
+    processes = [_processes.Process(target=work, args=own) for own in arguments]
+    try:
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(PATIENCE)
+        assert [process.exitcode for process in processes] == [0] * len(processes)
+    finally:
+        for process in processes:
+            process.kill()
 
 
 class _Strategy(DDPStrategy):
@@ -145,12 +161,14 @@ class _Environment(LightningEnvironment):
         pass
 
 
-def _work(job: FitJob, rank: int, world_size: int, folder: Path, faults: str, traces: Path) -> None:
+def _work(job: FitJob, rank: int, world_size: int, folder: Path, faults: str, traces: Path, poison: int | None) -> None:
     """Run in a worker's process."""
     torch.set_num_threads(1)
     os.environ[trace.VARIABLE] = str(traces)
     if faults:
         os.environ[fault.VARIABLE] = faults
+    if poison is not None:
+        _poison(poison)
     # Every step is on record, not one a second, so that records can be compared.
     recorder.RECORD_SECONDS = 0.0
     said = folder / f"rank-{rank}"
@@ -180,6 +198,18 @@ def _work(job: FitJob, rank: int, world_size: int, folder: Path, faults: str, tr
         said.write_text(traceback.format_exc())
         _leave(1)
     _leave(0)
+
+
+def _poison(sample: int) -> None:
+    """Let augmentation fail at a sample."""
+    augment = Augmentation.__call__
+
+    def fail(self: Augmentation, batch: Batch) -> Batch:
+        if bool((batch.indices == sample).any()):
+            raise ValueError("cannot be turned")
+        return augment(self, batch)
+
+    Augmentation.__call__ = fail  # type: ignore[method-assign]
 
 
 def _leave(code: int) -> None:

@@ -124,6 +124,15 @@ def test_a_loss_that_is_no_number_stops_all_workers_in_its_step_and_is_never_sav
     assert gang.attempt().finished
 
 
+def test_an_augmentation_that_fails_on_one_worker_stops_all_and_names_the_sample(build: Build) -> None:
+    gang = Gang(build("cnn", "poisoned"), 2)
+    end = gang.attempt(poison=7)
+    assert end.exit_codes == [2, 2], end.said
+    for said in end.said:
+        assert "train.augment fails at training samples 7 (ValueError: cannot be turned)" in said
+        assert said.startswith("InputError: training stopped at epoch 1, step ")
+
+
 def test_a_crash_that_repeats_stops_with_its_cause(build: Build) -> None:
     gang = Gang(build("cnn", "poisoned"), 2)
     poison = f"kill:rank1:step{STEP}:phase=forward:repeat"
