@@ -141,8 +141,7 @@ def fit(
     if found is not None and found.checkpoint.facts.finished:
         # It has nothing to continue; its history is in its checkpoint.
         keeper.load_state_dict(keeper_state(found))
-        if rank == 0:
-            recorder.begin(found.checkpoint.facts.step, keeper.history)
+        recorder.begin(found.checkpoint.facts.step, keeper.history if rank == 0 else [])
         start_seconds = time.monotonic() - began
     else:
         if resume is not None and not resume.ended:

@@ -8,6 +8,9 @@ from pathlib import Path
 from trainyard.recipe import Recipe
 from trainyard.training.store import Store, open_store
 
+MARK = "mark"
+"""File in a storage by which workers know that it is the driver's."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitJob:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import secrets
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
-from trainyard.training.job import FitResult
+from trainyard.errors import MachineError
+from trainyard.training.job import MARK, FitJob, FitResult
+from trainyard.training.store import FolderStore, open_store, put
 
 DONE = "done"
 
@@ -21,10 +25,50 @@ def open_scratch(root: Path, fingerprint: str) -> Path:
     return folder
 
 
-def close_scratch(folder: Path) -> None:
-    """Mark a training as finished and give its disk space back."""
-    (folder / DONE).touch()
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+def open_storage(job: FitJob) -> FitJob:
+    """Make the storage of a job ready, empty after a training that has finished; return the job that knows its mark.
+
+    Raises:
+        InputError: `cluster.storage` is no address.
+        MachineError: it is a folder that does not exist.
+        ServiceError: it does not answer, or takes nothing.
+    """
+    if job.storage is None:
+        return job
+    root = open_store(job.storage)
+    if isinstance(root, FolderStore) and not root.folder.is_dir():
+        # Made here, it would be a folder of this machine alone where the shared one is not mounted.
+        raise MachineError(f"cluster.storage: {root.address} is no folder on this machine; mount it, or make it")
+    store = job.store()
+    if store.size(DONE) is not None:
+        for name in store.names():
+            if name != DONE:
+                store.delete(name)
+        # What is left here of that training goes with it.
+        shutil.rmtree(job.scratch_dir)
+        job.scratch_dir.mkdir()
+        store.delete(DONE)
+    mark = secrets.token_hex(8)
+    put(store, MARK, mark.encode())
+    return replace(job, storage_mark=mark)
+
+
+def close_scratch(job: FitJob) -> None:
+    """Mark a training as finished and give its space back.
+
+    Raises:
+        ServiceError: the storage does not answer.
+    """
+    if job.storage is not None:
+        store = job.store()
+        put(store, DONE, b"")
+        for name in store.names():
+            if name != DONE:
+                store.delete(name)
+    (job.scratch_dir / DONE).touch()
+    shutil.rmtree(job.checkpoints, ignore_errors=True)
+    for path in job.scratch_dir.glob("restored-*.ckpt"):
+        path.unlink()
 
 
 def write_history(path: Path, history: list[dict[str, float]]) -> None:
