@@ -15,6 +15,7 @@ setup-dev:
 	@scripts/setup.sh dev
 
 run: setup ## train, evaluate and export every recipe in params.yaml, then say where to look
+	@trainyard repair --wait
 	@trainyard check
 	@dvc repro
 	@trainyard report

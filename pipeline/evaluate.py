@@ -29,7 +29,9 @@ def evaluate_stage(arguments: argparse.Namespace, clock: Clock) -> str:
     from trainyard.models.saved import load_model
     from trainyard.provenance import dvc_tags, scratch_root
     from trainyard.tasks.primary import PRIMARY
+    from trainyard.training.outcome import free_scratch
 
+    free_scratch(scratch_root(), Path("dvc.lock"))
     report_dir = arguments.report_dir
     paths = ReportPaths(
         metrics=report_dir / "evaluate.json", per_class=report_dir / "per_class.csv", figures=report_dir / "figures"

@@ -28,8 +28,9 @@ def export_stage(arguments: argparse.Namespace, clock: Clock) -> str:
     from trainyard.export.export import export
     from trainyard.models.saved import load_model
     from trainyard.provenance import scratch_root
-    from trainyard.training.outcome import write_metrics
+    from trainyard.training.outcome import free_scratch, write_metrics
 
+    free_scratch(scratch_root(), Path("dvc.lock"))
     model_dir = arguments.model_dir
     with clock.work():
         saved = replace(load_model(model_dir), recipe=recipe)

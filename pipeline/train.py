@@ -37,7 +37,7 @@ def train(arguments: argparse.Namespace, clock: Clock) -> str:
     from trainyard.tasks.train_config import check_train
     from trainyard.training.job import FitJob
     from trainyard.training.launch import started
-    from trainyard.training.outcome import open_scratch, open_storage
+    from trainyard.training.outcome import free_scratch, free_storage, open_scratch, open_storage
 
     recipe = read_recipe(Path("params.yaml"), arguments.recipe)
     cluster, tracking = read_settings(Path("params.yaml"))
@@ -48,7 +48,9 @@ def train(arguments: argparse.Namespace, clock: Clock) -> str:
     check_train(recipe.train, card)
     weights = start(recipe, card)
     mark = fingerprint(recipe, card.sha256)
-    scratch = open_scratch(scratch_root(), mark)
+    lock = Path("dvc.lock")
+    free_scratch(scratch_root(), lock)
+    scratch = open_scratch(scratch_root(), mark, lock)
     job = FitJob(
         recipe=recipe,
         data_dir=arguments.data_dir.resolve(),
@@ -61,7 +63,9 @@ def train(arguments: argparse.Namespace, clock: Clock) -> str:
         checkpoint_seconds=cluster.checkpoint_seconds,
         checkpoint_steps=cluster.checkpoint_steps,
     )
-    job = open_storage(job)
+    if cluster.storage is not None:
+        free_storage(cluster.storage, lock)
+        job = open_storage(job)
     with started(job, cluster) as launched:
         # The workers start while this process imports torch and MLflow.
         return follow(launched, card, tracking, arguments, clock)
@@ -132,8 +136,9 @@ def follow(launched: Launch, card: Card, tracking_config: TrackingConfig, argume
     save_model(model_dir / "model.safetensors", model_dir / "recipe.json", weights, recipe, spec, mark)
     write_history(arguments.report_dir / "history.csv", result.history)
     write_metrics(arguments.report_dir / "train.json", metrics)
-    write_whole(model_dir / "run.json", run_path.read_bytes())
-    close_scratch(job)
+    run = run_path.read_bytes()
+    write_whole(model_dir / "run.json", run)
+    close_scratch(job.scratch_dir, run, job.store() if job.storage else None)
     best = metrics[f"best/{primary}"]
     size = f"{metrics['parameters']:,} parameters"
     if "receptive_field" in metrics:

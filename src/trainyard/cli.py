@@ -58,10 +58,43 @@ def check(
 
 
 @app.command()
+def repair(
+    cache: Annotated[
+        bool, typer.Option("--cache", help="Hash DVC's cache too, and put right or delete what is damaged there.")
+    ] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until no other dvc is at work here.")] = False,
+) -> None:
+    """Put right what a killed `dvc` or a broken disk left damaged, so that `dvc repro` runs; whole files are not touched."""
+    from trainyard.dvc_processes import at_work
+    from trainyard.repair import repair as put_right
+    from trainyard.repair import wait_for_others
+
+    if wait:
+        wait_for_others(Path.cwd(), typer.echo)
+    done = put_right(Path.cwd())
+    if cache:
+        from trainyard.dvc_cache import mend_cache
+
+        done += mend_cache(Path.cwd())
+    for line in done or ["nothing to repair"]:
+        typer.echo(f"repair: {line}")
+    for process in at_work(Path.cwd()):
+        typer.echo(f"repair: at work here: {process}")
+
+
+@app.command()
 def verify(
     recipe: Annotated[str, typer.Argument(help="One recipe; all of them where it is left out.")] = "",
+    cache: Annotated[
+        bool, typer.Option("--cache", help="What dvc.lock names in DVC's cache, instead of the packed data.")
+    ] = False,
 ) -> None:
     """Hash the packed data sets anew and compare them with their cards; the first damaged file ends it with exit code 5."""
+    if cache:
+        from trainyard.dvc_cache import verify_cache
+
+        typer.echo(verify_cache(Path.cwd()))
+        return
     from trainyard.data.packed import hashes, read_card
     from trainyard.data.packed import verify as verify_files
     from trainyard.recipe import read_all, read_recipe

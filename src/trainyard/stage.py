@@ -7,16 +7,19 @@ import fcntl
 import os
 import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType, TracebackType
+from typing import IO
 
+from trainyard.dvc_lock import keep_copy
 from trainyard.errors import Interrupted, MachineError, TrainyardError
+from trainyard.inputs import Inputs
 from trainyard.masking import mask
+from trainyard.parent import end_with_parent
 from trainyard.progress import say
 from trainyard.provenance import scratch_root
 
@@ -26,8 +29,6 @@ OPT_OUTS = {
     "TOKENIZERS_PARALLELISM": "false",
     "GIT_PYTHON_REFRESH": "quiet",
 }
-PARENT_POLL_SECONDS = 0.5
-GRACE_SECONDS = 5.0
 
 
 class Clock:
@@ -56,10 +57,10 @@ def run_stage(recipe: str, stage: str, work: Callable[[Clock], str]) -> None:
     os.environ.update({name: value for name, value in OPT_OUTS.items() if name not in os.environ})
     signal.signal(signal.SIGTERM, _terminate)
     sys.excepthook = _unexpected
-    _end_with_parent()
     clock = Clock()
     try:
-        with _alone(recipe, stage):
+        end_with_parent()
+        with _alone(recipe, stage), _unchanged(recipe, stage):
             line = work(clock)
         say(recipe, stage, f"{line} ({clock.work_seconds:.1f} s work, {clock.overhead_seconds():.1f} s around it)")
     except KeyboardInterrupt:
@@ -118,51 +119,43 @@ def _alone(recipe: str, stage: str) -> Iterator[None]:
     """Hold the recipe's lock, which the kernel gives back however this process ends."""
     folder = scratch_root() / ".trainyard" / "locks"
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{recipe}.lock").open("a") as file:
+    with (folder / f"{recipe}.lock").open("a+", encoding="utf-8", errors="replace") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say(recipe, stage, "waits for another process that works on this recipe")
+            say(recipe, stage, f"waits for {_holder(file)}, which works on this recipe")
             fcntl.flock(file, fcntl.LOCK_EX)
+        with suppress(OSError):  # on a full disk the lock is held as well, though it says not by whom
+            file.truncate(0)
+            file.write(f"pid {os.getpid()}\n{time.strftime('%Y-%m-%d %H:%M:%S')}\n{' '.join(sys.argv)}\n")
+            file.flush()
         yield
 
 
-def _end_with_parent() -> None:
-    """End when `dvc` does: DVC starts a stage without telling the kernel that the two belong together."""
-    if "DVC_STAGE" not in os.environ:
+def _holder(file: IO[str]) -> str:
+    """Return who wrote a lock: process, command, since when."""
+    file.seek(0)
+    pid, since, command, *_ = [*file.read().splitlines(), "", "", ""]
+    return f"{pid} ({command}, since {since})" if command else "another process"
+
+
+@contextmanager
+def _unchanged(recipe: str, stage: str) -> Iterator[None]:
+    """Hold the inputs of a stage that DVC runs against what they were, for DVC records what they are at the end.
+
+    Raises:
+        Interrupted: one was edited meanwhile.
+    """
+    if (name := os.environ.get("DVC_STAGE")) is None:
+        yield
         return
-    watched = _ancestors()
-    threading.Thread(target=_watch, args=(watched,), name="parent-watch", daemon=True).start()
-
-
-def _ancestors() -> list[tuple[int, str]]:
-    """Return (pid, start time) of the parents up to the dvc process, shells between included."""
-    found = []
-    pid = os.getppid()
-    while pid > 1:
-        fields = _stat(pid)
-        if fields is None:
-            break
-        found.append((pid, fields[19]))
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
-        if "dvc" in command and not command.startswith(("/bin/sh", "sh\0", "/bin/bash", "bash\0")):
-            break
-        pid = int(fields[1])
-    return found
-
-
-def _stat(pid: int) -> list[str] | None:
-    """Return the fields of /proc/<pid>/stat after the name, or None when the process is gone."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] == "Z" else fields
-
-
-def _watch(watched: list[tuple[int, str]]) -> None:
-    while all((fields := _stat(pid)) is not None and fields[19] == started for pid, started in watched):
-        time.sleep(PARENT_POLL_SECONDS)
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(GRACE_SECONDS)
-    os.kill(os.getpid(), signal.SIGKILL)
+    keep_copy(Path.cwd())
+    inputs = Inputs(name, Path.cwd())
+    inputs.tell(lambda text: say(recipe, stage, text))
+    yield
+    if changed := inputs.changes():
+        more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
+        raise Interrupted(
+            f"{', '.join(changed[:5])}{more}: edited while this ran, so what came out is not recorded as made from it; "
+            "run the same command again"
+        )

@@ -1,18 +1,24 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import os
+import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from trainyard.errors import InputError, IntegrityError, Interrupted, MachineError, ServiceError, TrainyardError
-from trainyard.jobs.driver import Driver, configure, environment, make_project, stage_error
+from trainyard.jobs.driver import OLD_SECONDS, Driver, configure, environment, make_project, stage_error, tidy
 from trainyard.jobs.pack import LINKS
-from trainyard.jobs.results import from_log
+from trainyard.jobs.results import from_log, merge
 from trainyard.jobs.spec import VARIABLE, JobSpec
 from trainyard.provenance import git_tags
+from trainyard.training.workers import handed_on
 
 
 @pytest.fixture
@@ -62,6 +68,18 @@ def test_a_working_copy_has_links_again_and_what_an_earlier_attempt_did(small: P
     assert (work / "dvc.lock").read_text() == "done: already"
 
 
+def test_working_copies_that_nobody_came_back_to_are_deleted(tmp_path: Path) -> None:
+    for name in ("mine", "old", "held", "young"):
+        (tmp_path / name).mkdir()
+        (tmp_path / f"{name}.lock").touch()
+        if name != "young":
+            os.utime(tmp_path / f"{name}.lock", (time.time() - OLD_SECONDS - 60,) * 2)
+    with (tmp_path / "held.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        tidy(tmp_path / "mine")
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["held", "mine", "young"]
+
+
 def test_dvc_is_told_where_cache_and_remote_are_and_needs_no_git(small: Path, spec: JobSpec, tmp_path: Path) -> None:
     from dvc.repo import Repo
 
@@ -87,8 +105,9 @@ def test_a_shared_cache_is_found_or_missed_with_a_word(small: Path, spec: JobSpe
 
 
 def test_provenance_is_the_submitter_s(spec: JobSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    values = environment(spec, tmp_path, {"PATH": "/bin"})
+    values = environment(dataclasses.replace(spec, masked=("STORE_KEY", "UNSET")), tmp_path, {"PATH": "/bin"})
     assert values["DVC_ROOT"] == str(tmp_path)
+    assert handed_on({**values, "STORE_KEY": "key"}) == {"STORE_KEY": "key"}
     for key in ("TRAINYARD_GIT_COMMIT", "TRAINYARD_GIT_DIRTY"):
         monkeypatch.setenv(key, values[key])
     assert git_tags(tmp_path) == {"mlflow.source.git.commit": "f" * 40, "git.dirty": "true"}
@@ -145,6 +164,22 @@ def test_a_job_makes_its_targets_and_hands_them_over(
     assert len(pushed) == 1 and pushed[0].read_text() == "made"
     assert not driver.work.exists() and (place / "cache").is_dir()
     assert place.stat().st_mode & 0o077 == 0
+
+
+def test_a_job_with_a_shared_folder_takes_and_leaves_its_files_there(
+    quick: Path, spec: JobSpec, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (quick / "raw").write_text("data\n")
+    (quick / "dvc.yaml").write_text((quick / "dvc.yaml").read_text().replace("make.py]", "make.py, raw]"))
+    subprocess.run([sys.executable, "-m", "dvc", "add", "-q", "raw"], cwd=quick, check=True)
+    submitted = tmp_path / "submitted"
+    shutil.copytree(quick, submitted, ignore=shutil.ignore_patterns("raw", "cache", "tmp", ".git"))
+    Driver(dataclasses.replace(spec, remote=None, shared=str(quick), data=("raw",)), submitted, tmp_path / "place").run()
+    merge(quick, from_log(capfd.readouterr().out))
+    subprocess.run([sys.executable, "-m", "dvc", "checkout", "-q", "-d", "tell"], cwd=quick, check=True)
+    assert (quick / "told.txt").read_text() == "made"
+    status = subprocess.run([sys.executable, "-m", "dvc", "status"], cwd=quick, check=True, capture_output=True, text=True)
+    assert "up to date" in status.stdout
 
 
 def test_a_remote_out_of_reach_is_met_before_anything_runs(quick: Path, spec: JobSpec, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -11,6 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -42,11 +44,13 @@ def work(clock):
     try:
         while not GATE.exists():
             step += 1
+            checkpoint.with_suffix(".new").write_text(str(step))
+            checkpoint.with_suffix(".new").replace(checkpoint)
             time.sleep(0.1)
     except Interrupted:
         # Longer than Ray's own 3 s between its notice and the end.
         time.sleep(6)
-        checkpoint.write_text(str(step))
+        checkpoint.write_text(str(step + {noticed}))
         raise
     if GATE.read_text() == "full":
         raise MachineError("no room on this disk; make some")
@@ -58,6 +62,10 @@ run_stage("slow", "train", work)
 """
 
 
+NOTICED = 1_000_000
+"""Added to the step by a stage that had the time to heed the notice."""
+
+
 class Cluster:
     """A Ray head: its job server's address, its home folder, its logs."""
 
@@ -65,6 +73,9 @@ class Cluster:
         self.url = url
         self.home = home
         self.temporary = temporary
+
+    def processes(self) -> list[psutil.Process]:
+        return processes(str(self.home))
 
 
 def free_port() -> int:
@@ -80,42 +91,49 @@ def wait_for(condition: Callable[[], object], what: str) -> None:
         time.sleep(0.2)
 
 
-def answers(url: str) -> bool:
+def answers(url: str, token: str | None) -> bool:
     try:
-        return bool(Server(url).check())
+        return bool(Server(url, token).check())
     except TrainyardError:
         return False
 
 
+def processes(mark: str) -> list[psutil.Process]:
+    """Return what carries the mark in its environment: all that works for one head, and nobody else's Ray."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK) == mark and process.status() != "zombie":
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
 def end_processes(mark: str) -> None:
-    """End what carries the mark in its environment, by pid: nobody else's Ray."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while time.monotonic() < deadline:
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if process.environ().get(MARK) == mark and process.status() != "zombie":
-                    found.append(process)
-            except psutil.Error:
-                continue
-        if not found:
-            return
-        for process in found:
-            try:
+    """Kill them, by pid, until none is left."""
+
+    def ended() -> bool:
+        for process in processes(mark):
+            with suppress(psutil.Error):
                 process.kill()
-            except psutil.Error:
-                continue
-        time.sleep(0.2)
+        return not processes(mark)
+
+    wait_for(ended, "the end of a head's processes")
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    home = tmp_path_factory.mktemp("home")
-    project_environment = Project(home).environment
+@contextmanager
+def running(home: Path, token: str | None = None) -> Iterator[Cluster]:
+    """Start a head; its stable folder is under `home`."""
+    environment = {**Project(home).environment, "HOME": str(home), MARK: str(home), "RAY_AUTH_MODE": "disabled"}
+    if token:
+        (home / "token").write_text(token)
+        (home / "token").chmod(0o600)
+        environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(home / "token")}
     temporary = Path(tempfile.mkdtemp(prefix="tyj-"))
     try:
         for attempt in range(3):
-            url = start(project_environment, home, temporary / str(attempt))
+            url = start(environment, home, temporary / str(attempt), token)
             if url is not None:
                 break
             end_processes(str(home))
@@ -126,23 +144,26 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def start(environment: dict[str, str], home: Path, temporary: Path) -> str | None:
+def start(environment: dict[str, str], home: Path, temporary: Path, token: str | None) -> str | None:
     """Start a head on ports that were free a moment ago; None where it ended, because one no longer was."""
     port = free_port()
-    command = ["ray", "start", "--head", "--block", "--port=0", f"--ray-client-server-port={free_port()}"]
+    program = shutil.which("ray", path=environment["PATH"])
+    assert program
+    command = [program, "start", "--head", "--block", "--port=0", f"--ray-client-server-port={free_port()}"]
     command += ["--dashboard-host=127.0.0.1", f"--dashboard-port={port}", "--dashboard-agent-listen-port=0"]
     command += ["--metrics-export-port=0", f"--temp-dir={temporary}", "--num-cpus=2", "--num-gpus=0"]
     command += ["--object-store-memory=83886080", "--disable-usage-stats"]
-    inside = {**environment, "HOME": str(home), MARK: str(home), "RAY_AUTH_MODE": "disabled"}
-    program = shutil.which("ray", path=environment["PATH"])
-    assert program
     with temporary.with_suffix(".log").open("wb") as log:
-        started = subprocess.Popen(
-            [program, *command[1:]], env=inside, cwd=home, stdout=log, stderr=log, start_new_session=True
-        )
+        started = subprocess.Popen(command, env=environment, cwd=home, stdout=log, stderr=log, start_new_session=True)
     url = f"http://127.0.0.1:{port}"
-    wait_for(lambda: answers(url) or started.poll() is not None, "the head")
+    wait_for(lambda: answers(url, token) or started.poll() is not None, "the head")
     return url if started.poll() is None else None
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with running(tmp_path_factory.mktemp("home")) as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +173,7 @@ def project(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     made = make_project(root, folder)
     store = tmp_path_factory.mktemp("store")
     made.run("dvc", "remote", "add", "-q", "-d", "store", str(store))
-    (folder / "slow.py").write_text(SLOW.format(gate=folder / "gate"))
+    (folder / "slow.py").write_text(SLOW.format(gate=folder / "gate", noticed=NOTICED))
     with (folder / ".gitignore").open("a") as file:
         file.write("/gate\n/*.log\n")
     with (folder / "dvc.yaml").open("a") as file:
@@ -240,7 +261,8 @@ def test_a_job_is_left_stopped_continued_and_joined(cluster: Cluster, project: P
         second = Submit(project, "second.log", "submit", "slow", "--address", cluster.url)
         second.wait("slow · train · begins after step ")
         assert second.wrote("was stopped; starting attempt 2, which continues")
-        assert not second.wrote("begins after step 0\n"), second.path.read_text()
+        begun = re.search(r"begins after step (\d+)", second.path.read_text())
+        assert begun and int(begun.group(1)) > NOTICED, second.path.read_text()
         third = Submit(project, "third.log", "submit", "slow", "--address", cluster.url)
         third.wait("is at work on this already; joining it")
     finally:
@@ -262,3 +284,52 @@ def test_the_stage_s_exit_code_and_headline_come_home(cluster: Cluster, project:
     assert "Traceback" not in output
     (project.folder / "gate").write_text("open")
     assert "failed: no room on this disk; make some; starting attempt 2" in trainyard(project, cluster, "submit", "slow")
+
+
+@pytest.mark.long
+@pytest.mark.faults
+def test_a_lost_head_costs_one_more_command_and_no_step(root: Path, project: Project, tmp_path: Path) -> None:
+    (project.folder / "gate").unlink(missing_ok=True)
+    with (project.folder / "slow.py").open("a") as file:
+        file.write("# through a lost head\n")
+    try:
+        with running(tmp_path) as lost:
+            first = Submit(project, "lost.log", "submit", "slow", "--address", lost.url, "--patience", "3")
+            first.wait("slow · train · begins after step 0")
+            step = next(lost.home.glob(".trainyard/jobs/*/.trainyard")) / "step"
+            wait_for(lambda: step.exists() and int(step.read_text()) >= 3, "three steps")
+        assert first.code() == 75, first.path.read_text()
+        assert first.wrote("does not answer") and first.wrote("the same command again, or trainyard attach")
+        done = int(step.read_text())
+        with running(tmp_path) as found:
+            second = Submit(project, "found.log", "submit", "slow", "--address", found.url)
+            second.wait(f"begins after step {done}\n")
+            (project.folder / "gate").write_text("open")
+            assert second.code() == 0, second.path.read_text()
+    finally:
+        (project.folder / "gate").write_text("open")
+
+
+@pytest.mark.long
+def test_a_head_with_a_token_serves_only_who_has_it(project: Project, tmp_path: Path) -> None:
+    (project.folder / "gate").write_text("open")
+    with (project.folder / "slow.py").open("a") as file:
+        file.write("# with a token\n")
+    with running(tmp_path, "CANARY-4712") as guarded:
+        assert "wants a token; set RAY_AUTH_MODE=token" in trainyard(project, guarded, "jobs", code=2)
+        wrong = tmp_path / "wrong"
+        wrong.write_text("CANARY-4713")
+        try:
+            project.environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(wrong)}
+            refused = trainyard(project, guarded, "submit", "slow", code=2)
+            assert "refuses the token" in refused and "CANARY" not in refused
+            assert "Traceback" not in refused
+            project.environment["RAY_AUTH_TOKEN_PATH"] = str(tmp_path / "token")
+            output = trainyard(project, guarded, "submit", "slow")
+            assert "dvc.lock has its results" in output and "CANARY" not in output
+        finally:
+            for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH"):
+                project.environment.pop(name, None)
+        for process in guarded.processes():
+            with suppress(psutil.Error):
+                assert not any("CANARY" in word for word in process.cmdline())

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,9 +21,9 @@ from trainyard.jobs.pack import identity, project_files, project_id
 from trainyard.jobs.plan import read_plan
 from trainyard.jobs.results import Results, read_lock, to_lines
 from trainyard.jobs.seal import PAD, RAY_JOB, unseal
-from trainyard.jobs.server import Server
+from trainyard.jobs.server import Job, Server
 from trainyard.jobs.spec import VARIABLE, JobSpec, job_id
-from trainyard.jobs.submit import Options, attach, stop, submit, table
+from trainyard.jobs.submit import Options, attach, failure, stop, submit, table
 
 WAIT_SECONDS = 120.0
 DONE = "".join(f"{line}\n" for line in to_lines(Results(stages={"make": MADE}, base={}, files={"report.json": b"{}"})))
@@ -192,6 +193,23 @@ def test_the_exit_code_of_the_stage_inside_is_passed_on(
     assert raised.value.exit_code == code
 
 
+@pytest.mark.parametrize(
+    ("code", "message", "words"),
+    [
+        (127, "/bin/sh: 1: python: not found", "cannot run it .*python: not found.; put `python` into the PATH"),
+        (
+            1,
+            "Traceback\nModuleNotFoundError: No module named 'dvc'",
+            "lacks a library .*'dvc'.; install requirements.lock there",
+        ),
+    ],
+)
+def test_a_cluster_without_the_programs_is_the_machine(code: int, message: str, words: str) -> None:
+    found = failure(Job(id="job", state="FAILED", exit_code=code, message=message), "")
+    assert isinstance(found, MachineError)
+    assert re.search(words, str(found)), found
+
+
 def test_a_job_that_died_with_its_node_can_be_continued(head: FakeHead, brought: Path) -> None:
     client = Client(head, ending(head, "FAILED"))
     with pytest.raises(Interrupted, match=r"was lost with its node .*the same command continues it"):
@@ -252,7 +270,9 @@ def test_data_are_brought_to_the_remote_first(head: FakeHead, small: Path) -> No
 
 def test_a_shared_folder_needs_no_remote(head: FakeHead, brought: Path) -> None:
     (brought / ".dvc" / "config").write_text("")
-    Client(head, ending(head, "SUCCEEDED", DONE, 0)).submit(brought, shared="/mnt/project")
+    client = Client(head, ending(head, "SUCCEEDED", DONE, 0))
+    client.submit(brought, shared="/mnt/project")
+    assert client.said[-1].endswith("`dvc checkout -d make` brings the files")
     spec = json.loads(head.jobs[name(brought)]["runtime_env"]["env_vars"][VARIABLE])
     assert (spec["shared"], spec["remote"]) == ("/mnt/project", None)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import hashlib
 import os
 import shutil
 import subprocess
@@ -22,7 +23,7 @@ from trainyard.training.arrival import ready
 from trainyard.training.checkpoint import Facts, kept_weights, scan
 from trainyard.training.fit import fit
 from trainyard.training.job import FitJob
-from trainyard.training.outcome import close_scratch, open_scratch, open_storage
+from trainyard.training.outcome import close_scratch, free_storage, open_scratch, open_storage
 from trainyard.training.saver import Saver
 from trainyard.training.spool import Reader
 
@@ -36,7 +37,7 @@ def make_job(make_recipe: Callable[..., Recipe], packed_digits: Path, tmp_path: 
 
     def make(storage: str | None, machine: str = "one", **train: object) -> FitJob:
         recipe = make_recipe(model={"widths": (4,)}, **{"epochs": 3, "batch_size": 256, **train})
-        scratch = open_scratch(tmp_path / machine, "f")
+        scratch = open_scratch(tmp_path / machine, "f", tmp_path / machine / "dvc.lock")
         return FitJob(recipe=recipe, data_dir=packed_digits, scratch_dir=scratch, fingerprint="f", storage=storage)
 
     return make
@@ -80,9 +81,16 @@ def test_another_machine_continues_from_the_storage_to_the_same_bits(make_job: M
             result = fit(here)
         assert result.resumed_epoch == 2
         assert same(weights(other), weights(whole))
-        close_scratch(other)
-        assert other.store().names() == ["done"]
-        # A forced re-run starts from the beginning.
+        close_scratch(other.scratch_dir, b"run 1", other.store())
+        lock = tmp_path / "other" / "dvc.lock"
+        # DVC has not recorded it: it is not done again.
+        free_storage("s3://bucket/trainyard", lock)
+        again = open_storage(make_job("s3://bucket/trainyard", "other"))
+        assert fit(again).resumed_epoch == 3
+        close_scratch(other.scratch_dir, b"run 1", other.store())
+        # DVC has: a forced run starts from the beginning.
+        lock.write_text(f"outs: {hashlib.md5(b'run 1').hexdigest()}")
+        free_storage("s3://bucket/trainyard", lock)
         again = open_storage(make_job("s3://bucket/trainyard", "other"))
         assert again.store().names() == ["mark"]
         assert fit(again).resumed_epoch is None

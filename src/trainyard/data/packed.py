@@ -33,6 +33,8 @@ CHUNK_BYTES = 8 * 2**20
 """Read and written at once while packing."""
 SHARD_BYTES = 2**30
 """Most that a file of an array holds."""
+AGAIN = "run `trainyard repair --cache`, then `dvc repro` to prepare it again"
+"""Because DVC itself would not notice what rotted in its cache."""
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 
@@ -75,6 +77,8 @@ class Card:
     """Of published data: name, licence, licence_url and citation."""
     columns: tuple[str, ...] = ()
     """Of a series: the names of its F columns, targets first."""
+    card_sha256: str = ""
+    """Hash of everything else in the file; a card in memory has none."""
 
 
 class Split:
@@ -157,7 +161,9 @@ def string_arrays(name: str, strings: Sequence[str]) -> dict[str, NDArray[Any]]:
 
 def write_card(folder: Path, card: Card) -> None:
     """Write card.json."""
-    (folder / "card.json").write_text(json.dumps(asdict(card), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    values = asdict(card)
+    values["card_sha256"] = _card_sha256(values)
+    (folder / "card.json").write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_card(folder: Path) -> Card:
@@ -169,15 +175,20 @@ def read_card(folder: Path) -> Card:
     path = folder / "card.json"
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
+        if (written := values.get("card_sha256")) and written != _card_sha256(values):
+            raise ValueError("it was changed since it was written")
         entries: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-        return Card(**entries)
+        return Card(**{**entries, "card_sha256": ""})
     except FileNotFoundError:
         raise IntegrityError(f"{path}: no such file; run `dvc repro` to prepare the data") from None
     except (ValueError, TypeError, AttributeError) as error:
         expected = ", ".join(entry.name for entry in fields(Card))
-        raise IntegrityError(
-            f"{path}: is not a data card ({error}); it must hold {expected}: run `dvc repro` to prepare the data again"
-        ) from None
+        raise IntegrityError(f"{path}: is not a data card ({error}); it must hold {expected}: {AGAIN}") from None
+
+
+def _card_sha256(values: Mapping[str, Any]) -> str:
+    others = {key: value for key, value in values.items() if key != "card_sha256"}
+    return hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()
 
 
 def open_split(folder: Path, name: SplitName, card: Card | None = None) -> Split:
@@ -204,12 +215,12 @@ def open_array(folder: Path, described: Mapping[str, Any]) -> Any:
         try:
             parts.append(np.load(folder / file, mmap_mode=mode, allow_pickle=False))
         except (OSError, ValueError, EOFError) as error:
-            raise IntegrityError(f"{folder / file}: cannot be read ({error}); run `dvc repro` to prepare it again") from None
+            raise IntegrityError(f"{folder / file}: cannot be read ({error}); {AGAIN}") from None
     rows, *rest = described["shape"]
     if sum(map(len, parts)) != rows or any((str(p.dtype), list(p.shape[1:])) != (described["dtype"], rest) for p in parts):
         raise IntegrityError(
             f"{folder / next(iter(described['files']))}: holds {parts[0].dtype} {parts[0].shape}, the card says "
-            f"{described['dtype']} {tuple(described['shape'])}; run `dvc repro` to prepare it again"
+            f"{described['dtype']} {tuple(described['shape'])}; {AGAIN}"
         )
     return parts[0] if len(parts) == 1 else Shards(parts)
 
@@ -223,7 +234,7 @@ def verify(folder: Path, card: Card) -> None:
     for relative, sha256 in hashes(card).items():
         path = folder / relative
         if not path.is_file() or file_sha256(path) != sha256:
-            raise IntegrityError(f"{path}: is not what the card was written for; run `dvc repro` to prepare it again")
+            raise IntegrityError(f"{path}: is not what the card was written for; {AGAIN}")
 
 
 def hashes(card: Card) -> dict[str, str]:

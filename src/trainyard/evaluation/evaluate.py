@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
+import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -22,6 +24,7 @@ from trainyard.evaluation.metrics import Estimate, Floats, bootstrap, by_class, 
 from trainyard.evaluation.predictions import Predictions, predict, predicted_batches
 from trainyard.evaluation.rand_error import choose
 from trainyard.evaluation.tiles import segmenter
+from trainyard.files import write_whole
 from trainyard.models.saved import SavedModel
 from trainyard.tasks.primary import PRIMARY
 
@@ -61,6 +64,8 @@ def evaluate(saved: SavedModel, data_dir: Path, history_path: Path, paths: Repor
         IntegrityError: the packed data changed since they were prepared, or are not those of the training.
     """
     config = saved.recipe.evaluate
+    # What an attempt before this one drew is no part of it.
+    shutil.rmtree(paths.figures, ignore_errors=True)
     wanted: dict[SplitName, bool] = {"train": config.baseline, "val": config.rand_error is not None, "test": True}
     splits = open_verified(data_dir, saved, tuple(name for name, asked in wanted.items() if asked))
     train, test = splits.get("train"), splits["test"]
@@ -68,8 +73,7 @@ def evaluate(saved: SavedModel, data_dir: Path, history_path: Path, paths: Repor
         metrics, baseline = report_forecasts(saved, train, test, paths.per_class, paths.figures)
     else:
         metrics, baseline = _report_classes(saved, splits, paths)
-    paths.metrics.parent.mkdir(parents=True, exist_ok=True)
-    paths.metrics.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    write_whole(paths.metrics, f"{json.dumps(metrics, indent=2)}\n".encode())
     if saved.recipe.train.augment is not None:
         seen = open_verified(data_dir, saved, ("train",))["train"]
         augmented_samples(saved, seen, data_dir, paths.figures / "augmentation.png")
@@ -154,13 +158,13 @@ def write_per_class(
     compared = BY_CLASS[kind]
     if baseline is not None:
         columns[f"baseline_{compared}"] = by_class(kind, total(baseline.predictions.counts))[compared]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["class", *columns])
-        for number, name in enumerate(classes):
-            cells = [_cell(column, float(values[number])) for column, values in columns.items()]
-            writer.writerow([_text_cell(name), *cells])
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(["class", *columns])
+    for number, name in enumerate(classes):
+        cells = [_cell(column, float(values[number])) for column, values in columns.items()]
+        writer.writerow([_text_cell(name), *cells])
+    write_whole(path, text.getvalue().encode())
 
 
 def _text_cell(text: str) -> str:

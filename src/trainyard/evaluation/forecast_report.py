@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from trainyard.evaluation.forecast_baselines import ForecastBaselines, run_forec
 from trainyard.evaluation.forecast_figures import error_by_step, forecast_samples
 from trainyard.evaluation.forecasts import Errors, block_bootstrap, block_length, errors_of, network_forecast, scores_of
 from trainyard.evaluation.metrics import Floats, estimate
+from trainyard.files import write_whole
 from trainyard.models.saved import SavedModel
 from trainyard.tasks.primary import PRIMARY
 
@@ -86,12 +88,12 @@ def write_by_step(
         columns["baseline_mae"] = best.absolute_by_step.mean(axis=1)
     raw = _in_units(errors.absolute_by_step, split)
     columns |= {f"raw_mae {target}": raw[:, number] for number, target in enumerate(targets)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["step", *columns])
-        for step in range(len(raw)):
-            writer.writerow([step + 1, *(f"{values[step]:.6g}" for values in columns.values())])
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(["step", *columns])
+    for step in range(len(raw)):
+        writer.writerow([step + 1, *(f"{values[step]:.6g}" for values in columns.values())])
+    write_whole(path, text.getvalue().encode())
 
 
 def _with_intervals(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from trainyard import __version__
 from trainyard.data.packed import Split, open_split, read_card
+from trainyard.data.packed import verify as verify_files
 from trainyard.errors import IntegrityError
 from trainyard.export.inputs import Inputs, raw_inputs
 from trainyard.export.latency import measure
 from trainyard.export.onnx_format import input_names, write_onnx
 from trainyard.export.verify import open_session, run, verify
+from trainyard.files import write_whole
 from trainyard.models.build import in_raw_units
 from trainyard.models.saved import SavedModel
 
@@ -51,6 +53,7 @@ def export(saved: SavedModel, data_dir: Path, model_path: Path, parity_path: Pat
             f"{data_dir}: holds data {card.sha256[:12]}, the model was trained on {saved.spec.data_sha256[:12]}; "
             "run `dvc repro` to train it on these"
         )
+    verify_files(data_dir, replace(card, arrays={"test": card.arrays["test"]}))
     split = open_split(data_dir, "test", card)
     network = in_raw_units(saved.network.eval(), saved.spec)
     temporary = model_path.with_name(f".{model_path.name}.tmp")
@@ -65,7 +68,7 @@ def export(saved: SavedModel, data_dir: Path, model_path: Path, parity_path: Pat
             "parity_samples": float(parity.samples),
             **measure(session, network, split, config.latency_runs),
         }
-        parity_path.write_text(json.dumps(parity.to_json(), indent=2) + "\n", encoding="utf-8")
+        write_whole(parity_path, f"{json.dumps(parity.to_json(), indent=2)}\n".encode())
         os.replace(temporary, model_path)
     finally:
         temporary.unlink(missing_ok=True)

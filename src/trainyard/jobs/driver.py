@@ -10,9 +10,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -27,6 +28,8 @@ PLACE = Path(".trainyard", "jobs")
 """In the home folder of whoever runs Ray on the head. What is here outlives jobs, and Ray's restarts."""
 WHOLE = ".trainyard-whole"
 """In a working copy: it was copied to its end."""
+OLD_SECONDS = 14 * 24 * 3600.0
+"""After so long without an attempt, the working copy of a piece of work is deleted; its checkpoints are not."""
 TAIL = 50
 """Lines of a command's output that are looked through for its error."""
 ERRORS: dict[int, type[TrainyardError]] = {2: InputError, 3: MachineError, 4: ServiceError, 5: IntegrityError, 75: Interrupted}
@@ -75,6 +78,7 @@ class Driver:
         """
         self.place.mkdir(parents=True, exist_ok=True, mode=0o700)
         with self._alone():
+            tidy(self.work)
             make_project(self.submitted, self.work)
             configure(self.work, self.spec, self.place)
             self._go_on()
@@ -181,7 +185,9 @@ class Driver:
     def _alone(self) -> Iterator[None]:
         """Hold this piece of work, which an attempt that is just dying may still have in hand."""
         self.work.parent.mkdir(parents=True, exist_ok=True)
-        with self.work.with_suffix(".lock").open("a") as file:
+        lock = self.work.with_suffix(".lock")
+        lock.touch()
+        with lock.open("a") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -204,6 +210,15 @@ def make_project(submitted: Path, work: Path) -> None:
             (work / name).symlink_to(target)
         links.unlink()
     (work / WHOLE).touch()
+
+
+def tidy(work: Path) -> None:
+    """Delete the working copies beside `work` that failed attempts left, and nobody came back to."""
+    for other in work.parent.iterdir():
+        if other.is_dir() and other != work and time.time() - other.with_suffix(".lock").stat().st_mtime > OLD_SECONDS:
+            with other.with_suffix(".lock").open("a") as file, suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(other, ignore_errors=True)
 
 
 def configure(work: Path, job_spec: JobSpec, place: Path) -> None:
@@ -233,6 +248,7 @@ def environment(job_spec: JobSpec, place: Path, inherited: Mapping[str, str]) ->
     # Checkpoints and, without a tracking server, the record of runs stay here when the working copy goes.
     values["DVC_ROOT"] = str(place)
     values["DVC_NO_ANALYTICS"] = "1"
+    values["TRAINYARD_HANDED_ON"] = ",".join(job_spec.masked)
     values["TRAINYARD_GIT_COMMIT"] = job_spec.commit or ""
     values["TRAINYARD_GIT_DIRTY"] = str(job_spec.dirty).lower()
     values["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), values.get("PATH", os.defpath)])

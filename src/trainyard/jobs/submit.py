@@ -125,6 +125,7 @@ def to_request(job_spec: JobSpec, packages: list[Package], secrets: Mapping[str,
             "trainyard.targets": " ".join(job_spec.targets),
             "trainyard.project": job_spec.project,
             "trainyard.user": _user(),
+            "trainyard.fetch": f"dvc {'checkout' if job_spec.shared else 'pull'} -d {' '.join(job_spec.targets)}",
             PAD: pad,
             "trainyard.commit": f"{job_spec.commit or 'none'}{'-dirty' if job_spec.dirty else ''}",
         },
@@ -152,7 +153,8 @@ def watch(root: Path | None, name: str, line: Line, show: Say, *, from_start: bo
         return
     new = merge(root, from_log(log))
     changed = f"dvc.lock has its results ({', '.join(new)})" if new else "dvc.lock has its results already"
-    line.say(f"{name}: done; {changed}; `dvc pull -d {job.targets}` brings the files")
+    fetch = job.metadata.get("trainyard.fetch", f"dvc pull -d {job.targets}")
+    line.say(f"{name}: done; {changed}; `{fetch}` brings the files")
 
 
 def attach(root: Path, name: str, line: Line, show: Say) -> None:
@@ -221,8 +223,13 @@ def failure(job: Job, log: str) -> TrainyardError:
     said = headline(job, log)
     if job.exit_code is None or job.exit_code < 0:
         return Interrupted(f"{job.id}: was lost with its node ({said}); the same command continues it")
-    error = ERRORS.get(job.exit_code, TrainyardError)(f"{job.id}: {said}")
-    return error
+    if job.exit_code == 127:
+        return MachineError(
+            f"{job.id}: the cluster's head cannot run it ({said}); put `python` into the PATH of `ray start` there"
+        )
+    if said.startswith("ModuleNotFoundError"):
+        return MachineError(f"{job.id}: the cluster lacks a library ({said}); install requirements.lock there")
+    return ERRORS.get(job.exit_code, TrainyardError)(f"{job.id}: {said}")
 
 
 def connect(address: str, token: str | None, say: Callable[[str], None], patience_seconds: float) -> Line:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -12,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from trainyard.data.packed import file_sha256
 from trainyard.errors import IntegrityError
 from trainyard.files import write_whole
 from trainyard.models.build import build_network
@@ -38,8 +40,17 @@ def save_model(
 ) -> None:
     """Write weights and recipe; neither file is ever seen half-written."""
     # Not by safetensors' own writer, whose error for a full disk is no OSError.
-    write_whole(weights_path, save({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}))
-    values = {"format": FORMAT, "fingerprint": mark, "recipe": recipe.to_json(), "spec": asdict(spec)}
+    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()})
+    write_whole(weights_path, content)
+    weights_sha256 = hashlib.sha256(content).hexdigest()
+    values = {
+        "format": FORMAT,
+        "fingerprint": mark,
+        "recipe": recipe.to_json(),
+        "spec": asdict(spec),
+        "weights_sha256": weights_sha256,
+    }
+    values["sha256"] = _own_sha256(values)
     write_whole(recipe_path, f"{json.dumps(values, indent=2, ensure_ascii=False)}\n".encode())
 
 
@@ -52,6 +63,7 @@ def load_model(folder: Path) -> SavedModel:
     weights_path, recipe_path = folder / "model.safetensors", folder / "recipe.json"
     try:
         values: dict[str, Any] = json.loads(recipe_path.read_text(encoding="utf-8"))
+        _verify(weights_path, recipe_path, values)
         weights = load_file(weights_path)
     except FileNotFoundError as error:
         raise IntegrityError(f"{error.filename}: no such file; train the recipe first") from None
@@ -68,6 +80,28 @@ def load_model(folder: Path) -> SavedModel:
     except RuntimeError as error:
         raise IntegrityError(f"{weights_path}: does not fit {recipe_path.name} ({error}); train it again") from None
     return SavedModel(network.eval(), recipe, spec, values["fingerprint"])
+
+
+def _verify(weights_path: Path, recipe_path: Path, values: dict[str, Any]) -> None:
+    """Compare both files with the hashes they were written with; those of older versions have none.
+
+    Raises:
+        IntegrityError: one changed since it was written.
+    """
+    changed = None
+    if "sha256" in values and values["sha256"] != _own_sha256(values):
+        changed = recipe_path
+    elif "weights_sha256" in values and values["weights_sha256"] != file_sha256(weights_path):
+        changed = weights_path
+    if changed is not None:
+        raise IntegrityError(
+            f"{changed}: is not what training wrote; run `trainyard repair --cache`, then `dvc repro` to have it made again"
+        )
+
+
+def _own_sha256(values: Mapping[str, Any]) -> str:
+    others = {key: value for key, value in values.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()
 
 
 def _spec_from_json(values: dict[str, Any]) -> InputSpec:

@@ -20,6 +20,7 @@ from trainyard.errors import InputError, Interrupted
 from trainyard.tasks.primary import merit
 from trainyard.tasks.train_config import TrainConfig
 from trainyard.training import share
+from trainyard.training.buckets import settle
 from trainyard.training.checkpoint import Facts
 from trainyard.training.pace import Pace, Verdict
 from trainyard.training.recorder import Recorder
@@ -101,6 +102,7 @@ class Keeper(Checkpoint):
         self._look_back(trainer)
         self.epoch_started = time.monotonic()
         self.batches.epoch = trainer.current_epoch
+        settle(trainer, pl_module, next(self.batches.from_step(0)), self.under_way)
         if self.shares:
             share.restore(pl_module, self.shares, trainer.global_rank)
             self.shares = []

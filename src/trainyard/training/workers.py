@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,7 @@ def train(job: FitJob, cluster: ClusterConfig, workers: int, storage: Path) -> F
     folder = Path(tempfile.mkdtemp(prefix="trainyard-ray-", dir=storage))
     trainer = TorchTrainer(
         _work,
-        train_loop_config={"job": job},
+        train_loop_config={"job": job, "environment": handed_on(os.environ)},
         torch_config=OneAddressConfig(backend="nccl" if use_gpu else "gloo", timeout_s=int(cluster.timeout_seconds)),
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu, resources_per_worker=_resources(cluster, use_gpu)),
         run_config=RunConfig(
@@ -61,6 +63,15 @@ def _resources(cluster: ClusterConfig, use_gpu: bool) -> dict[str, float]:
     return {"CPU": cluster.cpus_per_worker, **({"GPU": 1} if use_gpu else {})}
 
 
+def handed_on(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that a job of `trainyard submit` hands on to its workers, such as a store's credentials.
+
+    Not in Ray's runtime environment, which Ray writes into its logs.
+    """
+    names = [name for name in environment.get("TRAINYARD_HANDED_ON", "").split(",") if name]
+    return {name: environment[name] for name in names if name in environment}
+
+
 def _work(config: dict[str, Any]) -> FitResult | TrainyardError:
     """Run on each worker: the fit, as one of many."""
     import ray.train
@@ -69,6 +80,7 @@ def _work(config: dict[str, Any]) -> FitResult | TrainyardError:
     from trainyard.training.arrival import ready
     from trainyard.training.fit import fit
 
+    os.environ.update(config["environment"])
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
     alone = world_size == 1

@@ -1,0 +1,203 @@
+"""DVC's cache, hashed anew: DVC itself trusts a file there by its mode, and hands a damaged one out again and again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from trainyard.dvc_lock import LOCK, entries_of
+from trainyard.errors import IntegrityError
+
+FOLDER_SUFFIX = ".dir"
+READ_ONLY = 0o444
+"""By which DVC knows a file of its cache as finished."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One file that the project's results are made of, and where it is."""
+
+    name: str
+    """Its path in the project."""
+    md5: str
+    place: Path
+    """In the cache."""
+    needed: bool
+    """Whether it is an error that the cache does not have it; metrics are kept by git as well."""
+    made: bool
+    """By a stage, which can make it again."""
+
+
+def verify_cache(folder: Path) -> str:
+    """Hash every file of the cache that dvc.lock or a *.dvc file names, and return how many there are.
+
+    Raises:
+        IntegrityError: listing those that are damaged or missing.
+    """
+    named = list(_named(folder))
+    problems = [f"{kept.name}: {problem} ({kept.place})" for kept in named if (problem := _problem(kept)) is not None]
+    if problems:
+        more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
+        lines = "".join(f"\n  {problem}" for problem in problems[:20])
+        raise IntegrityError(
+            f"cache: {len(problems)} of {len(named)} files are not what {LOCK} names:{lines}{more}\n"
+            "put right, or make again, what can be: trainyard repair --cache && dvc repro"
+        )
+    return f"cache: OK, {len(named):,} files as {LOCK} names them"
+
+
+def mend_cache(folder: Path) -> list[str]:
+    """Put damaged files of the cache back from the project's own folder, or delete them, so that they are made again.
+
+    What stages made and was damaged in the project's folder is deleted there too. Raw data are left as they are.
+    """
+    recorded = (folder / LOCK).stat().st_mtime if (folder / LOCK).is_file() else 0.0
+    done = []
+    for kept in list(_named(folder)):
+        source = folder / kept.name
+        problem, rotten = _problem(kept), _is_rotten(kept, source, recorded)
+        if problem is not None:
+            kept.place.unlink(missing_ok=True)
+            if (content := _whole_copy(kept, source)) is not None:
+                _put(content, kept.place)
+                done.append(f"cache: {kept.name}: {problem}; put back from the project's folder")
+                continue
+            end = (
+                "`dvc repro` makes it again"
+                if kept.made
+                else "`dvc pull` fetches it; or put the original back and `dvc add` it"
+            )
+            done.append(f"cache: {kept.name}: {problem}; {end}")
+        if rotten:
+            source.unlink()
+            done.append(f"{kept.name}: is damaged in the project's folder; deleted, `dvc repro` puts it back or makes it again")
+    return done
+
+
+def _is_rotten(kept: Kept, source: Path, recorded: float) -> bool:
+    """Return whether a stage's file is not as recorded though nothing has written it since."""
+    if not kept.made or kept.md5.endswith(FOLDER_SUFFIX) or not source.is_file() or source.stat().st_mtime > recorded:
+        return False
+    return _md5(source) != kept.md5
+
+
+def _whole_copy(kept: Kept, source: Path) -> bytes | Path | None:
+    """Return what a file of the cache held, from the project's folder, or None where that has it no longer."""
+    if not kept.md5.endswith(FOLDER_SUFFIX):
+        return source if source.is_file() and _md5(source) == kept.md5 else None
+    files = sorted((file.relative_to(source).parts, file) for file in source.rglob("*") if file.is_file())
+    listed = [{"md5": _md5(file), "relpath": "/".join(parts)} for parts, file in files]
+    content = json.dumps(listed, sort_keys=True).encode()
+    wanted = kept.md5.removesuffix(FOLDER_SUFFIX)
+    return content if hashlib.md5(content, usedforsecurity=False).hexdigest() == wanted else None
+
+
+def _named(folder: Path) -> Iterator[Kept]:
+    """Yield every file that dvc.lock or a *.dvc file names, once."""
+    cache = _cache_folder(folder)
+    seen: set[str] = set()
+    for out, needed, made in _outputs(folder):
+        md5 = str(out.get("md5") or "")
+        if not md5 or md5 in seen or out.get("hash") != "md5":
+            continue
+        seen.add(md5)
+        kept = Kept(str(out["path"]), md5, _place(cache, md5), needed, made)
+        yield kept
+        if md5.endswith(FOLDER_SUFFIX):
+            for inner in _inner(kept, cache):
+                if inner.md5 not in seen:
+                    seen.add(inner.md5)
+                    yield inner
+
+
+def _outputs(folder: Path) -> Iterator[tuple[dict[str, Any], bool, bool]]:
+    """Yield what is recorded of each output, whether the cache must have it, and whether a stage made it."""
+    path = folder / LOCK
+    entries = entries_of(path.read_bytes()) if path.is_file() else {}
+    if entries is None:
+        raise IntegrityError(f"{path}: is damaged; put it right: trainyard repair")
+    uncached = _uncached(folder)
+    for stage, entry in entries.items():
+        for out in entry.get("outs") or []:
+            yield out, (stage.partition("@")[0], Path(out["path"]).name) not in uncached, True
+    for path in sorted(folder.rglob("*.dvc")):
+        if path.is_file() and not {".dvc", ".venv", ".trainyard"} & set(path.relative_to(folder).parts[:-1]):
+            for out in _load(path).get("outs") or []:
+                yield {**out, "path": str((path.parent / out["path"]).relative_to(folder))}, True, False
+
+
+def _uncached(folder: Path) -> set[tuple[str, str]]:
+    """Return (stage, file name) of what dvc.yaml leaves to git with `cache: false`."""
+    found = set()
+    for stage, described in (_load(folder / "dvc.yaml").get("stages") or {}).items():
+        body = described.get("do", described)
+        for part in ("outs", "metrics", "plots"):
+            for out in body.get(part) or []:
+                if isinstance(out, dict):
+                    found |= {(stage, Path(path).name) for path, options in out.items() if options.get("cache") is False}
+    return found
+
+
+def _inner(kept: Kept, cache: Path) -> list[Kept]:
+    """Return the files of a folder; none where its list is damaged, which is an error of its own."""
+    try:
+        listed = json.loads(kept.place.read_text(encoding="utf-8"))
+        return [
+            Kept(f"{kept.name}/{file['relpath']}", file["md5"], _place(cache, file["md5"]), True, kept.made) for file in listed
+        ]
+    except (OSError, ValueError, TypeError, KeyError):
+        return []
+
+
+def _problem(kept: Kept) -> str | None:
+    if not kept.place.is_file():
+        return "is missing" if kept.needed else None
+    found = _md5(kept.place)
+    wanted = kept.md5.removesuffix(FOLDER_SUFFIX)
+    return None if found == wanted else f"is damaged, {kept.place.stat().st_size:,} bytes"
+
+
+def _place(cache: Path, md5: str) -> Path:
+    return cache / "files" / "md5" / md5[:2] / md5[2:]
+
+
+def _cache_folder(folder: Path) -> Path:
+    """Return DVC's cache, which several projects may share."""
+    from dvc.config import Config
+
+    path = Path(Config(str(folder / ".dvc"))["cache"].get("dir") or "cache")
+    return path if path.is_absolute() else folder / ".dvc" / path
+
+
+def _put(content: bytes | Path, place: Path) -> None:
+    """Write a file of the cache so that it is seen whole or not at all."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    temporary = place.with_name(f"{place.name}.{os.getpid()}.tmp")
+    if isinstance(content, Path):
+        shutil.copyfile(content, temporary)
+    else:
+        temporary.write_bytes(content)
+    temporary.chmod(READ_ONLY)
+    os.replace(temporary, place)
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        values = YAML(typ="safe").load(path)
+    except (OSError, YAMLError, UnicodeDecodeError):
+        return {}
+    return values if isinstance(values, dict) else {}

@@ -1,0 +1,121 @@
+"""dvc.lock, which DVC writes in place: a copy of the last whole one, and a way back from one that was cut off."""
+
+from __future__ import annotations
+
+import fcntl
+import subprocess
+from contextlib import ExitStack, suppress
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from trainyard.errors import IntegrityError
+from trainyard.files import write_whole
+
+LOCK = "dvc.lock"
+COPY = Path(".trainyard", "dvc.lock.good")
+Entries = dict[str, Any]
+"""By stage: its command, and the hashes of what it read and wrote. An entry that was true once stays so."""
+
+
+def keep_copy(folder: Path) -> None:
+    """Keep a copy of dvc.lock, unless a dvc process may be writing it. Called where DVC has just read it, so it is whole."""
+    # A missing copy must not end a stage.
+    with suppress(OSError), ExitStack() as stack:
+        if (lock := folder / ".dvc" / "tmp" / "lock").exists():
+            fcntl.flock(stack.enter_context(lock.open("rb")), fcntl.LOCK_SH | fcntl.LOCK_NB)
+        text = (folder / LOCK).read_bytes()
+        if _read(folder / COPY) != text:
+            write_whole(folder / COPY, text)
+
+
+def mend_lock(folder: Path) -> str | None:
+    """Put dvc.lock back as it was before it was damaged; return what was done, or None where it is whole.
+
+    Taken are the copy that the last stage kept, or else git's, and all entries that are whole in the damaged file, which
+    are the newest.
+
+    Raises:
+        IntegrityError: nothing whole is left of it anywhere.
+    """
+    path = folder / LOCK
+    if not path.exists():
+        return None
+    text = path.read_bytes()
+    copy = _read(folder / COPY)
+    if entries_of(text) is not None and not (copy is not None and len(text) < len(copy) and copy.startswith(text)):
+        return None
+    source, base, kept = str(COPY), copy, entries_of(copy)
+    if kept is None:
+        source, base = "git", _committed(folder)
+        kept = entries_of(base)
+    found = whole_part(text)
+    if kept is None and not found:
+        raise IntegrityError(
+            f"{path}: is damaged, and neither {COPY} nor git has a whole one; delete it: `dvc repro` then makes everything "
+            "again, or takes it from DVC's cache where it has it"
+        )
+    entries = {**(kept or {}), **found}
+    write_whole(path, base if base and entries == kept else _written(entries))
+    origin = f"put back from {source}" if kept is not None else "rebuilt from its whole entries"
+    return f"{LOCK}: was damaged ({len(text):,} bytes, {len(found)} whole entries); {origin}: {len(entries)} stages"
+
+
+def entries_of(text: bytes | None) -> Entries | None:
+    """Return the entries of a dvc.lock, or None where DVC would refuse it."""
+    if text is None:
+        return None
+    try:
+        values = YAML(typ="safe").load(text.decode())
+    except (YAMLError, UnicodeDecodeError):
+        return None
+    if not isinstance(values, dict) or values.get("schema") != "2.0" or not values.keys() <= {"schema", "stages", "datasets"}:
+        return None
+    entries = values.get("stages", {})
+    return entries if isinstance(entries, dict) and all(_is_entry(entry) for entry in entries.values()) else None
+
+
+def whole_part(text: bytes) -> Entries:
+    """Return the entries of a cut-off dvc.lock before its last one, which may be half."""
+    lines = text.decode(errors="replace").splitlines(keepends=True)
+    starts = [number for number, line in enumerate(lines) if line[:2] == "  " and line[2:3] not in (" ", "", "\n")]
+    return entries_of("".join(lines[: starts[-1]]).encode()) or {} if len(starts) > 1 else {}
+
+
+def _written(entries: Entries) -> bytes:
+    """Return a dvc.lock as DVC writes it."""
+    stream = StringIO()
+    writer = YAML()
+    writer.default_flow_style = False
+    writer.dump({"schema": "2.0", "stages": entries}, stream)
+    return stream.getvalue().encode()
+
+
+def _is_entry(entry: Any) -> bool:
+    if not isinstance(entry, dict) or "cmd" not in entry:
+        return False
+    files = [file for part in ("deps", "outs") for file in entry.get(part) or []]
+    return all(isinstance(file, dict) and "path" in file and _is_hash(file) for file in files)
+
+
+def _is_hash(file: dict[str, Any]) -> bool:
+    md5 = file.get("md5")
+    return md5 is None or len(str(md5).removesuffix(".dir")) == 32
+
+
+def _committed(folder: Path) -> bytes | None:
+    try:
+        done = subprocess.run(["git", "show", f"HEAD:./{LOCK}"], cwd=folder, capture_output=True, check=False, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
