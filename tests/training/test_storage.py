@@ -189,6 +189,7 @@ assert save(2, False) is None
 problem = save(3, True)
 for descriptor in taken:
     os.close(descriptor)
+resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 found, refused = scan(place, "a")
 assert [c.facts.step for c in found] == [1] and not refused, (found, refused)
 running.close()
