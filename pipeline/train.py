@@ -37,7 +37,7 @@ def train(arguments: argparse.Namespace, clock: Clock) -> str:
     from trainyard.tasks.train_config import check_train
     from trainyard.training.job import FitJob
     from trainyard.training.launch import started
-    from trainyard.training.outcome import free_scratch, open_scratch
+    from trainyard.training.outcome import free_scratch, free_storage, open_scratch, open_storage
 
     recipe = read_recipe(Path("params.yaml"), arguments.recipe)
     cluster, tracking = read_settings(Path("params.yaml"))
@@ -48,9 +48,24 @@ def train(arguments: argparse.Namespace, clock: Clock) -> str:
     check_train(recipe.train, card)
     weights = start(recipe, card)
     mark = fingerprint(recipe, card.sha256)
-    free_scratch(scratch_root(), Path("dvc.lock"))
-    scratch = open_scratch(scratch_root(), mark, Path("dvc.lock"))
-    job = FitJob(recipe=recipe, data_dir=arguments.data_dir.resolve(), scratch_dir=scratch, fingerprint=mark, weights=weights)
+    lock = Path("dvc.lock")
+    free_scratch(scratch_root(), lock)
+    scratch = open_scratch(scratch_root(), mark, lock)
+    job = FitJob(
+        recipe=recipe,
+        data_dir=arguments.data_dir.resolve(),
+        data_sha256=card.sha256,
+        scratch_dir=scratch,
+        fingerprint=mark,
+        weights=weights,
+        storage=cluster.storage,
+        data_cache_gigabytes=cluster.data_cache_gigabytes,
+        checkpoint_seconds=cluster.checkpoint_seconds,
+        checkpoint_steps=cluster.checkpoint_steps,
+    )
+    if cluster.storage is not None:
+        free_storage(cluster.storage, lock)
+        job = open_storage(job)
     with started(job, cluster) as launched:
         # The workers start while this process imports torch and MLflow.
         return follow(launched, card, tracking, arguments, clock)
@@ -108,7 +123,7 @@ def follow(launched: Launch, card: Card, tracking_config: TrackingConfig, argume
 
     with tracking.running(run_id):
         result = launched.wait(watch)
-        weights, facts = kept_weights(job.checkpoints, mark, recipe.train.keep)
+        weights, facts = kept_weights(job.store(), mark, recipe.train.keep)
         metrics = summarise(result, primary, facts.epoch, receptive_field(recipe.model))
         if not forwarder.flush():
             say(recipe.name, "train", f"the tracking server is away; its records wait in {job.spool}")
@@ -123,7 +138,7 @@ def follow(launched: Launch, card: Card, tracking_config: TrackingConfig, argume
     write_metrics(arguments.report_dir / "train.json", metrics)
     run = run_path.read_bytes()
     write_whole(model_dir / "run.json", run)
-    close_scratch(job.scratch_dir, run)
+    close_scratch(job.scratch_dir, run, job.store() if job.storage else None)
     best = metrics[f"best/{primary}"]
     size = f"{metrics['parameters']:,} parameters"
     if "receptive_field" in metrics:

@@ -30,6 +30,8 @@ class Record:
     values: dict[str, float]
     resumed: bool = False
     """The first record after a restart."""
+    note: str = ""
+    """Something to tell the user, instead of values."""
 
 
 def append(path: Path, record: Record) -> None:

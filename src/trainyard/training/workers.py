@@ -13,6 +13,7 @@ from trainyard.errors import Interrupted, TrainyardError, last_line
 from trainyard.training.cluster_config import ClusterConfig
 from trainyard.training.hardware import gpus
 from trainyard.training.job import FitJob, FitResult
+from trainyard.training.nodes import publish_where_needed
 
 
 def train(job: FitJob, cluster: ClusterConfig, workers: int, storage: Path) -> FitResult:
@@ -28,6 +29,7 @@ def train(job: FitJob, cluster: ClusterConfig, workers: int, storage: Path) -> F
 
     from trainyard.training.rendezvous import OneAddressConfig
 
+    publish_where_needed(job)
     use_gpu = gpus() > 0
     # A folder of its own each time: Ray must not continue from its own snapshot, which forgets the newest checkpoint.
     folder = Path(tempfile.mkdtemp(prefix="trainyard-ray-", dir=storage))
@@ -75,6 +77,7 @@ def _work(config: dict[str, Any]) -> FitResult | TrainyardError:
     import ray.train
     from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment
 
+    from trainyard.training.arrival import ready
     from trainyard.training.fit import fit
 
     os.environ.update(config["environment"])
@@ -85,13 +88,14 @@ def _work(config: dict[str, Any]) -> FitResult | TrainyardError:
     # number of validation batches would leave workers waiting for each other.
     strategy = RayDDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True)
     try:
-        return fit(
-            config["job"],
-            rank=rank,
-            world_size=world_size,
-            strategy="auto" if alone else strategy,
-            plugins=None if alone else [RayLightningEnvironment()],
-        )
+        with ready(config["job"]) as job:
+            return fit(
+                job,
+                rank=rank,
+                world_size=world_size,
+                strategy="auto" if alone else strategy,
+                plugins=None if alone else [RayLightningEnvironment()],
+            )
     except TrainyardError as error:
         # All workers meet it at the same step. Returned, because Ray would start them again after an exception.
         return error
