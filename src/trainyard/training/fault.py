@@ -6,6 +6,7 @@ Parts in this order, several faults separated by commas:
   step17          in which optimizer step, counted from 1; save, report and validation: in the first one from there on
   phase=backward  forward, backward, reduce, step, save, report or validation
   repeat          in every attempt; without it once, which a file in the training's scratch folder remembers
+  settled         each checkpoint is durable before the training goes on, so that it is known what the fault leaves behind
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class Fault:
     step: int
     rank: int | None = None
     repeat: bool = False
+    settled: bool = False
 
 
 def parse(text: str) -> list[Fault]:
@@ -49,7 +51,9 @@ def parse(text: str) -> list[Fault]:
     Raises:
         InputError: it cannot be read.
     """
-    form = re.compile(r"(?P<action>\w+)(:rank(?P<rank>\d+))?:step(?P<step>\d+):phase=(?P<phase>\w+)(?P<repeat>:repeat)?")
+    form = re.compile(
+        r"(?P<action>\w+)(:rank(?P<rank>\d+))?:step(?P<step>\d+):phase=(?P<phase>\w+)(?P<repeat>:repeat)?(?P<settled>:settled)?"
+    )
     faults = []
     for part in filter(None, text.split(",")):
         found = form.fullmatch(part)
@@ -71,6 +75,7 @@ def parse(text: str) -> list[Fault]:
                 step=int(found["step"]),
                 rank=rank,
                 repeat=bool(found["repeat"]),
+                settled=bool(found["settled"]),
             )
         )
     return faults
@@ -138,6 +143,11 @@ def install(folder: Path, rank: int) -> list[Faults]:
     faults = parse(os.environ.get(VARIABLE, ""))
     _active[:] = [Faults(faults, folder, rank)] if faults else []
     return list(_active)
+
+
+def is_settled() -> bool:
+    """Say whether the training is to wait for its checkpoints."""
+    return any(fault.settled for fault in parse(os.environ.get(VARIABLE, "")))
 
 
 def point(phase: Literal["save", "report"], step: int) -> None:
