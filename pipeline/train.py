@@ -128,7 +128,7 @@ def follow(launched: Launch, card: Card, tracking_config: TrackingConfig, argume
         if not forwarder.flush():
             say(recipe.name, "train", f"the tracking server is away; its records wait in {job.spool}")
         tracking.metrics(run_id, metrics)
-        tracking.tag(run_id, {"arithmetic": result.precision})
+        tracking.tag(run_id, {"arithmetic": result.precision, **launched.notes})
     clock.work_seconds += result.history[-1]["seconds"]
 
     model_dir = arguments.model_dir

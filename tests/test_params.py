@@ -154,3 +154,13 @@ def test_reading_a_recipe_imports_no_framework(root: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_range_of_workers_is_read_and_must_rise(tmp_path: Path) -> None:
+    (tmp_path / "good").mkdir()
+    _, cluster, _ = read_all(write(tmp_path / "good", f"{GOOD}cluster: {{workers: [1, 4]}}\n"))
+    assert (cluster.workers, cluster.least, cluster.most) == ((1, 4), 1, 4)
+    with pytest.raises(ParamsError, match=r"workers: \[4, 1\] asks for at least 4 and at most 1; write \[1, 4\]"):
+        read_all(write(tmp_path, f"{GOOD}cluster: {{workers: [4, 1]}}\n"))
+    with pytest.raises(ParamsError, match=r"cluster\.workers"):
+        read_all(write(tmp_path, f"{GOOD}cluster: {{workers: [1, 2, 3]}}\n"))

@@ -3,15 +3,17 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
 
-from trainyard.errors import InputError, ServiceError
+from trainyard.errors import InputError, Interrupted, ServiceError
 from trainyard.params import ParamsError
 from trainyard.recipe import Recipe
 from trainyard.training.checkpoint import kept_weights
@@ -19,7 +21,7 @@ from trainyard.training.cluster_config import ClusterConfig
 from trainyard.training.fit import fit
 from trainyard.training.hardware import processors
 from trainyard.training.job import FitJob, FitResult
-from trainyard.training.launch import started
+from trainyard.training.launch import Launch, started
 from trainyard.training.ray_start import PrivateFolder
 from trainyard.training.spool import Reader, Record
 
@@ -99,38 +101,161 @@ def test_two_workers_take_the_step_that_one_process_takes(make_recipe: MakeRecip
     assert max(float((one_weights[name] - two_weights[name]).abs().max()) for name in one_weights) <= 1e-6
 
 
+_whole: dict[str, tuple[FitJob, FitResult]] = {}
+
+
+def whole(recipe: Recipe, data_dir: Path, places: pytest.TempPathFactory) -> tuple[FitJob, FitResult]:
+    """The recipe, trained by two workers whom nothing happens to; once for all tests."""
+    if not _whole:
+        job = make_job(recipe, data_dir, places.mktemp("whole"))
+        _whole["digits"] = job, launch(job, ClusterConfig(workers=2), lambda: None)
+    return _whole["digits"]
+
+
 @needs_two_processors
 @pytest.mark.cluster
 @pytest.mark.faults
-def test_a_killed_worker_is_replaced_and_the_end_is_bit_identical(
-    make_recipe: MakeRecipe, packed_digits: Path, tmp_path: Path
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "kill:rank1:step40:phase=reduce",
+        "stop:rank1:step40:phase=forward",
+        pytest.param("hang:rank0:step40:phase=backward", marks=pytest.mark.long),
+        pytest.param("segv:rank0:step40:phase=step", marks=pytest.mark.long),
+        pytest.param("raise:rank1:step40:phase=forward", marks=pytest.mark.long),
+    ],
+)
+def test_a_worker_that_dies_or_hangs_is_replaced_and_the_end_is_bit_identical(
+    fault: str,
+    make_recipe: MakeRecipe,
+    packed_digits: Path,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     recipe = make_recipe(epochs=8)
-    whole = make_job(recipe, packed_digits, tmp_path / "whole")
-    expected = launch(whole, ClusterConfig(workers=2), lambda: None)
+    undisturbed, expected = whole(recipe, packed_digits, tmp_path_factory)
 
-    job = make_job(recipe, packed_digits, tmp_path / "killed")
-    reader, seen, killed = Reader(job.spool), list[Record](), list[int]()
+    monkeypatch.setenv("TRAINYARD_FAULT", fault)
+    job = make_job(recipe, packed_digits, tmp_path / "faulty")
+    reader, seen = Reader(job.spool), list[Record]()
+    result = launch(job, ClusterConfig(workers=2), lambda: seen.extend(reader.read()))
+    seen.extend(reader.read())
 
-    def kill_one() -> None:
-        seen.extend(reader.read())
-        if not killed and sum(record.kind == "epoch" for record in seen) >= 2:
-            workers = [
-                process
-                for process in psutil.Process().children(recursive=True)
-                if "RayTrainWorker" in " ".join(process.cmdline())
-            ]
-            os.kill(workers[-1].pid, signal.SIGKILL)
-            killed.append(workers[-1].pid)
-
-    result = launch(job, ClusterConfig(workers=2), kill_one)
-
-    assert killed and not psutil.pid_exists(killed[0])
-    assert any(record.resumed for record in seen), "training was over before the worker was killed"
+    assert list(job.scratch_dir.glob("fault-*")), "the fault did not happen"
+    assert any(record.resumed for record in seen), "nothing was resumed"
+    if fault.startswith(("stop", "hang")):
+        rank = fault.split(":")[1][-1]
+        assert f"digits · train · rank {rank} (pid " in (said := capsys.readouterr().out)
+        assert "has said nothing for" in said
     for key in ("train/loss", "val/loss", "val/accuracy", "gradient_norm"):
         assert [row[key] for row in result.history] == [row[key] for row in expected.history]
-    for name, weights in kept_weights(whole.checkpoints, whole.fingerprint)[0].items():
+    for name, weights in kept_weights(undisturbed.checkpoints, undisturbed.fingerprint)[0].items():
         assert torch.equal(weights, kept_weights(job.checkpoints, job.fingerprint)[0][name]), name
+
+
+@needs_two_processors
+@pytest.mark.cluster
+@pytest.mark.faults
+@pytest.mark.long
+def test_workers_that_are_lost_again_and_again_end_the_run_with_the_last_place_named(
+    make_recipe: MakeRecipe, packed_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRAINYARD_FAULT", "kill:rank1:step25:phase=forward:repeat")
+    job = make_job(make_recipe(epochs=8), packed_digits, tmp_path / "s")
+    with pytest.raises(
+        Interrupted, match=r"workers were lost 2 times, the last time: rank 1 \(pid \d+ on .*\) at epoch \d, step "
+    ):
+        launch(job, ClusterConfig(workers=2, max_restarts=1), lambda: None)
+
+
+class Disturber:
+    """Does something to the process of rank 1 once it trains, and goes on for as long as the training lasts."""
+
+    def __init__(self) -> None:
+        self.launched: Launch | None = None
+        self.done: list[int] = []
+
+    def victim(self) -> int | None:
+        assert self.launched is not None
+        places = [beat.place for beat in self.launched.beats() if beat.step > 0 and beat.place.rank == 1]
+        return places[0].pid if places and psutil.pid_exists(places[0].pid) else None
+
+
+@needs_two_processors
+@pytest.mark.cluster
+@pytest.mark.faults
+@pytest.mark.long
+def test_a_worker_whose_memory_runs_out_is_told_of_with_a_smaller_batch(
+    make_recipe: MakeRecipe, packed_digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    group = Path("/sys/fs/cgroup/memory") / f"trainyard-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / "memory.limit_in_bytes").write_text(str(4 * 2**20))
+    except OSError as error:
+        pytest.skip(f"needs the right to make a memory cgroup, version 1: {error}")
+    disturber = Disturber()
+
+    def starve() -> None:
+        if not disturber.done and (pid := disturber.victim()):
+            disturber.done.append(pid)
+            # What the process has is not counted, what it takes from now on is.
+            (group / "cgroup.procs").write_text(str(pid))
+
+    try:
+        job = make_job(make_recipe(epochs=60), packed_digits, tmp_path / "s")
+        with started(job, ClusterConfig(workers=2)) as disturber.launched:
+            disturber.launched.wait(starve)
+        assert disturber.done, "the training was over before its memory was taken"
+        said = capsys.readouterr().out
+        assert "was ended as memory ran out (train.batch_size is 64: set train.micro_batch_size: 32" in said
+    finally:
+        group.rmdir()
+
+
+@needs_two_processors
+@pytest.mark.cluster
+@pytest.mark.faults
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_a_straggler_is_named(make_recipe: MakeRecipe, packed_digits: Path, tmp_path: Path) -> None:
+    """Rank 1 gets a fifth of a processor, in the way in which the kernel's quotas do it: it runs, then it stands."""
+    recipe = make_recipe(epochs=20000)
+    job = make_job(recipe, packed_digits, tmp_path / "s")
+    disturber, over = Disturber(), threading.Event()
+
+    def throttle() -> None:
+        while not over.is_set():
+            pid = disturber.victim() if disturber.launched is not None else None
+            if pid is None:
+                time.sleep(0.1)
+                continue
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+                time.sleep(0.08)
+                os.kill(pid, signal.SIGCONT)
+                disturber.done.append(pid)
+            time.sleep(0.02)
+
+    def until_it_is_told_of() -> None:
+        assert disturber.launched is not None
+        if disturber.launched.notes:
+            raise KeyboardInterrupt
+
+    thread = threading.Thread(target=throttle)
+    thread.start()
+    try:
+        with pytest.raises(KeyboardInterrupt), started(job, ClusterConfig(workers=2)) as disturber.launched:
+            disturber.launched.wait(until_it_is_told_of)
+    finally:
+        over.set()
+        thread.join()
+    assert disturber.done
+    assert disturber.launched is not None
+    assert disturber.launched.notes["straggler"].startswith("rank 1 (pid ")
 
 
 @needs_two_processors

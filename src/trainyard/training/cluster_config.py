@@ -12,8 +12,11 @@ from trainyard.params import Count, Index, Positive
 class ClusterConfig:
     """Where it runs. Changing it changes no result beyond the rounding of sums."""
 
-    workers: Index | Literal["auto"] = "auto"
-    """auto: one a GPU, or two on a machine without one. 0: in this process, without Ray."""
+    workers: Index | tuple[Count, Count] | Literal["auto"] = "auto"
+    """auto: one a GPU, or two on a machine without one; of a cluster, all it has room for. 0: in this process, without Ray.
+
+    [least, most]: as many as there is room for at the time, on a cluster whose nodes come and go.
+    """
     cpus_per_worker: Count = 1
     """Processors, and threads of torch, that each worker gets."""
     address: str = "local"
@@ -35,6 +38,25 @@ class ClusterConfig:
     """How often lost workers are replaced before the run fails."""
     timeout_seconds: Positive = 120.0
     """How long a worker waits for the others before it counts them as lost."""
+    lost_node_seconds: Positive = 600.0
+    """How long a training waits for lost nodes to come back, once there is room for fewer than its least workers."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.workers, tuple) and self.workers[0] > self.workers[1]:
+            least, most = self.workers
+            raise ValueError(
+                f"workers: [{least}, {most}] asks for at least {least} and at most {most}; write [{most}, {least}]"
+            )
+
+    @property
+    def least(self) -> int:
+        """Fewest workers that may train; 1 for `auto`."""
+        return self.workers[0] if isinstance(self.workers, tuple) else 1 if self.workers == "auto" else self.workers
+
+    @property
+    def most(self) -> int:
+        """Most workers that may train; for `auto` that is for the machine or the cluster to say."""
+        return self.workers[1] if isinstance(self.workers, tuple) else 1 if self.workers == "auto" else self.workers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

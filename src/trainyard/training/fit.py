@@ -7,7 +7,7 @@ import pickle
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ def fit(
     strategy: Any = "auto",
     plugins: Any = None,
     stop: threading.Event | None = None,
+    callbacks: Sequence[pl.Callback] = (),
 ) -> FitResult:
     """Train a recipe to its end, from the newest valid checkpoint if there is one.
 
@@ -114,7 +115,8 @@ def fit(
         devices="auto" if world_size > 1 else 1,
         strategy=strategy,
         plugins=plugins,
-        callbacks=[*trace.install(rank), *fault.install(job.scratch_dir, rank), keeper],
+        # The caller's first: they note a phase before a fault on demand can happen in it.
+        callbacks=[*callbacks, *trace.install(rank), *fault.install(job.scratch_dir, rank), keeper],
         precision=precision,
         accumulate_grad_batches=micro_batches,
         deterministic="warn" if config.deterministic else False,

@@ -6,17 +6,25 @@ Knows no model, and imports no torch before a worker needs it: each of Ray's own
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 import threading
+import time
+import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from trainyard.errors import MachineError, ServiceError, TrainyardError, last_line
+from trainyard.errors import Interrupted, MachineError, ServiceError, TrainyardError, last_line
+from trainyard.progress import say
 from trainyard.training import ray_start, workers
+from trainyard.training.beat import Beat
 from trainyard.training.cluster_config import ClusterConfig
+from trainyard.training.elastic import NodeWatch, wanted
 from trainyard.training.job import FitJob, FitResult
-from trainyard.training.timing import FOLLOW_SECONDS
+from trainyard.training.noticeboard import Noticeboard
+from trainyard.training.timing import FOLLOW_SECONDS, NOTICE_SECONDS, STOP_SECONDS
+from trainyard.training.watch import Watch
 
 
 @contextmanager
@@ -36,7 +44,13 @@ class Launch:
         self.job = job
         self.cluster = cluster
         self.address = os.environ.get("RAY_ADDRESS") or cluster.address
+        self.name = uuid.uuid4().hex
         self.workers = 0
+        """At most; 0 where the fit runs in this process."""
+        self._least = 0
+        self._nodes: NodeWatch | None = None
+        self._board = Noticeboard(self.name)
+        self._watch: Watch | None = None
         self._folder: ray_start.PrivateFolder | None = None
         self._outcome: FitResult | BaseException | None = None
         self._ready, self._done, self._over = threading.Event(), threading.Event(), threading.Event()
@@ -52,6 +66,7 @@ class Launch:
             ServiceError: the cluster does not answer.
         """
         self._ready.wait()
+        _take_signals_back()
         if isinstance(self._outcome, BaseException):
             raise self._outcome
 
@@ -59,30 +74,110 @@ class Launch:
         """Wait for the end of the fit and call `watch` a few times a second meanwhile.
 
         Raises:
-            Interrupted: workers were lost more often than `cluster.max_restarts`.
+            Interrupted: workers were lost more often than `cluster.max_restarts`, or nodes for good.
             TrainyardError: whatever `ready` raises, and whatever the workers met.
         """
-        while not self._done.wait(FOLLOW_SECONDS):
-            watch()
+        _take_signals_back()
+        try:
+            while not self._done.wait(FOLLOW_SECONDS):
+                watch()
+                self._look_after()
+        except KeyboardInterrupt:
+            self._say("stops at the next step and saves; Ctrl-C again stops at once")
+            self._let_save(watch, STOP_SECONDS)
+            raise
+        except Interrupted:
+            self._let_save(watch, NOTICE_SECONDS)
+            raise
         watch()
+        self._tell()
+        if isinstance(self._outcome, workers.Lost):
+            raise self._lost(self._outcome)
+        if isinstance(self._outcome, Interrupted) and (reason := self._stopped()):
+            raise Interrupted(f"{reason}, and all workers have saved; run the same command again to continue")
         if not isinstance(self._outcome, FitResult):
             raise self._outcome or RuntimeError("the fit has no outcome")
         return self._outcome
 
+    @property
+    def notes(self) -> dict[str, str]:
+        """What happened that belongs to the run's record."""
+        return self._watch.notes if self._watch is not None else {}
+
+    def beats(self) -> list[Beat]:
+        """Return what each worker said last; nothing before they train, and where they are none."""
+        return list(self._watch.hearing.beats.values()) if self._watch is not None else []
+
     def end(self) -> None:
         """End the private Ray, or leave the cluster, also in the midst of the fit."""
+        try:
+            self._end()
+        except (KeyboardInterrupt, Interrupted):
+            # The user has no patience left, or the machine has none.
+            if self._folder is not None:
+                ray_start.kill_private()
+            raise
+        finally:
+            if self._folder is not None:
+                self._folder.remove()
+            self._over.set()
+
+    def _end(self) -> None:
         self._ready.wait()
         self._stop.set()
-        if self.workers:
-            import ray
-
-            ray.shutdown()
-        else:
+        if not self.workers:
             # A thread that computes while the interpreter ends would crash it.
             self._done.wait()
-        if self._folder is not None:
-            self._folder.remove()
-        self._over.set()
+            return
+        for watcher in (self._watch, self._nodes):
+            if watcher is not None:
+                watcher.stop()
+        import ray
+
+        ray.shutdown()
+
+    def _say(self, line: str) -> None:
+        say(self.job.recipe.name, "train", line)
+
+    def _tell(self) -> None:
+        for watcher in (self._nodes, self._watch):
+            if watcher is not None:
+                for line in watcher.news():
+                    self._say(line)
+
+    def _look_after(self) -> None:
+        self._tell()
+        for watcher in (self._nodes, self._watch):
+            if watcher is not None:
+                watcher.check()
+
+    def _let_save(self, watch: Callable[[], None], seconds: float) -> None:
+        """Ask the workers to save where they are, and give them time to."""
+        self._stop.set()
+        if self._watch is not None:
+            if not self._watch.trains:
+                return
+            with suppress(Exception):  # the cluster's head is away: what is saved is saved
+                self._board.stop("the driver was told to end")
+        deadline = time.monotonic() + seconds
+        while not self._done.wait(FOLLOW_SECONDS) and time.monotonic() < deadline:
+            watch()
+        watch()
+
+    def _stopped(self) -> str | None:
+        """Return why the workers were asked to save and to leave, if they were."""
+        if self._watch is None:
+            return None
+        with suppress(Exception):  # the cluster's head is away
+            return self._board.stopped()
+        return None
+
+    def _lost(self, error: workers.Lost) -> Interrupted:
+        cause = (self._watch.cause if self._watch is not None else "") or str(error)
+        return Interrupted(
+            f"training of {self.job.recipe.name}: workers were lost {self.cluster.max_restarts + 1} times, "
+            f"the last time: {cause}; run the same command again to continue from the last checkpoint"
+        )
 
     def _live(self) -> None:
         try:
@@ -98,15 +193,16 @@ class Launch:
 
     def _fit(self) -> FitResult:
         if self.workers:
+            self._watch = Watch(self.job, self._board, self.workers, has_ended=workers.has_ended, end=workers.end)
             storage = self._folder.path if self._folder else Path(tempfile.gettempdir())
-            return workers.train(self.job, self.cluster, self.workers, storage)
+            return workers.train(self.job, self.cluster, (self._least, self.workers), storage, self.name)
 
         from trainyard.training.fit import fit
 
         return fit(self.job, stop=self._stop)
 
     def _connect(self) -> None:
-        self.workers = ray_start.count_workers(self.cluster, self.address)
+        self._least = self.workers = ray_start.count_workers(self.cluster, self.address)
         if not self.workers:
             return
         try:
@@ -115,6 +211,8 @@ class Launch:
                 ray_start.start_private(self._folder, self.cluster, self.workers)
             else:
                 ray_start.join(self.address, self.cluster.insecure)
+                self._least, self.workers = wanted(self.cluster, ray_start.nodes())
+                self._nodes = NodeWatch(self.cluster, self._least, ray_start.head(), ray_start.nodes)
         except TrainyardError:
             raise
         except Exception as error:  # Ray raises RuntimeError, ConnectionError, ValueError and more for the same thing
@@ -122,4 +220,13 @@ class Launch:
                 raise MachineError(
                     f"Ray could not start on this machine ({last_line(error)}); free memory, or set cluster.workers: 0"
                 ) from error
+            if "ersion mismatch" in str(error):
+                found = " ".join(str(error).split())
+                raise MachineError(f"cluster.address: {self.address}: {found}; install the same versions here") from error
             raise ServiceError(f"cluster.address: {self.address} does not answer ({last_line(error)}); start it") from error
+
+
+def _take_signals_back() -> None:
+    """Have Python handle SIGTERM again: Ray's start has put a handler in its place that writes a stack and dies."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))

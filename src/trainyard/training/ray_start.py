@@ -16,10 +16,19 @@ from trainyard.errors import ServiceError
 from trainyard.params import ParamsError
 from trainyard.training.access import LOOPBACK, check_cluster
 from trainyard.training.cluster_config import ClusterConfig
+from trainyard.training.elastic import Node, code_environment
 from trainyard.training.hardware import gpus, processors
 from trainyard.training.private_access import private_access
-from trainyard.training.timing import CONNECT_SECONDS, OBJECT_STORE_BYTES, WORKER_POLL_SECONDS, WORKER_START_SECONDS
+from trainyard.training.timing import (
+    CONNECT_SECONDS,
+    OBJECT_STORE_BYTES,
+    RAY_WORKER_HANG_SECONDS,
+    WORKER_POLL_SECONDS,
+    WORKER_START_SECONDS,
+)
 
+PRIVATE = "TRAINYARD_PRIVATE_RAY"
+"""Variable of the environment: set where Ray is this process's own."""
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 
 
@@ -56,6 +65,7 @@ def set_environment() -> None:
         RAY_TRAIN_METRICS_ENABLED="0",
         RAY_TRAIN_HEALTH_CHECK_INTERVAL_S=str(WORKER_POLL_SECONDS),
         RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S=str(WORKER_START_SECONDS),
+        RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S=str(RAY_WORKER_HANG_SECONDS),
         RAY_DEDUP_LOGS_SKIP_REGEX=".*",
         RAY_ENABLE_UV_RUN_RUNTIME_ENV="0",
         # Ray would run workers at a low priority; training is what the user waits for.
@@ -72,6 +82,7 @@ def start_private(folder: PrivateFolder, cluster: ClusterConfig, workers: int) -
     """Start a Ray of this process alone, which ends with it."""
     # A cloud may take a node of a cluster away; nobody takes this machine.
     os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
+    os.environ[PRIVATE] = "1"
     set_environment()
     folder.access.enter_context(private_access(folder.path))
     import ray
@@ -89,6 +100,15 @@ def start_private(folder: PrivateFolder, cluster: ClusterConfig, workers: int) -
     logging.getLogger("ray").setLevel(logging.ERROR)
 
 
+def kill_private() -> None:
+    """Kill all processes of the private Ray at once."""
+    import psutil
+
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            process.kill()
+
+
 def join(address: str, insecure: bool) -> None:
     """Connect to a cluster that is there.
 
@@ -97,35 +117,53 @@ def join(address: str, insecure: bool) -> None:
         IntegrityError: it is on a network and asks nobody for a token, and this is not said to be meant.
     """
     set_environment()
+    os.environ.pop(PRIVATE, None)
     _answers(address)
     check_cluster(address, insecure)
     import ray
 
-    ray.init(address=address, **QUIET)
+    ray.init(address=address, runtime_env=code_environment(), **QUIET)
     logging.getLogger("ray").setLevel(logging.ERROR)
 
 
+def nodes() -> list[Node]:
+    """Return the living nodes of the cluster that this process is part of. Blocks while its head is away."""
+    import ray
+
+    return [Node.of(facts) for facts in ray.nodes() if facts["Alive"]]
+
+
+def head() -> tuple[str, int]:
+    """Return host and port of the head of the cluster that this process is part of."""
+    import ray
+
+    host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
 def count_workers(cluster: ClusterConfig, address: str) -> int:
-    """Return how many workers train.
+    """Return how many workers train on this machine; on a cluster, how many at most if that is known before it is met.
 
     Raises:
-        ParamsError: this machine is to run more workers than it has processors for.
+        ParamsError: this machine is to run more workers than it has processors or GPUs for.
     """
     if cluster.workers == 0:
         return 0
+    if address != "local":
+        return 1 if cluster.workers == "auto" else cluster.most
+    room = processors() // cluster.cpus_per_worker
     if cluster.workers == "auto":
-        return gpus() or min(2, max(1, processors() // cluster.cpus_per_worker))
-    needed, have = cluster.workers * cluster.cpus_per_worker, processors()
-    if address == "local" and needed > have:
+        return gpus() or min(2, max(1, room))
+    least = cluster.least
+    if room < least:
         raise ParamsError(
-            f"params.yaml: cluster.workers: {cluster.workers} x cpus_per_worker: {cluster.cpus_per_worker} need {needed} "
-            f"processors, this machine has {have}; use at most {have // cluster.cpus_per_worker} workers, or 'auto'"
+            f"params.yaml: cluster.workers: {least} x cpus_per_worker: {cluster.cpus_per_worker} need "
+            f"{least * cluster.cpus_per_worker} processors, this machine has {processors()}; "
+            f"use at most {room} workers, or 'auto'"
         )
-    if address == "local" and 0 < (have := gpus()) < cluster.workers:
-        raise ParamsError(
-            f"params.yaml: cluster.workers: {cluster.workers}, this machine has {have} GPUs; use at most {have}, or 'auto'"
-        )
-    return cluster.workers
+    if 0 < (have := gpus()) < least:
+        raise ParamsError(f"params.yaml: cluster.workers: {least}, this machine has {have} GPUs; use at most {have}, or 'auto'")
+    return min(cluster.most, room, gpus() or room)
 
 
 def _answers(address: str) -> None:

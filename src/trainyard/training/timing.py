@@ -16,8 +16,87 @@ most of a restart, and would hold back an epoch of less than that; each question
 WORKER_START_SECONDS = 60.0
 """How long Ray waits for the resources of a group of workers, before it tries again. Its default."""
 
+ELASTIC_START_SECONDS = 10.0
+"""The same where the number of workers may change: a node that was just lost stays on Ray's list until its health checks
+have failed, so the first count can be wrong, and each wrong one costs this long."""
+
+RESIZE_SECONDS = 10.0
+"""How often Ray looks whether more workers could train. To grow costs a restart from the newest checkpoint."""
+
+NODE_ANSWER_SECONDS = 2.0
+"""How long a node may take to accept a connection, before an elastic training does without it."""
+
+NODE_POLL_SECONDS = 1.0
+"""How often the driver looks at the list of nodes, and whether the head answers."""
+
+HEAD_SECONDS = 20.0
+"""How long the head may be away before a run ends. After 60 s Ray would end the whole process, without a word."""
+
 CONNECT_SECONDS = 5.0
 """How long a cluster's address may take to accept a connection; Ray itself would try for half a minute."""
 
 OBJECT_STORE_BYTES = 80 * 2**20
 """Memory of the private Ray for objects; training sends none through it, and 75 MiB are the least that Ray takes."""
+
+LISTEN_SECONDS = 0.25
+"""How often a worker looks whether it is to stop. A notice of 2 s leaves room for this, Ray's answer, and a checkpoint."""
+
+BEAT_SECONDS = 1.0
+"""How often a worker says where it is. One message of 300 bytes to Ray's head."""
+
+BOARD_SECONDS = 5.0
+"""How long Ray's head may take to answer such a message."""
+
+SILENCE_SECONDS = 15.0
+"""A worker that says nothing for so long is stopped, or holds the interpreter's lock: 15 missed messages. A machine that is
+so loaded that a thread does not run for 15 s trains nothing either."""
+
+LEAST_SECONDS = 20.0
+"""The least that a phase of a step may take before it counts as a hang, so that one is found within 30 s."""
+
+HANG_FACTOR = 10.0
+"""How many times the longest so far a phase may take: other work on the machine makes a step two or three times as long."""
+
+NEW_PHASE_SECONDS = 600.0
+"""How long a phase may take that the process has not been through before: the first step and the first validation compile,
+fill caches, and start libraries. Ray's default for anything."""
+
+SAVING_SECONDS = 600.0
+"""How long a checkpoint may take: large ones go to slow stores."""
+
+RAY_WORKER_HANG_SECONDS = 60.0
+"""When Ray itself gives up a worker whose main thread does not answer, for the case that our own watch is away."""
+
+LAG_STEPS = 50
+"""Steps over which a worker's own time is taken."""
+
+LAG_FACTOR = 2.0
+"""A worker that needs so many times the others' time is told of. Equal machines differ by a tenth."""
+
+LAG_SECONDS = 10.0
+"""For so long it must need it without a break before it is told of: a single slow step is no straggler."""
+
+SPARE_AFTER_SECONDS = 5.0
+"""When a spare process is started: not while the training itself starts."""
+
+SPARE_WORTH_SECONDS = 20.0
+"""A training with less than this to go needs no spare: the start takes processors from it."""
+
+SPARE_KEPT_SECONDS = 7 * 24 * 3600
+"""For how long Ray keeps the process although nothing runs in it; it ends with the launch in any case."""
+
+SPARE_MEMORY_BYTES = 2 * 2**30
+"""Memory that must be free for a spare process, which takes 0.3 GB, most of it shared."""
+
+SPARE_REQUEST_SECONDS = 30.0
+"""How long the node's Ray may take to say that it starts one."""
+
+ACCUSED_SECONDS = 10.0
+"""How long a worker that was ended for a hang may take to be replaced, before another one is suspected."""
+
+STOP_SECONDS = 7.0
+"""After Ctrl-C, how long the workers may take to save before they are ended: whoever pressed it waits for the prompt."""
+
+NOTICE_SECONDS = 25.0
+"""After SIGTERM, the same. Clouds and schedulers give 30 s before they take the machine; where it is less, what is saved
+by then counts, and workers save at once."""

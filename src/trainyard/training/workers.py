@@ -4,53 +4,81 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import socket
 import tempfile
+import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from trainyard.errors import Interrupted, TrainyardError, last_line
+from trainyard.errors import MachineError, TrainyardError, last_line
+from trainyard.training import notice, spare
+from trainyard.training.beat import Place, Progress
 from trainyard.training.cluster_config import ClusterConfig
-from trainyard.training.hardware import gpus
+from trainyard.training.failure import failure_of
 from trainyard.training.job import FitJob, FitResult
 from trainyard.training.nodes import publish_where_needed
+from trainyard.training.noticeboard import Noticeboard
+from trainyard.training.ray_start import PRIVATE
+from trainyard.training.timing import ELASTIC_START_SECONDS, RESIZE_SECONDS, WORKER_START_SECONDS
+from trainyard.training.versions import difference, versions
 
 
-def train(job: FitJob, cluster: ClusterConfig, workers: int, storage: Path) -> FitResult:
-    """Run a fit on a group of workers, and replace the group when one is lost.
+class Lost(Exception):
+    """Workers were lost more often than is allowed."""
+
+
+def train(job: FitJob, cluster: ClusterConfig, workers: tuple[int, int], storage: Path, launch: str) -> FitResult:
+    """Run a fit on a group of at least and at most so many workers, and replace the group when one is lost.
 
     Raises:
-        Interrupted: workers were lost more often than `cluster.max_restarts`.
+        Lost: workers were lost more often than `cluster.max_restarts`.
         TrainyardError: what the workers met.
     """
+    import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
 
-    from trainyard.training.rendezvous import OneAddressConfig
+    from trainyard.training.light_trainer import LightTrainer
+    from trainyard.training.rendezvous import GangConfig
 
     publish_where_needed(job)
-    use_gpu = gpus() > 0
+    use_gpu = ray.cluster_resources().get("GPU", 0) > 0
+    least, most = workers
+    # The controller, which Ray starts from here, reads it.
+    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(ELASTIC_START_SECONDS if least < most else WORKER_START_SECONDS)
     # A folder of its own each time: Ray must not continue from its own snapshot, which forgets the newest checkpoint.
     folder = Path(tempfile.mkdtemp(prefix="trainyard-ray-", dir=storage))
-    trainer = TorchTrainer(
+    trainer = LightTrainer(
         _work,
-        train_loop_config={"job": job, "environment": handed_on(os.environ)},
-        torch_config=OneAddressConfig(backend="nccl" if use_gpu else "gloo", timeout_s=int(cluster.timeout_seconds)),
-        scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu, resources_per_worker=_resources(cluster, use_gpu)),
+        train_loop_config={
+            "job": job,
+            "launch": launch,
+            "environment": handed_on(os.environ),
+            # On a private Ray it is this machine's own files that run.
+            "versions": None if os.environ.get(PRIVATE) else versions(),
+        },
+        torch_config=GangConfig(backend="nccl" if use_gpu else "gloo", timeout_s=int(cluster.timeout_seconds)),
+        scaling_config=ScalingConfig(
+            num_workers=workers if least < most else most,
+            use_gpu=use_gpu,
+            resources_per_worker=_resources(cluster, use_gpu),
+            placement_strategy="SPREAD",
+            elastic_resize_monitor_interval_s=RESIZE_SECONDS,
+        ),
         run_config=RunConfig(
             name=job.fingerprint,
             storage_path=str(folder),
+            worker_runtime_env=spare.worker_environment(),
             failure_config=FailureConfig(max_failures=cluster.max_restarts),
         ),
     )
     try:
         result = trainer.fit()
     except TrainingFailedError as error:
-        raise Interrupted(
-            f"training of {job.recipe.name}: workers were lost {cluster.max_restarts + 1} times "
-            f"({last_line(error)}); run the same command again to continue from the last checkpoint"
-        ) from error
+        raise Lost(last_line(error)) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     outcome = result.return_value
@@ -79,6 +107,7 @@ def _work(config: dict[str, Any]) -> FitResult | TrainyardError:
 
     from trainyard.training.arrival import ready
     from trainyard.training.fit import fit
+    from trainyard.training.pulse import Pulse, Speaker
 
     os.environ.update(config["environment"])
     context = ray.train.get_context()
@@ -87,15 +116,86 @@ def _work(config: dict[str, Any]) -> FitResult | TrainyardError:
     # Buffers are averaged once an epoch by the fit itself: at each step it would cost a message, and an uneven
     # number of validation batches would leave workers waiting for each other.
     strategy = RayDDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True)
+    board = Noticeboard(config["launch"])
+    place = _place(rank, world_size)
+    pulse, stop = Pulse(Progress(place)), threading.Event()
+
+    def listen() -> bool:
+        if notice.given.is_set():
+            board.stop(f"{place} was told to end")
+        return board.stopped() is not None
+
+    if config["versions"] and (problem := _agree(difference(config["versions"], versions(), place.host), world_size)):
+        return MachineError(problem)
     try:
-        with ready(config["job"]) as job:
+        with (
+            Speaker(
+                pulse, say=lambda beat: board.post(f"rank-{rank}", beat.encode()), listen=listen, spare=spare.prepare, stop=stop
+            ),
+            ready(config["job"]) as job,
+        ):
             return fit(
                 job,
                 rank=rank,
                 world_size=world_size,
                 strategy="auto" if alone else strategy,
                 plugins=None if alone else [RayLightningEnvironment()],
+                stop=stop,
+                callbacks=[pulse],
             )
     except TrainyardError as error:
         # All workers meet it at the same step. Returned, because Ray would start them again after an exception.
         return error
+    except Exception as error:
+        with suppress(Exception):
+            board.post(f"error-{rank}", failure_of(error, str(pulse.progress.beat())).encode())
+        raise
+
+
+def _agree(problem: str, workers: int) -> str:
+    """Return the problems of all workers, so that none goes on alone."""
+    if workers == 1:
+        return problem
+    import torch.distributed
+
+    problems = [""] * workers
+    torch.distributed.all_gather_object(problems, problem)
+    return "; ".join(sorted({line for line in problems if line}))
+
+
+def _place(rank: int, workers: int) -> Place:
+    import ray
+
+    context = ray.get_runtime_context()
+    return Place(
+        rank=rank,
+        workers=workers,
+        host=socket.gethostname(),
+        node=context.get_node_id(),
+        pid=os.getpid(),
+        actor=context.get_actor_id() or "",
+    )
+
+
+def has_ended(place: Place) -> bool:
+    """Say whether Ray knows that a worker has ended."""
+    from ray._private.state import actors
+
+    return bool(actors(place.actor).get("State") == "DEAD")
+
+
+def end(place: Place) -> None:
+    """Kill a worker, wherever it is."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    if place.node == ray.get_runtime_context().get_node_id():
+        _kill(place.pid)
+        return
+    there = NodeAffinitySchedulingStrategy(node_id=place.node, soft=False)
+    ray.remote(num_cpus=0, max_retries=0)(_kill).options(scheduling_strategy=there).remote(place.pid)
+
+
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,160 @@
+"""A training on nodes that come and go: how many workers, what the nodes need, and what is said of those that leave.
+
+Ray itself is imported by `launch.py` alone, which hands in what is asked of it here.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainyard.errors import Interrupted
+from trainyard.params import ParamsError
+from trainyard.training.cluster_config import ClusterConfig
+from trainyard.training.timing import CONNECT_SECONDS, HEAD_SECONDS, NODE_POLL_SECONDS
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node of a cluster, alive."""
+
+    identity: str
+    name: str
+    address: str
+    processors: float
+    gpus: float
+
+    @classmethod
+    def of(cls, facts: dict[str, Any]) -> Node:
+        """Return the node that one entry of `ray.nodes()` tells of."""
+        resources = facts["Resources"]
+        return cls(
+            facts["NodeID"],
+            facts["NodeManagerHostname"],
+            facts["NodeManagerAddress"],
+            resources.get("CPU", 0.0),
+            resources.get("GPU", 0.0),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.address})"
+
+
+def code_environment() -> dict[str, Any]:
+    """Return the runtime environment with which Ray brings this very code to every node, also where the project is not."""
+    return {"py_modules": [str(Path(__file__).parents[1])], "excludes": ["__pycache__", "*.pyc"]}
+
+
+def places(cluster: ClusterConfig, nodes: Iterable[Node]) -> int:
+    """Return how many workers the nodes have room for: one a GPU, or, where no node has one, by their processors."""
+    nodes = list(nodes)
+    on_gpus = any(node.gpus for node in nodes)
+    by_processors = [int(node.processors // cluster.cpus_per_worker) for node in nodes]
+    return sum(min(int(node.gpus), room) if on_gpus else room for node, room in zip(nodes, by_processors, strict=True))
+
+
+def wanted(cluster: ClusterConfig, nodes: list[Node]) -> tuple[int, int]:
+    """Return the least and the most workers that a training takes.
+
+    Raises:
+        ParamsError: the nodes have no room for the least.
+    """
+    room = places(cluster, nodes)
+    least, most = (max(1, room),) * 2 if cluster.workers == "auto" else (cluster.least, cluster.most)
+    if room < least:
+        each = f"{cluster.cpus_per_worker} processors" + (" and a GPU" if any(node.gpus for node in nodes) else "")
+        raise ParamsError(
+            f"params.yaml: cluster.workers: {least} workers with {each} each are asked for, and the cluster has room for "
+            f"{room} ({', '.join(map(str, nodes)) or 'no node'}); start more nodes, or ask for fewer workers"
+        )
+    return least, most
+
+
+class NodeWatch:
+    """Follows the nodes of a cluster in the background: what there is to say of them, and whether it is worth waiting on."""
+
+    def __init__(self, cluster: ClusterConfig, least: int, head: tuple[str, int], look: Callable[[], list[Node]]) -> None:
+        """`look` returns the living nodes, and may block while the head is away."""
+        self.cluster = cluster
+        self.least = least
+        self.head = head
+        self._look = look
+        self._nodes: dict[str, Node] = {}
+        self._news: list[str] = []
+        self._problem: str | None = None
+        self._over = threading.Event()
+        for loop in (self._watch_head, self._watch_nodes):
+            threading.Thread(target=loop, name=loop.__name__, daemon=True).start()
+
+    def news(self) -> list[str]:
+        """Return the lines about nodes that came or went since the last call."""
+        news, self._news = self._news, []
+        return news
+
+    def check(self) -> None:
+        """Go on while there is hope.
+
+        Raises:
+            Interrupted: the head is gone, or too few nodes have been left for longer than `cluster.lost_node_seconds`.
+        """
+        if self._problem is not None:
+            raise Interrupted(f"{self._problem}; run the same command again to continue from the newest checkpoint")
+
+    @property
+    def head_lost(self) -> bool:
+        """Whether the head is gone, so that nothing more can be asked of the cluster."""
+        return self._head_lost
+
+    _head_lost = False
+
+    def stop(self) -> None:
+        """End the watch."""
+        self._over.set()
+
+    def _watch_head(self) -> None:
+        answered = time.monotonic()
+        while not self._over.wait(NODE_POLL_SECONDS):
+            if _answers(self.head):
+                answered = time.monotonic()
+            elif time.monotonic() - answered > HEAD_SECONDS:
+                self._head_lost = True
+                self._problem = (
+                    f"the head of the cluster, {self.head[0]}:{self.head[1]}, has not answered for {HEAD_SECONDS:.0f} s; "
+                    "start it and its nodes"
+                )
+                return
+
+    def _watch_nodes(self) -> None:
+        enough = time.monotonic()
+        while not self._over.wait(NODE_POLL_SECONDS):
+            nodes = {node.identity: node for node in self._look()}
+            self._compare(nodes)
+            if places(self.cluster, nodes.values()) >= self.least:
+                enough = time.monotonic()
+            elif time.monotonic() - enough > self.cluster.lost_node_seconds:
+                self._problem = (
+                    f"the cluster has had room for fewer than {self.least} workers for {self.cluster.lost_node_seconds:g} s "
+                    f"({', '.join(map(str, nodes.values())) or 'no node'} left); start the lost nodes, or ask for fewer workers"
+                )
+                return
+
+    def _compare(self, nodes: dict[str, Node]) -> None:
+        came = [str(node) for identity, node in nodes.items() if identity not in self._nodes]
+        went = [str(node) for identity, node in self._nodes.items() if identity not in nodes]
+        if self._nodes:
+            self._news += [f"node {name} has left the cluster" for name in went]
+            self._news += [f"node {name} has joined the cluster" for name in came]
+        self._nodes = nodes
+
+
+def _answers(head: tuple[str, int]) -> bool:
+    try:
+        socket.create_connection(head, timeout=CONNECT_SECONDS).close()
+    except OSError:
+        return False
+    return True

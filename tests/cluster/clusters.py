@@ -1,0 +1,205 @@
+"""A Ray cluster on the hosts of a bench, and trainings that run on it."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import trainyard
+from tests.cluster.hosts import Bench, Host, wait_for
+from trainyard.training.checkpoint import kept_weights
+from trainyard.training.spool import Reader, Record
+
+PORT = 6379
+SOURCES = Path(trainyard.__file__).parents[1]
+PARAMS = """\
+recipes:
+  cnn:
+    family: cnn
+    data: {{source: digits, path: requirements.lock, seed: 0, val_fraction: 0.15, test_fraction: 0.2}}
+    model: {{widths: [8, 16], convolutions: 1, normalisation: group, activation: gelu, pooling: average, dropout: 0.0}}
+    train: {{epochs: {epochs}, batch_size: 128, optimizer: sgd, learning_rate: 0.05, schedule: one_cycle, precision: fp32}}
+    evaluate: {{}}
+    export: {{}}
+cluster:
+  workers: {workers}
+{cluster}"""
+
+
+class Training:
+    """A training in a folder of the shared store, driven from one of the hosts."""
+
+    def __init__(self, cluster: Cluster, name: str, *, epochs: int, workers: Any, **settings: Any) -> None:
+        self.cluster = cluster
+        self.folder = cluster.bench.store / name
+        self.folder.mkdir()
+        settings = {"address": cluster.address, **settings}
+        lines = "".join(f"  {key}: {json.dumps(value)}\n" for key, value in settings.items())
+        text = PARAMS.format(epochs=epochs, workers=json.dumps(workers), cluster=lines)
+        (self.folder / "params.yaml").write_text(text)
+        self.log = self.folder / "driver.log"
+        self.process: subprocess.Popen[bytes] | None = None
+        self._reader = Reader(self.scratch / "spool.jsonl")
+        self._records: list[Record] = []
+
+    @property
+    def scratch(self) -> Path:
+        """The folder of checkpoints and records."""
+        return self.folder / "scratch"
+
+    @property
+    def records(self) -> list[Record]:
+        """All that was recorded so far."""
+        self._records.extend(self._reader.read())
+        return self._records
+
+    @property
+    def said(self) -> str:
+        """What the driver has written."""
+        return self.log.read_text()
+
+    def start(self, host: Host | None = None) -> None:
+        """Run the driver on a host, the head if no other is named."""
+        host = host or self.cluster.head
+        driver = Path(__file__).with_name("driver.py")
+        environment = {**self.cluster.environment, "PYTHONPATH": str(SOURCES)}
+        command = [sys.executable, str(driver), str(self.folder), str(self.cluster.bench.store / "packed")]
+        self.process = host.start(*command, log=self.log, environment=environment)
+
+    def reach(self, epochs: int) -> None:
+        """Wait until so many epochs have been finished, and the run has not."""
+
+        def there() -> bool:
+            assert self.process is None or self.process.poll() is None, self.said
+            return sum(record.kind == "epoch" for record in self.records) >= epochs
+
+        wait_for(there, lambda: f"epoch {epochs}; the driver said {self.said}")
+
+    def resumed(self) -> None:
+        """Wait until the training has gone on from a checkpoint."""
+
+        def there() -> bool:
+            assert self.process is None or self.process.poll() is None or self.process.returncode == 0, self.said
+            return any(record.resumed for record in self.records)
+
+        wait_for(there, lambda: f"a new attempt; the driver said {self.said}")
+
+    def runs(self) -> bool:
+        """Whether the driver has not ended."""
+        return self.process is not None and self.process.poll() is None
+
+    def end(self, code: int = 0) -> str:
+        """Wait for the driver's end and return what it said."""
+        assert self.process is not None
+        process = self.process
+        wait_for(lambda: process.poll() is not None, lambda: f"the driver's end; it said {self.said}")
+        assert process.returncode == code, self.said
+        return self.said
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """The metrics by epoch, without what depends on the clock."""
+        rows = json.loads((self.folder / "history.json").read_text())
+        return [{k: v for k, v in row.items() if k not in ("seconds", "throughput/samples_per_s")} for row in rows]
+
+    @property
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The weights of the last epoch."""
+        return kept_weights(self.scratch / "checkpoints", "f", "last")[0]
+
+    def assert_same_end(self, other: Training) -> None:
+        """Check that two trainings came to the same weights and metrics, in every bit."""
+        assert self.history == other.history
+        ours, theirs = self.weights, other.weights
+        assert [name for name, weight in ours.items() if not torch.equal(weight, theirs[name])] == []
+
+    def assert_same_losses(self, other: Training) -> None:
+        """Check that two trainings saw the same, as far as sums over another number of workers can be the same."""
+        for row, expected in zip(self.history, other.history, strict=True):
+            assert row["train/loss"] == pytest.approx(expected["train/loss"], rel=1e-6)
+            assert row["step"] == expected["step"]
+
+
+class Cluster:
+    """Ray on some hosts, which take each other's word only with a token."""
+
+    def __init__(self, bench: Bench, *, processors: dict[str, int], hidden: tuple[Path, ...] = ()) -> None:
+        """`processors` of each host; the first is the head. On the others, the `hidden` folders are empty."""
+        self.bench = bench
+        self.processors = processors
+        token = bench.folder / "token"
+        token.write_text(secrets.token_hex(32))
+        token.chmod(0o600)
+        self.environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+        names = list(processors)
+        self.hosts = {name: bench.host(name, hidden=hidden if name != names[0] else ()) for name in names}
+        self.head = self.hosts[names[0]]
+        self.address = f"{self.head.address}:{PORT}"
+        self._start()
+
+    def join(self, name: str) -> None:
+        """Have a host start Ray: the first as the head, the others as its nodes."""
+        host = self.hosts[name]
+        place = ["--head", f"--port={PORT}"] if host is self.head else [f"--address={self.address}"]
+        place += ["--include-dashboard=false"] if host is self.head else []
+        host.run(
+            *("ray", "start", *place, f"--node-ip-address={host.address}", f"--num-cpus={self.processors[name]}"),
+            *("--num-gpus=0", "--object-store-memory=80000000", f"--temp-dir={self.bench.private}/ray"),
+            environment={**self.environment, **HEALTH},
+        )
+
+    def restore(self) -> None:
+        """Bring back the hosts that are off or cut off, and wait until Ray has all of them."""
+        for name, host in self.hosts.items():
+            host.mend()
+            host.thaw()
+            if not host.processes("raylet/raylet"):
+                if not host.processes():
+                    host.switch_on()
+                self.join(name)
+        wait_for(lambda: len(self.alive()) == len(self.hosts), "all nodes to be in the cluster")
+
+    def renew(self) -> None:
+        """Start Ray anew on all hosts, the head first, as one does after the head was lost."""
+        for host in self.hosts.values():
+            host.kill()
+            host.switch_on()
+        self._start()
+
+    def _start(self) -> None:
+        first, *others = self.hosts
+        self.join(first)
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(self.join, others))
+
+    def alive(self) -> list[str]:
+        """Return the addresses of the nodes that Ray counts as alive."""
+        code = (
+            f"import ray; ray.init('{self.address}', log_to_driver=False);"
+            "print(*(node['NodeManagerAddress'] for node in ray.nodes() if node['Alive']))"
+        )
+        return self.head.run(sys.executable, "-W", "ignore", "-c", code, environment=self.environment).splitlines()[-1].split()
+
+    def host_of_a_worker(self) -> Host:
+        """Return a host that is not the head and has a worker."""
+        return next(self.hosts[name] for name, pids in self.workers().items() if pids and self.hosts[name] is not self.head)
+
+    def workers(self) -> dict[str, list[int]]:
+        """Return the pids of the training workers by host."""
+        return {name: [process.pid for process in host.processes("RayTrainWorker")] for name, host in self.hosts.items()}
+
+
+HEALTH = {
+    "RAY_health_check_initial_delay_ms": "1000",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "2000",
+    "RAY_health_check_failure_threshold": "5",
+}
