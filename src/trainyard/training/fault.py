@@ -86,6 +86,7 @@ class Faults(pl.Callback):
 
     def __init__(self, faults: list[Fault], folder: Path, rank: int) -> None:
         self.faults = [fault for fault in faults if fault.rank in (None, rank)]
+        self.settled = any(fault.settled for fault in faults)
         self.folder = folder
         self.rank = rank
         self.step = 0
@@ -112,6 +113,11 @@ class Faults(pl.Callback):
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int) -> None:
         self.step = trainer.global_step + 1
+        callbacks = trainer.callbacks if self.settled else []  # type: ignore[attr-defined]
+        for callback in callbacks:
+            if (saver := getattr(callback, "saver", None)) is not None:
+                # No other worker gets through this step before rank 0 takes part in it.
+                saver.drain()
 
     def on_validation_batch_start(self, *_: Any, **__: Any) -> None:
         self.at("validation")
