@@ -151,11 +151,6 @@ def install(folder: Path, rank: int) -> list[Faults]:
     return list(_active)
 
 
-def is_settled() -> bool:
-    """Say whether the training is to wait for its checkpoints."""
-    return any(fault.settled for fault in parse(os.environ.get(VARIABLE, "")))
-
-
 def point(phase: Literal["save", "report"], step: int) -> None:
     """Mark a place outside Lightning's hooks at which a fault may happen, on behalf of what step it is reached."""
     for faults in _active:

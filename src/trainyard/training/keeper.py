@@ -19,7 +19,7 @@ from trainyard.data.batches import Batch, TrainBatches
 from trainyard.errors import InputError, Interrupted
 from trainyard.tasks.primary import merit
 from trainyard.tasks.train_config import TrainConfig
-from trainyard.training import fault, share
+from trainyard.training import share
 from trainyard.training.buckets import settle
 from trainyard.training.checkpoint import Facts
 from trainyard.training.pace import Pace, Verdict
@@ -208,7 +208,7 @@ class Keeper(Checkpoint):
                 finished=finished,
             )
             self._submit(trainer, facts)
-            problem = self.saver.drain() if finished or fault.is_settled() else self.saver.problem()
+            problem = self.saver.drain() if finished else self.saver.problem()
         # Every worker must leave at the same point, or the others wait for it in the next reduction.
         if score is not None and (problem := trainer.strategy.broadcast(problem)):
             raise problem

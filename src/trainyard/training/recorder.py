@@ -82,6 +82,6 @@ class Recorder:
     def note(self, text: str) -> None:
         """Tell the user something; a disk that is full is told of elsewhere."""
         with self._lock, suppress(OSError):
-            step, seconds = max(self.newest.values()), self.seconds()
+            step, seconds = self.newest["progress"], self.seconds()
             record = spool.Record(kind="progress", epoch=0, step=step, seconds=seconds, left_seconds=0, values={}, note=text)
             spool.append(self.path, record)
