@@ -60,6 +60,7 @@ def fresh(root: Path, tmp_path: Path) -> Iterator[SmallProject]:
         ("second@a", "stage"),
         *(pytest.param(*case, marks=LONG) for case in (("first@a", "group"), ("first@a", "stage"), ("second@a", "dvc"))),
         pytest.param("second@a", "group", marks=LONG),
+        pytest.param("first@a", "dvc, and the next at once", marks=LONG),
     ],
 )
 def test_a_killed_repro_leaves_nobody_and_the_next_ends_as_if_nothing_had_been(
@@ -68,13 +69,16 @@ def test_a_killed_repro_leaves_nobody_and_the_next_ends_as_if_nothing_had_been(
     held = fresh.hold(stage)
     started = fresh.start("dvc", "repro")
     pid = fresh.begun(stage)
-    if victim == "dvc":
+    if victim in ("dvc", "dvc, and the next at once"):
         os.kill(started.pid, signal.SIGKILL)
     elif victim == "group":
         os.killpg(started.pid, signal.SIGKILL)
     else:
         os.kill(pid, signal.SIGKILL)
-    # At once: the next one must not meet the last one's stage, though that may still be on its way out.
+    if victim == "dvc":
+        # Held for ever, the stage ends by itself.
+        wait_until(lambda: is_gone(pid), "the end of the stage whose dvc is gone")
+    # Else at once: the next one must not meet the last one's stage, though that may still be on its way out.
     held.unlink()
     started.wait()
     fresh.run("dvc", "repro")
