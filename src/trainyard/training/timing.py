@@ -47,9 +47,9 @@ BEAT_SECONDS = 1.0
 BOARD_SECONDS = 5.0
 """How long Ray's head may take to answer such a message."""
 
-SILENCE_SECONDS = 15.0
-"""A worker that says nothing for so long is stopped, or holds the interpreter's lock: 15 missed messages. A machine that is
-so loaded that a thread does not run for 15 s trains nothing either."""
+SILENCE_SECONDS = 20.0
+"""A worker that says nothing for so long is stopped, or holds the interpreter's lock: 20 missed messages. A machine that is
+so loaded that a thread does not run for 20 s trains nothing either."""
 
 LEAST_SECONDS = 20.0
 """The least that a phase of a step may take before it counts as a hang, so that one is found within 30 s."""
@@ -94,9 +94,6 @@ SPARE_REQUEST_SECONDS = 30.0
 ACCUSED_SECONDS = 10.0
 """How long a worker that was ended for a hang may take to be replaced, before another one is suspected."""
 
-STOP_SECONDS = 7.0
-"""After Ctrl-C, how long the workers may take to save before they are ended: whoever pressed it waits for the prompt."""
-
 NOTICE_SECONDS = 25.0
-"""After SIGTERM, the same. Clouds and schedulers give 30 s before they take the machine; where it is less, what is saved
+"""After SIGTERM, how long the workers may take to save before they are ended, at least. Clouds and schedulers give 30 s before they take the machine; where it is less, what is saved
 by then counts, and workers save at once."""
