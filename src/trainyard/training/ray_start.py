@@ -12,6 +12,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Any
 
+import psutil
+
 from trainyard.errors import ServiceError
 from trainyard.params import ParamsError
 from trainyard.training.access import LOOPBACK, check_cluster
@@ -100,13 +102,26 @@ def start_private(folder: PrivateFolder, cluster: ClusterConfig, workers: int) -
     logging.getLogger("ray").setLevel(logging.ERROR)
 
 
+def private_processes() -> list[psutil.Process]:
+    """Return the processes without which a private Ray does nothing: its head and its node."""
+    return [process for process in psutil.Process().children() if process.name() in ("gcs_server", "raylet")]
+
+
 def kill_private() -> None:
     """Kill all processes of the private Ray at once."""
-    import psutil
-
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
             process.kill()
+
+
+def abandon_private() -> None:
+    """Leave a private Ray whose own processes are gone: asked to shut down, it would end this process, with exit code 1."""
+    import atexit
+
+    from ray._private.worker import shutdown
+
+    atexit.unregister(shutdown)
+    kill_private()
 
 
 def join(address: str, insecure: bool) -> None:

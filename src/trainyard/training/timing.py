@@ -95,5 +95,5 @@ ACCUSED_SECONDS = 10.0
 """How long a worker that was ended for a hang may take to be replaced, before another one is suspected."""
 
 NOTICE_SECONDS = 25.0
-"""After SIGTERM, how long the workers may take to save before they are ended, at least. Clouds and schedulers give 30 s before they take the machine; where it is less, what is saved
-by then counts, and workers save at once."""
+"""After SIGTERM, how long the workers may take to save before they are ended, at least. Clouds and schedulers give 30 s
+before they take the machine; where it is less, what is saved by then counts, and workers save at once."""
