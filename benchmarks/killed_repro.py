@@ -19,6 +19,7 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -41,27 +42,22 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--with-workers", type=int, default=5, help="of them, so many with two Ray workers")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--folder", type=Path, required=True, help="for the projects; what is there is deleted")
+    parser.add_argument("--folder", type=Path, required=True, help="for the projects; uninterrupted ones there are used again")
     arguments = parser.parse_args()
-    shutil.rmtree(arguments.folder, ignore_errors=True)
     generator = random.Random(arguments.seed)
-    alone = reference(arguments.folder / "alone", 0, RECIPES)
-    gang = reference(arguments.folder / "gang", 2, ("cnn",)) if arguments.with_workers else alone
     same, longest, orphans = 0, 0.0, 0
     for number in range(arguments.kills):
-        workers = number < arguments.with_workers
+        workers = 2 if number >= arguments.kills - arguments.with_workers else 0
         recipe = "cnn" if workers else generator.choice(RECIPES)
         stage = "train" if workers else STAGES[number % len(STAGES)]
-        states = gang if workers else alone
+        states = reference(arguments.folder / f"workers-{workers}", workers, recipe)
         victim = generator.choice(("dvc", "group", "stage"))
         spent, left = kill_and_repeat(arguments.folder / "trial", states, recipe, stage, victim, generator)
-        differing = differences(states[recipe, "export"][0], arguments.folder / "trial", recipe)
+        differing = differences(states["export"][0], arguments.folder / "trial", recipe)
         same += not differing
         longest, orphans = max(longest, spent), orphans + bool(left)
-        print(
-            f"{number + 1:3} {stage}@{recipe} {victim:5} {spent:5.1f} s to the last process  {differing or 'identical'}",
-            flush=True,
-        )
+        what = f"{number + 1:3} {stage}@{recipe}, {workers} workers, {victim}: {spent:.1f} s to the last process"
+        print(f"{what}; {differing or 'identical'}", flush=True)
         for pid in left:
             psutil.Process(pid).kill()
     print(f"{same} of {arguments.kills} identical")
@@ -69,38 +65,58 @@ def main() -> None:
     sys.exit(same != arguments.kills)
 
 
-States = dict[tuple[str, str], tuple[Path, float]]
-"""By recipe and stage: the project after it, and the seconds it took with DVC's own work."""
+States = dict[str, tuple[Path, float]]
+"""By stage: the project after it, and the seconds it took with DVC's own work."""
 
 
-def reference(folder: Path, workers: int, recipes: tuple[str, ...]) -> States:
-    """Run everything uninterrupted, and keep the project as it was after each stage."""
-    states: States = {}
-    (folder / "start").mkdir(parents=True)
-    start = make_project(ROOT, folder / "start", {"workers: 0": f"workers: {workers}"})
-    for recipe in recipes:
-        states[recipe, ""] = start.folder, 0.0
-        at = start.folder
-        for stage in STAGES:
-            project = copy(at, folder / f"{recipe}-{stage}")
+def reference(folder: Path, workers: int, recipe: str) -> States:
+    """Run a recipe uninterrupted, and keep the project as it was after each stage; once for all kills."""
+    if not (folder / "start").is_dir():
+        (folder / "new").mkdir(parents=True)
+        make_project(ROOT, folder / "new", {"workers: 0": f"workers: {workers}"})
+        (folder / "new").rename(folder / "start")
+    states: States = {"": (folder / "start", 0.0)}
+    at = folder / "start"
+    for stage in STAGES:
+        place = folder / f"{recipe}-{stage}"
+        seconds = place.with_suffix(".seconds")
+        if not seconds.is_file():
+            shutil.rmtree(place, ignore_errors=True)
+            project = copy(at, place)
             began = time.monotonic()
-            project.run("dvc", "repro", "-s", f"{stage}@{recipe}")
-            states[recipe, stage] = project.folder, time.monotonic() - began
-            print(f"    {stage}@{recipe} uninterrupted, {workers} workers: {states[recipe, stage][1]:.1f} s", flush=True)
-            at = project.folder
+            run(project, "dvc", "repro", "-s", f"{stage}@{recipe}")
+            seconds.write_text(f"{time.monotonic() - began:.1f}")
+            print(f"    {stage}@{recipe} uninterrupted, {workers} workers: {seconds.read_text()} s", flush=True)
+        states[stage] = place, float(seconds.read_text())
+        at = place
     return states
 
 
+def run(project: Project, *arguments: str) -> None:
+    """Run a command to its end, however long the machine takes."""
+    done = subprocess.run(
+        project.command(*arguments), cwd=project.folder, env=project.environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        sys.exit(f"{' '.join(arguments)} in {project.folder} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+
+
 def kill_and_repeat(
-    folder: Path, states: States, recipe: str, stage: str, victim: str, generator: random.Random
+    folder: Path,
+    states: States,
+    recipe: str,
+    stage: str,
+    victim: str,
+    generator: random.Random,
+    patience: float = ORPHAN_SECONDS,
 ) -> tuple[float, list[int]]:
     """Kill a repro within a stage and run it once more; return the seconds until all had ended, and who had not."""
     before = ("", *STAGES)[STAGES.index(stage)]
     shutil.rmtree(folder, ignore_errors=True)
-    project = copy(states[recipe, before][0], folder)
+    project = copy(states[before][0], folder)
     project.environment["TRAINYARD_TRIAL"] = mark = f"{os.getpid()}-{time.monotonic_ns()}"
     started = project.start("dvc", "repro", f"evaluate@{recipe}", f"export@{recipe}")
-    time.sleep(generator.uniform(0, states[recipe, stage][1]))
+    time.sleep(generator.uniform(0, states[stage][1]))
     children = [child for child in psutil.Process(started.pid).children() if "pipeline/" in " ".join(child.cmdline())]
     if victim == "group":
         os.killpg(started.pid, signal.SIGKILL)
@@ -111,11 +127,11 @@ def kill_and_repeat(
     began = time.monotonic()
     # dvc itself says that its stage failed, and ends.
     started.wait()
-    while (left := marked(mark)) and time.monotonic() - began < ORPHAN_SECONDS:
+    while (left := marked(mark)) and time.monotonic() - began < patience:
         time.sleep(0.1)
     spent = time.monotonic() - began
-    project.run("trainyard", "repair")
-    project.run("dvc", "repro", f"evaluate@{recipe}", f"export@{recipe}")
+    run(project, "trainyard", "repair")
+    run(project, "dvc", "repro", f"evaluate@{recipe}", f"export@{recipe}")
     return spent, left
 
 

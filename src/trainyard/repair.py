@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from trainyard.dvc_lock import keep_copy, mend_lock
 from trainyard.dvc_processes import Process, at_work, locked, mend_rwlock
 from trainyard.errors import InputError, MachineError
+from trainyard.moved import follow_move
 
 POLL_SECONDS = 1.0
 CLAIM = re.compile(r"[0-9a-f]{32}\.lock")
@@ -39,6 +40,8 @@ def repair(folder: Path) -> list[str]:
             done.append(line)
         done += _drop_broken_states(folder, working)
     keep_copy(folder)
+    if (line := follow_move(folder.resolve())) is not None:
+        done.append(line)
     return done
 
 

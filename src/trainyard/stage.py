@@ -19,6 +19,7 @@ from trainyard.dvc_lock import keep_copy
 from trainyard.errors import Interrupted, MachineError, TrainyardError
 from trainyard.inputs import Inputs
 from trainyard.masking import mask
+from trainyard.moved import follow_move
 from trainyard.parent import end_with_parent
 from trainyard.progress import say
 from trainyard.provenance import scratch_root
@@ -61,6 +62,7 @@ def run_stage(recipe: str, stage: str, work: Callable[[Clock], str]) -> None:
     try:
         end_with_parent()
         with _alone(recipe, stage), _unchanged(recipe, stage):
+            follow_move(scratch_root())
             line = work(clock)
         say(recipe, stage, f"{line} ({clock.work_seconds:.1f} s work, {clock.overhead_seconds():.1f} s around it)")
     except KeyboardInterrupt:
