@@ -119,7 +119,7 @@ class Launch:
         except (KeyboardInterrupt, Interrupted):
             # The user has no patience left, or the machine has none.
             if self._folder is not None:
-                ray_start.kill_private()
+                ray_start.kill_private(self._folder.path)
             raise
         finally:
             if self._folder is not None:
@@ -136,8 +136,8 @@ class Launch:
         for watcher in (self._watch, self._nodes):
             if watcher is not None:
                 watcher.stop()
-        if self._broken:
-            ray_start.abandon_private()
+        if self._broken and self._folder is not None:
+            ray_start.abandon_private(self._folder.path)
             return
         import ray
 

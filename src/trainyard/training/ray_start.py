@@ -25,6 +25,7 @@ from trainyard.training.timing import (
     CONNECT_SECONDS,
     OBJECT_STORE_BYTES,
     RAY_WORKER_HANG_SECONDS,
+    START_TRIES,
     WORKER_POLL_SECONDS,
     WORKER_START_SECONDS,
 )
@@ -89,16 +90,25 @@ def start_private(folder: PrivateFolder, cluster: ClusterConfig, workers: int) -
     folder.access.enter_context(private_access(folder.path))
     import ray
 
-    ray.init(
-        address="local",
-        num_cpus=workers * cluster.cpus_per_worker,
-        num_gpus=gpus(),
-        include_dashboard=False,
-        object_store_memory=OBJECT_STORE_BYTES,
-        _temp_dir=str(folder.path),
-        _node_ip_address=LOOPBACK,
-        **QUIET,
-    )
+    for tried in range(1, START_TRIES + 1):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=workers * cluster.cpus_per_worker,
+                num_gpus=gpus(),
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                _temp_dir=str(folder.path),
+                _node_ip_address=LOOPBACK,
+                **QUIET,
+            )
+            break
+        except Exception as error:
+            # Ray gives its own processes 30 s, and no more on a machine that has much else to do.
+            if "timed out during startup" not in str(error) or tried == START_TRIES:
+                raise
+            kill_private(folder.path)
+            ray.shutdown()
     logging.getLogger("ray").setLevel(logging.ERROR)
 
 
@@ -107,21 +117,23 @@ def private_processes() -> list[psutil.Process]:
     return [process for process in psutil.Process().children() if process.name() in ("gcs_server", "raylet")]
 
 
-def kill_private() -> None:
-    """Kill all processes of the private Ray at once."""
-    for process in psutil.Process().children(recursive=True):
+def kill_private(folder: Path) -> None:
+    """Kill all processes of the private Ray that has the folder, at once."""
+    for process in psutil.Process().children():
         with suppress(psutil.Error):
-            process.kill()
+            if str(folder) in " ".join(process.cmdline()):
+                for each in [process, *process.children(recursive=True)]:
+                    each.kill()
 
 
-def abandon_private() -> None:
+def abandon_private(folder: Path) -> None:
     """Leave a private Ray whose own processes are gone: asked to shut down, it would end this process, with exit code 1."""
     import atexit
 
     from ray._private.worker import shutdown
 
     atexit.unregister(shutdown)
-    kill_private()
+    kill_private(folder)
 
 
 def join(address: str, insecure: bool) -> None:

@@ -32,6 +32,9 @@ NODE_POLL_SECONDS = 1.0
 HEAD_SECONDS = 20.0
 """How long the head may be away before a run ends. After 60 s Ray would end the whole process, without a word."""
 
+START_TRIES = 3
+"""How often a private Ray is started that was not there within Ray's own 30 s."""
+
 CONNECT_SECONDS = 5.0
 """How long a cluster's address may take to accept a connection; Ray itself would try for half a minute."""
 
