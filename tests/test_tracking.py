@@ -10,7 +10,7 @@ import pytest
 from trainyard.data.packed import read_card
 from trainyard.errors import ServiceError
 from trainyard.recipe import Recipe
-from trainyard.tracking import Forwarder, Tracking, flatten, without_password
+from trainyard.tracking import Forwarder, Tracking, flatten
 from trainyard.training.cluster_config import TrackingConfig
 from trainyard.training.spool import Reader, Record, append
 
@@ -106,9 +106,12 @@ def test_a_store_that_cannot_be_made_is_named_and_leaves_nothing(tmp_path: Path,
     assert list(tmp_path.iterdir()) == []
 
 
-def test_passwords_are_not_shown() -> None:
-    assert without_password("https://me:pw@host/x") == "https://host/x"
-    assert without_password("sqlite:////a/mlflow.db") == "sqlite:////a/mlflow.db"
+def test_a_run_holds_no_secret(tracking: Tracking, packed_digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DB_PASSWORD", "hunter22-canary")
+    tags = {"remote": "https://me:pw-canary@host/x", "note": "with hunter22-canary"}
+    run = tracking.client.get_run(tracking.start("f-1", read_card(packed_digits), tags))
+    assert run.data.tags["remote"] == "https://***@host/x"
+    assert run.data.tags["note"] == "with ***"
 
 
 def test_nested_values_become_dotted_names() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import sys
 from json import dumps
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from trainyard.errors import InputError, MachineError, TrainyardError
+from trainyard.errors import InputError, TrainyardError
 from trainyard.jobs import commands
 from trainyard.masking import mask
 
@@ -220,37 +218,17 @@ def doctor(
 
 
 @app.command()
-def ui(port: Annotated[int, typer.Option(min=1, max=65535)] = 5000) -> None:
-    """Serve the MLflow pages of this project's runs, on this machine only."""
+def ui(
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
+    host: Annotated[str, typer.Option(help="Address to listen on; all but the default ask for a password.")] = "127.0.0.1",
+    name: Annotated[list[str] | None, typer.Option(help="Host name under which browsers reach it; repeat for more.")] = None,
+) -> None:
+    """Serve the MLflow pages of this project's runs: on this machine only, or with --host behind a password."""
     from trainyard.provenance import scratch_root
     from trainyard.recipe import read_settings
+    from trainyard.ui import serve
 
-    _, tracking = read_settings(PARAMS)
-    remote = os.environ.get("MLFLOW_TRACKING_URI") or tracking.uri
-    if remote and remote.startswith("http"):
-        raise InputError("runs are recorded at MLFLOW_TRACKING_URI or tracking.uri; open that page in a browser instead")
-    root = scratch_root()
-    if not remote and not (root / "mlflow.db").exists():
-        raise InputError(f"{root / 'mlflow.db'}: no such file, so there are no runs yet; run `make run` first")
-    _check_port(port)
-    typer.echo(f"MLflow: http://127.0.0.1:{port} (Ctrl-C ends it)")
-    environment = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    os.environ.update(environment)
-    server = [sys.executable, "-W", "ignore", "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    store = ["--backend-store-uri", remote or f"sqlite:///{root / 'mlflow.db'}", "--workers", "1"]
-    os.execv(sys.executable, [*server, *store])
-
-
-def _check_port(port: int) -> None:
-    with socket.socket() as probe:
-        # As the server itself does, so that connections of a server that just ended do not count.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise MachineError(
-                f"port {port}: cannot be listened on ({error.strerror}); choose another: make ui PORT={port + 1}"
-            ) from None
+    serve(scratch_root(), read_settings(PARAMS)[1], host, port, name or ())
 
 
 commands.register(app)

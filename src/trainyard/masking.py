@@ -23,9 +23,11 @@ IN_QUERY = re.compile(
     r"([?&;](?:[\w-]*(?:token|password|passwd|secret|signature|api_?key|access_?key|credential)|sig|pwd|auth)=)[^&#\s'\"]+",
     re.IGNORECASE,
 )
+SETTING = r"(?:password|passwd|passphrase|secret|api[_-]?key|access[_-]?token)"
 IN_ASSIGNMENT = re.compile(
-    r"(?<![\w-])((?:password|passwd|passphrase|secret|api[_-]?key|access[_-]?token)['\"]?\s*[=:]\s*['\"]?)[^\s'\",;]{3,}",
-    re.IGNORECASE,
+    # password=x, "password": "x", and a line of YAML; prose may say "a password: ..."
+    rf"((?<![\w-]){SETTING}(?:\s*=|['\"]\s*[=:])\s*['\"]?|^\s*(?:- )?{SETTING}:\s+['\"]?)[^\s'\",;]{{3,}}",
+    re.IGNORECASE | re.MULTILINE,
 )
 IN_HEADER = re.compile(r"\b(Bearer|Basic)\s+[\w.~+/=-]{8,}", re.IGNORECASE)
 SHAPES = re.compile(

@@ -58,6 +58,8 @@ def run_stage(recipe: str, stage: str, work: Callable[[Clock], str]) -> None:
     os.environ.update({name: value for name, value in OPT_OUTS.items() if name not in os.environ})
     signal.signal(signal.SIGTERM, _terminate)
     sys.excepthook = _unexpected
+    # Whatever the user's own says, nobody else may write where a training reads its checkpoints.
+    os.umask(os.umask(0) | 0o002)
     clock = Clock()
     try:
         end_with_parent()

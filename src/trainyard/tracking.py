@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import tempfile
 import time
 import warnings
@@ -17,6 +16,7 @@ from typing import Any
 from trainyard.data.packed import Card
 from trainyard.errors import MachineError, ServiceError
 from trainyard.files import write_whole
+from trainyard.masking import mask
 from trainyard.recipe import Recipe
 from trainyard.training.cluster_config import TrackingConfig
 from trainyard.training.spool import Reader, Record
@@ -68,7 +68,7 @@ class Tracking:
         with self._reached():
             run = self.client.create_run(self.experiment_id, run_name=fingerprint)
             run_id: str = run.info.run_id
-            params = [Param(key, value[:6000]) for key, value in flatten(self.recipe.to_json()).items()]
+            params = [Param(key, mask(value)[:6000]) for key, value in flatten(self.recipe.to_json()).items()]
             self.client.log_batch(run_id, params=params[:100])
             self.client.log_inputs(run_id, datasets=[_dataset_input(card)])
             self.tag(run_id, {FINGERPRINT_TAG: fingerprint, "trainyard.recipe": self.recipe.name, **tags})
@@ -98,7 +98,7 @@ class Tracking:
     def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set tags."""
         with self._reached():
-            self.client.log_batch(run_id, tags=[RunTag(key, str(value)[:5000]) for key, value in tags.items()])
+            self.client.log_batch(run_id, tags=[RunTag(key, mask(str(value))[:5000]) for key, value in tags.items()])
 
     def metrics(self, run_id: str, values: Mapping[str, float], step: int = 0) -> None:
         """Log metrics at one step."""
@@ -169,14 +169,14 @@ class Tracking:
         try:
             yield
         except LOST as error:
-            headline = without_password(str(error).splitlines()[0])[:300]
+            headline = mask(str(error).splitlines()[0])[:300]
             if self.uri.startswith("sqlite:"):
                 raise MachineError(
                     f"MLflow at {self.uri}: {headline}; make room on that disk, or make the file writable, then run the same "
                     "command again; nothing is lost"
                 ) from error
             raise ServiceError(
-                f"MLflow at {without_password(self.uri)}: {headline}; start the server, or change MLFLOW_TRACKING_URI or "
+                f"MLflow at {mask(self.uri)}: {headline}; start the server, or change MLFLOW_TRACKING_URI or "
                 "tracking.uri, then run the same command again"
             ) from error
 
@@ -244,11 +244,6 @@ def _create_database(uri: str) -> None:
 def tracking_uri(root: Path, config: TrackingConfig) -> str:
     """Return where runs go: MLFLOW_TRACKING_URI, else `tracking.uri`, else a sqlite file in the project."""
     return os.environ.get("MLFLOW_TRACKING_URI") or config.uri or f"sqlite:///{root / 'mlflow.db'}"
-
-
-def without_password(text: str) -> str:
-    """Return a text in which no address names a user or a password."""
-    return re.sub(r"://[^/@\s]*@", "://", text)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

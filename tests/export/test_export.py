@@ -109,6 +109,8 @@ def test_every_family_agrees_with_torch_at_several_shapes(
     assert len({tuple(shape) for shape in parity.shapes}) >= 3
     if make is scenes:
         assert len({tuple(shape[2:]) for shape in parity.shapes}) == 2
+    content = (tmp_path / "model.onnx").read_bytes()
+    assert b"site-packages" not in content and b"/src/trainyard" not in content, "it names folders of this machine"
 
 
 @pytest.mark.parametrize("make", [images, scenes, texts, series])

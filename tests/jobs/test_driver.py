@@ -197,7 +197,9 @@ def test_data_that_the_remote_does_not_have_are_named(quick: Path, spec: JobSpec
         Driver(dataclasses.replace(spec, data=("raw",)), quick, tmp_path / "place").run()
 
 
-def test_a_failed_attempt_keeps_what_it_finished_for_the_next(quick: Path, spec: JobSpec, tmp_path: Path) -> None:
+def test_a_failed_attempt_keeps_what_it_finished_for_the_next(
+    quick: Path, spec: JobSpec, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     text = (quick / "dvc.yaml").read_text()
     (quick / "dvc.yaml").write_text(
         text.replace("cat made.txt > told.txt", f"test -e {tmp_path}/open && cat made.txt > told.txt")
@@ -208,5 +210,9 @@ def test_a_failed_attempt_keeps_what_it_finished_for_the_next(quick: Path, spec:
     with pytest.raises(TrainyardError, match=r"failed to reproduce 'tell'|exited with 1"):
         driver.run()
     (tmp_path / "open").touch()
+    # As a kill in the midst of DVC's writing leaves it.
+    lock = driver.work / "dvc.lock"
+    lock.write_bytes(lock.read_bytes()[:-40])
     driver.run()
+    assert "dvc.lock: was damaged" in capfd.readouterr().out
     assert (tmp_path / "runs").read_text() == "x"

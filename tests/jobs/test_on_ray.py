@@ -288,6 +288,31 @@ def test_the_stage_s_exit_code_and_headline_come_home(cluster: Cluster, project:
 
 @pytest.mark.long
 @pytest.mark.faults
+def test_a_killed_job_s_training_goes_on_from_its_checkpoint_on_the_cluster_s_workers(
+    cluster: Cluster, project: Project
+) -> None:
+    project.change("workers: 0", "workers: 2\n  insecure: true")
+    project.change("epochs: 6,", "epochs: 60,")
+    first = Submit(project, "killed.log", "submit", "train@cnn", "--address", cluster.url)
+
+    def epochs() -> int:
+        spools = cluster.home.glob(".trainyard/jobs/*/.trainyard/train/*/spool.jsonl")
+        return max((path.read_text().count('"epoch",') for path in spools), default=0)
+
+    wait_for(lambda: epochs() >= 8 or first.process.poll() is not None, "eight epochs")
+    driver = next(process for process in cluster.processes() if "trainyard.jobs.driver" in process.cmdline())
+    os.killpg(os.getpgid(driver.pid), signal.SIGKILL)
+    assert first.code() == 75, first.path.read_text()
+    assert first.wrote("was killed, or lost with its node") and not first.wrote("Traceback")
+    second = trainyard(project, cluster, "submit", "train@cnn")
+    assert "starting attempt 2" in second
+    assert "cnn · train · continues after epoch " in second
+    project.run("dvc", "pull", "-d", "train@cnn")
+    assert "up to date" in project.run("dvc", "status", "prepare@cnn", "train@cnn")
+
+
+@pytest.mark.long
+@pytest.mark.faults
 def test_a_lost_head_costs_one_more_command_and_no_step(root: Path, project: Project, tmp_path: Path) -> None:
     (project.folder / "gate").unlink(missing_ok=True)
     with (project.folder / "slow.py").open("a") as file:

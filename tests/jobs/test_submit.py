@@ -86,7 +86,7 @@ def test_a_job_is_sent_and_its_results_come_home(head: FakeHead, brought: Path) 
     assert read_lock(brought / "dvc.lock") == {"make": MADE}
     assert (brought / "report.json").read_bytes() == b"{}"
     request = head.jobs[name(brought)]
-    assert request["entrypoint"] == "python -m trainyard.jobs.driver"
+    assert request["entrypoint"] == "exec python -m trainyard.jobs.driver"
     assert request["runtime_env"]["env_vars"]["RAY_JOB_STOP_WAIT_TIME_S"] == "30"
     assert set(head.packages) == {request["runtime_env"]["working_dir"].removeprefix("gcs://")}
     spec = JobSpec.from_environment(request["runtime_env"]["env_vars"])
@@ -210,9 +210,10 @@ def test_a_cluster_without_the_programs_is_the_machine(code: int, message: str, 
     assert re.search(words, str(found)), found
 
 
-def test_a_job_that_died_with_its_node_can_be_continued(head: FakeHead, brought: Path) -> None:
-    client = Client(head, ending(head, "FAILED"))
-    with pytest.raises(Interrupted, match=r"was lost with its node .*the same command continues it"):
+@pytest.mark.parametrize("code", [None, -9, 137, 143])
+def test_a_job_that_died_with_its_node_can_be_continued(head: FakeHead, brought: Path, code: int | None) -> None:
+    client = Client(head, ending(head, "FAILED", exit_code=code))
+    with pytest.raises(Interrupted, match=r"was killed, or lost with its node .*the same command continues it"):
         client.submit(brought)
 
 

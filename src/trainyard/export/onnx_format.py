@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -90,10 +91,22 @@ def write_onnx(network: nn.Module, spec: InputSpec, example: Inputs, path: Path,
     if program is None:
         raise MachineError("onnx: the exporter returned nothing; leave onnx out of export.formats")
     model = program.model_proto
+    for body in (model.graph, *model.functions):
+        _forget_origin(body.node)
     for entry, value in {**spec_metadata(spec), **metadata}.items():
         model.metadata_props.add(key=entry, value=value)
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save_model(model, path, save_as_external_data=False)
+
+
+def _forget_origin(nodes: Iterable[onnx.NodeProto]) -> None:
+    """Delete what the exporter notes about each node: the lines of code it comes from, with their folders on this machine."""
+    for node in nodes:
+        del node.metadata_props[:]
+        node.doc_string = ""
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                _forget_origin(graph.node)
 
 
 def spec_metadata(spec: InputSpec) -> dict[str, str]:

@@ -22,6 +22,8 @@ from trainyard.jobs.pack import LINKS
 from trainyard.jobs.results import collect, to_lines
 from trainyard.jobs.seal import unseal
 from trainyard.jobs.spec import JobSpec
+from trainyard.masking import MASK, mask
+from trainyard.repair import repair, wait_for_others
 from trainyard.stage import machine_error
 
 PLACE = Path(".trainyard", "jobs")
@@ -81,6 +83,7 @@ class Driver:
             tidy(self.work)
             make_project(self.submitted, self.work)
             configure(self.work, self.spec, self.place)
+            self._repair()
             self._go_on()
             self._bring_data()
             self._reproduce()
@@ -90,10 +93,22 @@ class Driver:
 
     def say(self, text: str) -> None:
         """Write one line to the job's log."""
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        sys.stdout.write(f"job · {text}\n")
+        sys.stdout.write(f"job · {self._masked(text)}\n")
         sys.stdout.flush()
+
+    def _repair(self) -> None:
+        """Put right what an attempt that was killed may have left of DVC's."""
+        wait_for_others(self.work, self.say)
+        try:
+            done = repair(self.work)
+        except IntegrityError:
+            # Of dvc.lock alone. What was made since is in the cache, and DVC finds it there by what it was made from.
+            (self.work / "dvc.lock").unlink()
+            if (whole := self.submitted / "dvc.lock").exists():
+                shutil.copy(whole, self.work)
+            done = ["dvc.lock: was damaged; put back as it was submitted", *repair(self.work)]
+        for line in done:
+            self.say(line)
 
     def _bring_data(self) -> None:
         if self.spec.remote is not None:
@@ -125,11 +140,9 @@ class Driver:
                 store.fs.remove(path)
         except Exception as error:  # each kind of store has errors of its own
             reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-            for secret in self._secrets:
-                reason = reason.replace(secret, "***")
             raise ServiceError(
-                f"DVC remote '{remote['name']}': cannot be written to from the cluster ({reason}); use one that both reach, "
-                "name its credentials' variables with --env, or submit with --shared PATH"
+                f"DVC remote '{remote['name']}': cannot be written to from the cluster ({self._masked(reason)}); use one "
+                "that both reach, name its credentials' variables with --env, or submit with --shared PATH"
             ) from None
 
     def _reproduce(self) -> None:
@@ -168,14 +181,18 @@ class Driver:
             preexec_fn=ignore,
         )
         last: deque[str] = deque(maxlen=TAIL)
-        for text in process.stdout or ():
-            for secret in self._secrets:
-                text = text.replace(secret, "***")
+        for text in map(self._masked, process.stdout or ()):
             last.append(text.rstrip("\n"))
             if not text.startswith(NOISE):
                 sys.stdout.write(text)
                 sys.stdout.flush()
         return process.wait(), list(last)
+
+    def _masked(self, text: str) -> str:
+        """Return a line without secrets: those that were handed over, and those that can be told."""
+        for secret in self._secrets:
+            text = text.replace(secret, MASK)
+        return mask(text)
 
     def _go_on(self) -> None:
         if self._told_to_end:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from signal import SIGKILL, SIGTERM
 from typing import Any
 
 from trainyard.errors import InputError, IntegrityError, Interrupted, MachineError, ServiceError, TrainyardError
@@ -22,7 +23,7 @@ from trainyard.jobs.seal import PAD, SEALED, seal
 from trainyard.jobs.server import Job, Server
 from trainyard.jobs.spec import STOP_SECONDS, VARIABLE, JobSpec, job_id
 
-ENTRYPOINT = "python -m trainyard.jobs.driver"
+ENTRYPOINT = "exec python -m trainyard.jobs.driver"
 STOP_LIMIT_SECONDS = STOP_SECONDS + 60.0
 """How long `stop` waits for a job to end."""
 ERRORS: dict[int, type[TrainyardError]] = {2: InputError, 3: MachineError, 4: ServiceError, 5: IntegrityError, 75: Interrupted}
@@ -221,8 +222,8 @@ def table(jobs: list[Job]) -> list[str]:
 def failure(job: Job, log: str) -> TrainyardError:
     """Return what a failed job's end means to whoever sent it, with the exit code of the stage inside."""
     said = headline(job, log)
-    if job.exit_code is None or job.exit_code < 0:
-        return Interrupted(f"{job.id}: was lost with its node ({said}); the same command continues it")
+    if job.exit_code is None or job.exit_code < 0 or job.exit_code in (128 + SIGKILL, 128 + SIGTERM):
+        return Interrupted(f"{job.id}: was killed, or lost with its node ({said}); the same command continues it")
     if job.exit_code == 127:
         return MachineError(
             f"{job.id}: the cluster's head cannot run it ({said}); put `python` into the PATH of `ray start` there"

@@ -42,9 +42,10 @@ class PrivateFolder:
         """Make the folder, and delete those whose owners were killed."""
         place = Path(tempfile.gettempdir())
         for old in place.glob("ty-*/lock"):
-            with suppress(OSError), old.open() as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(old.parent, ignore_errors=True)
+            with suppress(OSError):
+                # Another user may have put anything there under this name.
+                if old.parent.lstat().st_uid == os.getuid() and old.is_file():
+                    _remove_unless_held(old)
         # Short, because the sockets in it may have no more than 107 characters.
         self.path = Path(tempfile.mkdtemp(prefix="ty-"))
         self.access = ExitStack()
@@ -58,6 +59,12 @@ class PrivateFolder:
         self.access.close()
         shutil.rmtree(self.path, ignore_errors=True)
         self.lock.close()
+
+
+def _remove_unless_held(path: Path) -> None:
+    with path.open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(path.parent, ignore_errors=True)
 
 
 def set_environment() -> None:
