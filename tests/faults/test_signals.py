@@ -125,19 +125,6 @@ def test_sigterm_to_a_worker_saves_and_ends_the_training_to_be_continued(root: P
 
 
 @pytest.mark.long
-def test_sigterm_to_the_raylet_ends_the_training_to_be_continued(root: Path, tmp_path: Path) -> None:
-    project = prepared(root, tmp_path, LONG)
-    process = started(project)
-    wait_for(lambda: steps_kept(project), "a checkpoint")
-    before = steps_kept(project)
-    raylet = next(p for p in processes_of(project) if p.name() == "raylet")
-    raylet.send_signal(signal.SIGTERM)
-    ended(project, process)
-    assert process.returncode == 75
-    assert steps_kept(project) >= before
-
-
-@pytest.mark.long
 @pytest.mark.parametrize("times", [2, 3])
 def test_ctrl_c_again_stops_at_once_and_loses_nothing_that_was_kept(root: Path, tmp_path: Path, times: int) -> None:
     project = prepared(root, tmp_path, LONG)

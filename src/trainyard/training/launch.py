@@ -15,8 +15,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import psutil
-
 from trainyard.errors import Interrupted, MachineError, ServiceError, TrainyardError, last_line
 from trainyard.progress import say
 from trainyard.training import ray_start, workers
@@ -54,8 +52,6 @@ class Launch:
         self._board = Noticeboard(self.name)
         self._watch: Watch | None = None
         self._folder: ray_start.PrivateFolder | None = None
-        self._needed: list[psutil.Process] = []
-        self._broken = False
         self._outcome: FitResult | BaseException | None = None
         self._ready, self._done, self._over = threading.Event(), threading.Event(), threading.Event()
         self._stop = threading.Event()
@@ -136,9 +132,6 @@ class Launch:
         for watcher in (self._watch, self._nodes):
             if watcher is not None:
                 watcher.stop()
-        if self._broken and self._folder is not None:
-            ray_start.abandon_private(self._folder.path)
-            return
         import ray
 
         ray.shutdown()
@@ -154,21 +147,12 @@ class Launch:
 
     def _look_after(self) -> None:
         self._tell()
-        for process in self._needed:
-            if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
-                self._broken = True
-                raise Interrupted(
-                    f"the private Ray's {process.name()} (pid {process.pid}) was ended; run the same command again to "
-                    "continue from the newest checkpoint"
-                )
         for watcher in (self._nodes, self._watch):
             if watcher is not None:
                 watcher.check()
 
     def _let_save(self, watch: Callable[[], None], seconds: float) -> None:
         """Ask the workers to save where they are, and give them time to."""
-        if self._broken:
-            return
         self._stop.set()
         if self._watch is not None:
             if not self._watch.trains:
@@ -225,7 +209,6 @@ class Launch:
             if self.address == "local":
                 self._folder = ray_start.PrivateFolder()
                 ray_start.start_private(self._folder, self.cluster, self.workers)
-                self._needed = ray_start.private_processes()
             else:
                 ray_start.join(self.address, self.cluster.insecure)
                 self._least, self.workers = wanted(self.cluster, ray_start.nodes())

@@ -119,11 +119,6 @@ def start_private(folder: PrivateFolder, cluster: ClusterConfig, workers: int) -
     logging.getLogger("ray").setLevel(logging.ERROR)
 
 
-def private_processes() -> list[psutil.Process]:
-    """Return the processes without which a private Ray does nothing: its head and its node."""
-    return [process for process in psutil.Process().children() if process.name() in ("gcs_server", "raylet")]
-
-
 def kill_private(folder: Path) -> None:
     """Kill all processes of the private Ray that has the folder, at once."""
     for process in psutil.Process().children():
@@ -131,16 +126,6 @@ def kill_private(folder: Path) -> None:
             if str(folder) in " ".join(process.cmdline()):
                 for each in [process, *process.children(recursive=True)]:
                     each.kill()
-
-
-def abandon_private(folder: Path) -> None:
-    """Leave a private Ray whose own processes are gone: asked to shut down, it would end this process, with exit code 1."""
-    import atexit
-
-    from ray._private.worker import shutdown
-
-    atexit.unregister(shutdown)
-    kill_private(folder)
 
 
 def join(address: str, insecure: bool) -> None:
