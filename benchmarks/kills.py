@@ -40,7 +40,7 @@ RECIPE = Recipe(
     data=DATA,
     model=CNNConfig(widths=(8, 16), convolutions=1, normalisation="batch", dropout=0.2),
     train=TrainConfig(
-        epochs=3,
+        epochs=2,
         batch_size=128,
         optimizer="adamw",
         learning_rate=3e-3,

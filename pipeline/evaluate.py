@@ -29,6 +29,7 @@ def evaluate_stage(arguments: argparse.Namespace, clock: Clock) -> str:
     from trainyard.models.saved import load_model
     from trainyard.provenance import dvc_tags, scratch_root
     from trainyard.tasks.primary import PRIMARY
+    from trainyard.tracking.run import Tracking
     from trainyard.training.outcome import free_scratch
 
     free_scratch(scratch_root(), Path("dvc.lock"))
@@ -36,20 +37,16 @@ def evaluate_stage(arguments: argparse.Namespace, clock: Clock) -> str:
     paths = ReportPaths(
         metrics=report_dir / "evaluate.json", per_class=report_dir / "per_class.csv", figures=report_dir / "figures"
     )
-    with clock.work():
-        saved = replace(load_model(arguments.model_dir), recipe=recipe)
-        scored = evaluate(saved, arguments.data_dir, report_dir / "history.csv", paths)
-
-    from trainyard.tracking import Tracking
-
-    tracking = Tracking(scratch_root(), tracking_config, recipe)
-    card = read_card(arguments.data_dir)
-    run_id = tracking.attach(arguments.model_dir / "run.json", saved.fingerprint, card)
-    tracking.metrics(run_id, headline(scored.metrics, PRIMARY[saved.spec.kind]))
-    tracking.tag(run_id, {**dvc_tags(Path("dvc.lock"), recipe.name), "baseline": scored.baseline or "none"})
-    tracking.artifacts(run_id, [paths.metrics, paths.per_class, report_dir / "history.csv"], "evaluate")
-    tracking.artifacts(run_id, sorted(paths.figures.glob("*.png")), "figures")
-    tracking.artifacts(run_id, [arguments.data_dir / "card.json", arguments.data_dir / "card.html"], "data")
+    with Tracking(scratch_root(), tracking_config, recipe, "evaluate") as tracking:
+        with clock.work():
+            saved = replace(load_model(arguments.model_dir), recipe=recipe)
+            scored = evaluate(saved, arguments.data_dir, report_dir / "history.csv", paths)
+        tracking.attach(arguments.model_dir / "run.json", saved.fingerprint, read_card(arguments.data_dir))
+        tracking.metrics(headline(scored.metrics, PRIMARY[saved.spec.kind]))
+        tracking.tag({**dvc_tags(Path("dvc.lock"), recipe.name), "baseline": scored.baseline or "none"})
+        tracking.artifacts([paths.metrics, paths.per_class, report_dir / "history.csv"], "evaluate")
+        tracking.artifacts(sorted(paths.figures.glob("*.png")), "figures")
+        tracking.artifacts([arguments.data_dir / "card.json", arguments.data_dir / "card.html"], "data")
     primary = PRIMARY[saved.spec.kind]
     line = f"test {primary} {scored.metrics[f'test/{primary}']:.4f}"
     if scored.baseline:

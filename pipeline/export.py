@@ -28,23 +28,21 @@ def export_stage(arguments: argparse.Namespace, clock: Clock) -> str:
     from trainyard.export.export import export
     from trainyard.models.saved import load_model
     from trainyard.provenance import scratch_root
+    from trainyard.tracking.run import Tracking
     from trainyard.training.outcome import free_scratch, write_metrics
 
     free_scratch(scratch_root(), Path("dvc.lock"))
     model_dir = arguments.model_dir
-    with clock.work():
-        saved = replace(load_model(model_dir), recipe=recipe)
-        exported = export(saved, arguments.data_dir, model_dir / "model.onnx", model_dir / "parity.json")
-        write_metrics(arguments.report_dir / "export.json", exported.metrics)
-
-    from trainyard.tracking import Tracking
-
-    tracking = Tracking(scratch_root(), tracking_config, recipe)
-    run_id = tracking.attach(model_dir / "run.json", saved.fingerprint, read_card(arguments.data_dir))
-    tracking.metrics(run_id, {f"export/{name}": value for name, value in exported.metrics.items()})
-    tracking.onnx_model(run_id, exported.path, exported.example, exported.logits)
-    tracking.artifacts(run_id, [model_dir / "parity.json", model_dir / "recipe.json"], "export")
-    tracking.artifacts(run_id, [model_dir / "model.safetensors"], "weights")
+    with Tracking(scratch_root(), tracking_config, recipe, "export") as tracking:
+        with clock.work():
+            saved = replace(load_model(model_dir), recipe=recipe)
+            exported = export(saved, arguments.data_dir, model_dir / "model.onnx", model_dir / "parity.json")
+            write_metrics(arguments.report_dir / "export.json", exported.metrics)
+        tracking.attach(model_dir / "run.json", saved.fingerprint, read_card(arguments.data_dir))
+        tracking.metrics({f"export/{name}": value for name, value in exported.metrics.items()})
+        tracking.onnx_model(exported.path, exported.example, exported.logits)
+        tracking.artifacts([model_dir / "parity.json", model_dir / "recipe.json"], "export")
+        tracking.artifacts([model_dir / "model.safetensors"], "weights")
     size, latency = exported.metrics["size_bytes"], exported.metrics["latency_p50_ms"]
     return (
         f"{exported.path.name}: {size / 1e6:.2f} MB, {latency:.2f} ms, "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ from trainyard.stage import Clock, run_stage
 if TYPE_CHECKING:
     from trainyard.data.packed import Card
     from trainyard.recipe import Recipe
-    from trainyard.training.cluster_config import TrackingConfig
+    from trainyard.tracking.run import Tracking
     from trainyard.training.launch import Launch
 
 
@@ -35,12 +34,13 @@ def train(arguments: argparse.Namespace, clock: Clock) -> str:
     from trainyard.provenance import scratch_root
     from trainyard.recipe import check_kind, read_recipe, read_settings
     from trainyard.tasks.train_config import check_train
+    from trainyard.tracking.run import Tracking
     from trainyard.training.job import FitJob
     from trainyard.training.launch import started
     from trainyard.training.outcome import free_scratch, open_scratch
 
     recipe = read_recipe(Path("params.yaml"), arguments.recipe)
-    cluster, tracking = read_settings(Path("params.yaml"))
+    cluster, tracking_config = read_settings(Path("params.yaml"))
     card = read_card(arguments.data_dir)
     verify(arguments.data_dir, card)
     check_kind(recipe, card.kind)
@@ -51,8 +51,8 @@ def train(arguments: argparse.Namespace, clock: Clock) -> str:
     free_scratch(scratch_root(), Path("dvc.lock"))
     scratch = open_scratch(scratch_root(), mark, Path("dvc.lock"))
     job = FitJob(recipe=recipe, data_dir=arguments.data_dir.resolve(), scratch_dir=scratch, fingerprint=mark, weights=weights)
-    with started(job, cluster) as launched:
-        # The workers start while this process imports torch and MLflow.
+    with Tracking(scratch_root(), tracking_config, recipe, "train") as tracking, started(job, cluster) as launched:
+        # The workers, and the process that talks to MLflow, start while this one imports torch.
         return follow(launched, card, tracking, arguments, clock)
 
 
@@ -72,48 +72,39 @@ def start(recipe: Recipe, card: Card) -> Path | None:
     return path.resolve()
 
 
-def follow(launched: Launch, card: Card, tracking_config: TrackingConfig, arguments: argparse.Namespace, clock: Clock) -> str:
+def follow(launched: Launch, card: Card, tracking: Tracking, arguments: argparse.Namespace, clock: Clock) -> str:
     """Show and record a training while it runs, and write what came out."""
     from trainyard.files import write_whole
     from trainyard.models.saved import save_model
     from trainyard.models.spec import InputSpec, receptive_field
-    from trainyard.progress import TrainProgress, say
-    from trainyard.provenance import dvc_tags, git_tags, scratch_root
+    from trainyard.progress import TrainProgress
+    from trainyard.provenance import dvc_tags, git_tags
     from trainyard.tasks.primary import PRIMARY
-    from trainyard.tracking import Forwarder, Tracking
     from trainyard.training.checkpoint import kept_weights
     from trainyard.training.hardware import describe
     from trainyard.training.outcome import close_scratch, summarise, write_history, write_metrics
     from trainyard.training.spool import Reader
 
     job, recipe, mark = launched.job, launched.job.recipe, launched.job.fingerprint
-    run_path = job.scratch_dir / "run.json"
-    tracking = Tracking(scratch_root(), tracking_config, recipe)
     # What cannot be run leaves no run behind.
     launched.ready()
-    known = json.loads(run_path.read_text(encoding="utf-8"))["run_id"] if run_path.is_file() else None
-    run_id = known and tracking.find(known, mark)
-    if run_id is None:
-        tags = {**git_tags(Path.cwd()), **dvc_tags(Path("dvc.lock"), recipe.name), **describe()}
-        run_id = tracking.start(mark, card, {**tags, "workers": str(launched.workers)})
-        write_whole(run_path, f"{json.dumps({'run_id': run_id, 'fingerprint': mark})}\n".encode())
-
+    tags = {**git_tags(Path.cwd()), **dvc_tags(Path("dvc.lock"), recipe.name), **describe()}
+    tracking.start(job.scratch_dir / "run.json", mark, card, {**tags, "workers": str(launched.workers)})
     primary = PRIMARY[card.kind]
-    progress = TrainProgress(recipe.name, recipe.train.epochs, primary)
-    forwarder = Forwarder(tracking, run_id, Reader(job.spool), job.scratch_dir / "sent.json")
+    progress, reader = TrainProgress(recipe.name, recipe.train.epochs, primary), Reader(job.spool)
 
     def watch() -> None:
-        for record in forwarder.forward():
+        for record in tracking.record(reader):
             progress.show(record)
+        tracking.watch()
 
-    with tracking.running(run_id):
+    with tracking.running(job.spool):
         result = launched.wait(watch)
         weights, facts = kept_weights(job.checkpoints, mark, recipe.train.keep)
         metrics = summarise(result, primary, facts.epoch, receptive_field(recipe.model))
-        if not forwarder.flush():
-            say(recipe.name, "train", f"the tracking server is away; its records wait in {job.spool}")
-        tracking.metrics(run_id, metrics)
-        tracking.tag(run_id, {"arithmetic": result.precision, **launched.notes})
+        # What has a curve is not told once more.
+        tracking.metrics({name: value for name, value in metrics.items() if name not in result.history[-1]})
+        tracking.tag({"arithmetic": result.precision, **launched.notes})
     clock.work_seconds += result.history[-1]["seconds"]
 
     model_dir = arguments.model_dir
@@ -121,7 +112,8 @@ def follow(launched: Launch, card: Card, tracking_config: TrackingConfig, argume
     save_model(model_dir / "model.safetensors", model_dir / "recipe.json", weights, recipe, spec, mark)
     write_history(arguments.report_dir / "history.csv", result.history)
     write_metrics(arguments.report_dir / "train.json", metrics)
-    run = run_path.read_bytes()
+    tracking.finish()
+    run = tracking.identity()
     write_whole(model_dir / "run.json", run)
     close_scratch(job.scratch_dir, run)
     best = metrics[f"best/{primary}"]

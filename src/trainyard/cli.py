@@ -195,6 +195,17 @@ def report() -> None:
 
 
 @app.command()
+def sync() -> None:
+    """Send what waits for the tracking server, and say of runs that were killed that they were."""
+    from trainyard.provenance import scratch_root
+    from trainyard.recipe import read_settings
+    from trainyard.tracking.sync import sync as send
+
+    for line in send(scratch_root(), read_settings(PARAMS)[1]):
+        typer.echo(line)
+
+
+@app.command()
 def doctor(
     address: Annotated[str, typer.Option(help="A cluster to ask too; else cluster.address or RAY_ADDRESS, where given.")] = "",
     json: Annotated[bool, typer.Option("--json", help="For programs: one JSON document.")] = False,

@@ -88,7 +88,7 @@ def test_a_full_disk_is_named_and_nothing_is_lost(root: Path, tmp_path: Path) ->
         project.run("dvc", "repro", "prepare@cnn")
         free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
         filler = disk / "filler"
-        filler.write_bytes(b"x" * max(0, free - 200_000))
+        filler.write_bytes(b"x" * max(0, free - 40_000))
         output = project.run("dvc", "repro", "train@cnn", code=None)
         assert "disk is full" in output or "No space left" in output
         assert "Traceback" not in output

@@ -252,13 +252,16 @@ def differences(one: Any, two: Any, path: str = "") -> list[str]:
 
 def assert_same_end(whole: Gang, other: Gang) -> None:
     """Check that two trainings left the same weights, optimizer, metrics, steps and records, in every bit."""
-    assert differences(final_state(whole.job), final_state(other.job)) == []
+    different = differences(final_state(whole.job), final_state(other.job))
+    assert not different, different
     for rank in range(whole.world_size):
         expected = {(step["epoch"], step["batch"]): step for step in whole.steps(rank)}
         found = other.steps(rank)
         assert {(step["epoch"], step["batch"]) for step in found} == expected.keys()
-        assert [step for step in found if step != expected[step["epoch"], step["batch"]]] == []
-    assert _recorded(other) == _recorded(whole)
+        other_steps = [(step, like) for step in found if step != (like := expected[step["epoch"], step["batch"]])]
+        assert not other_steps, f"rank {rank}: {other_steps}"
+    wanted, recorded = _recorded(whole), _recorded(other)
+    assert recorded == wanted, [pair for pair in zip(recorded, wanted, strict=False) if pair[0] != pair[1]]
 
 
 def _recorded(gang: Gang) -> list[tuple[str, int, int, dict[str, float]]]:

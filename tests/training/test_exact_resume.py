@@ -50,7 +50,7 @@ def test_a_killed_training_ends_as_one_that_was_not(build: Build, family: str, p
     steps = int(final_state(whole.job)["history"][0]["step"])
     # In the second epoch; five steps into it, two steps after the checkpoint within it.
     at = steps + 5
-    end = killed.attempt(f"kill:rank{workers - 1}:step{at}:phase=backward")
+    end = killed.attempt(f"kill:rank{workers - 1}:step{at}:phase=backward:settled")
     assert end.exit_codes[-1] == -signal.SIGKILL, end.said
     left = newest_facts(killed)
     assert left.step < at

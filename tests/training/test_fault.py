@@ -7,9 +7,9 @@ from trainyard.training.fault import VARIABLE, Fault, install, parse
 
 
 def test_faults_are_read() -> None:
-    assert parse("kill:rank1:step17:phase=backward,nan:step3:phase=forward:repeat") == [
+    assert parse("kill:rank1:step17:phase=backward,nan:step3:phase=forward:repeat:settled") == [
         Fault(action="kill", rank=1, step=17, phase="backward"),
-        Fault(action="nan", step=3, phase="forward", repeat=True),
+        Fault(action="nan", step=3, phase="forward", repeat=True, settled=True),
     ]
 
 

@@ -98,7 +98,7 @@ def test_global_batch_statistics_give_the_losses_of_one(build: Build, workers: i
 def test_a_training_goes_on_with_another_number_of_workers(build: Build) -> None:
     whole = trained(without_batch_normalisation(build("cnn", "whole", **EXACT)), 2)
     changed = Gang(without_batch_normalisation(build("cnn", "changed", **EXACT)), 2)
-    assert not changed.attempt("kill:rank1:step5:phase=forward").finished
+    assert not changed.attempt("kill:rank1:step5:phase=forward:settled").finished
     end = changed.attempt(world_size=1)
     assert end.finished, end.said
     seen = Counter(sample for step in samples(whole, 2) for sample in step)

@@ -104,7 +104,7 @@ def test_workers_that_hang_and_are_killed_go_on_exactly(build: Build, whole: Cal
 @pytest.mark.long
 def test_a_validation_that_was_interrupted_is_done_again(build: Build, whole: Callable[[int], Gang]) -> None:
     gang = Gang(build("cnn", "killed"), 1)
-    end = gang.attempt(f"kill:rank0:step{STEP}:phase=validation")
+    end = gang.attempt(f"kill:rank0:step{STEP}:phase=validation:settled")
     assert end.exit_codes == [-signal.SIGKILL]
     assert not newest_facts(gang).ended
     end = gang.attempt()
@@ -114,7 +114,7 @@ def test_a_validation_that_was_interrupted_is_done_again(build: Build, whole: Ca
 
 def test_a_loss_that_is_no_number_stops_all_workers_in_its_step_and_is_never_saved(build: Build) -> None:
     gang = Gang(build("cnn", "nan"), 2)
-    end = gang.attempt(f"nan:rank1:step{STEP}:phase=forward")
+    end = gang.attempt(f"nan:rank1:step{STEP}:phase=forward:settled")
     assert end.exit_codes == [2, 2], end.said
     for said in end.said:
         assert f"gradient norm nan at epoch 1, step {STEP}, training samples " in said

@@ -6,6 +6,7 @@ Parts in this order, several faults separated by commas:
   step17          in which optimizer step, counted from 1; save, report and validation: in the first one from there on
   phase=backward  forward, backward, reduce, step, save, report or validation
   repeat          in every attempt; without it once, which a file in the training's scratch folder remembers
+  settled         each checkpoint is durable before the training goes on, so that it is known what the fault leaves behind
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class Fault:
     step: int
     rank: int | None = None
     repeat: bool = False
+    settled: bool = False
 
 
 def parse(text: str) -> list[Fault]:
@@ -49,7 +51,9 @@ def parse(text: str) -> list[Fault]:
     Raises:
         InputError: it cannot be read.
     """
-    form = re.compile(r"(?P<action>\w+)(:rank(?P<rank>\d+))?:step(?P<step>\d+):phase=(?P<phase>\w+)(?P<repeat>:repeat)?")
+    form = re.compile(
+        r"(?P<action>\w+)(:rank(?P<rank>\d+))?:step(?P<step>\d+):phase=(?P<phase>\w+)(?P<repeat>:repeat)?(?P<settled>:settled)?"
+    )
     faults = []
     for part in filter(None, text.split(",")):
         found = form.fullmatch(part)
@@ -71,6 +75,7 @@ def parse(text: str) -> list[Fault]:
                 step=int(found["step"]),
                 rank=rank,
                 repeat=bool(found["repeat"]),
+                settled=bool(found["settled"]),
             )
         )
     return faults
@@ -81,6 +86,7 @@ class Faults(pl.Callback):
 
     def __init__(self, faults: list[Fault], folder: Path, rank: int) -> None:
         self.faults = [fault for fault in faults if fault.rank in (None, rank)]
+        self.settled = any(fault.settled for fault in faults)
         self.folder = folder
         self.rank = rank
         self.step = 0
@@ -106,6 +112,11 @@ class Faults(pl.Callback):
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int) -> None:
         self.step = trainer.global_step + 1
+        callbacks = trainer.callbacks if self.settled else []  # type: ignore[attr-defined]
+        for callback in callbacks:
+            if (saver := getattr(callback, "saver", None)) is not None:
+                # No other worker gets through this step before rank 0 takes part in it.
+                saver.drain()
 
     def on_validation_batch_start(self, *_: Any, **__: Any) -> None:
         self.at("validation")

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -30,6 +31,8 @@ class Record:
     values: dict[str, float]
     resumed: bool = False
     """The first record after a restart."""
+    at: float = field(default_factory=time.time, compare=False)
+    """Seconds since 1970 when it was made, which is what a tracking store is told, whenever it is sent."""
 
 
 def append(path: Path, record: Record) -> None:

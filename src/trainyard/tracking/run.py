@@ -1,0 +1,297 @@
+"""What a stage tells of its run. Every call returns once it is in the spool on this disk; the poster sends it on."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainyard.data.packed import Card
+from trainyard.errors import Interrupted
+from trainyard.files import write_whole
+from trainyard.masking import mask
+from trainyard.progress import say
+from trainyard.recipe import Recipe
+from trainyard.tracking import limits
+from trainyard.tracking.address import tracking_uri, without_password
+from trainyard.tracking.journal import Journal, State, now
+from trainyard.tracking.load import Load
+from trainyard.tracking.records import Passed, points_of
+from trainyard.tracking.schema import check_schema
+from trainyard.tracking.sender import Sender
+from trainyard.training.cluster_config import TrackingConfig
+from trainyard.training.spool import Reader, Record
+
+
+class Tracking:
+    """The run of a recipe's state, as one stage adds to it. A context: at its end what waits is sent, or kept for later."""
+
+    def __init__(self, root: Path, config: TrackingConfig, recipe: Recipe, stage: str) -> None:
+        """Start the process that sends.
+
+        Raises:
+            ServiceError: the tables of the local database are of another version of MLflow.
+        """
+        self.root = root
+        self.uri = tracking_uri(root, config)
+        self.recipe = recipe
+        self.stage = stage
+        self.experiment = config.experiment or recipe.name
+        self.system_metrics = config.system_metrics
+        check_schema(self.uri)
+        self.journal: Journal | None = None
+        self.key = self.fingerprint = ""
+        self._known_id: str | None = None
+        self.sender = Sender(root, self.uri)
+        self._began = time.time()
+        self._passed = Passed()
+        self._unwritten: list[Record] = []
+        self._said_away = False
+        self._finished = False
+
+    def __enter__(self) -> Tracking:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        # What ended the stage is told first, also where the disk is what failed.
+        with suppress(OSError) if kind else nullcontext():
+            self.finish(limits.STOPPED_SECONDS if kind else None)
+
+    def start(self, identity: Path, fingerprint: str, card: Card, tags: Mapping[str, str]) -> None:
+        """Begin the run of a training, or continue the one that an interrupted attempt wrote to `identity`.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        known = read_identity(identity) if identity.is_file() else {}
+        self.key, self.fingerprint = known.get("run_key") or uuid.uuid4().hex, fingerprint
+        self._began = float(known.get("began", time.time()))
+        if not known:
+            values = {"run_key": self.key, "run_id": None, "fingerprint": fingerprint, "began": self._began}
+            write_whole(identity, f"{json.dumps(values)}\n".encode())
+        self._open(known.get("run_id"), card, tags, restored=False)
+
+    def attach(self, identity: Path, fingerprint: str, card: Card) -> None:
+        """Add to the run that training wrote to `identity`, or to the same state's in this store, or else to a new one.
+
+        A new one is needed where the model came from DVC's cache of another machine, whose store is not this one.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        known = read_identity(identity)
+        self.key, self.fingerprint = known["run_key"], fingerprint
+        self._open(known.get("run_id"), card, {}, restored=True)
+
+    def identity(self) -> bytes:
+        """Return what ties files to this run: the key that was made here, and the store's own id where it is known."""
+        run_id = self._state().run_id or self._known_id
+        return f"{json.dumps({'run_key': self.key, 'run_id': run_id, 'fingerprint': self.fingerprint})}\n".encode()
+
+    def tag(self, tags: Mapping[str, str]) -> None:
+        """Set tags."""
+        self._append("tags", masked(tags))
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Log metrics at one step."""
+        at = now()
+        self._append("metrics", {"points": [(key, float(value), at, step) for key, value in values.items()], "once": False})
+
+    def record(self, reader: Reader) -> list[Record]:
+        """Take over what a training recorded since the last call, and return it. A full disk makes it wait, not fail."""
+        new = list(reader.read())
+        self._unwritten += [record for record in new if self._passed.is_new(record)]
+        with suppress(OSError):
+            self._write_rest()
+        return new
+
+    def artifacts(self, paths: Iterable[Path], folder: str) -> None:
+        """Add files as they are now."""
+        for path in paths:
+            self._append("artifact", {"file": self._owned().add_file(path), "folder": folder})
+
+    def onnx_model(self, path: Path, example: Mapping[str, NDArray[Any]], logits: NDArray[Any]) -> None:
+        """Add a verified ONNX file as the run's model, with signature and input example."""
+        journal = self._owned()
+        model = journal.folder / journal.add_file(path)
+        arrays: dict[str, Any] = {**example, "logits": logits}
+        np.savez(model.parent / "example.npz", **arrays)
+        if model.name != "model.onnx":
+            os.rename(model, model.with_name("model.onnx"))
+        place = str(model.parent.relative_to(journal.folder))
+        self._append("model", {"name": self.recipe.name, "folder": place})
+
+    @contextmanager
+    def running(self, spool: Path) -> Iterator[None]:
+        """Hold a run open while training: its status follows how the block ends, the machine's load is recorded.
+
+        Should this process be killed, the next command sends what is left in `spool` and says that the run was killed.
+        """
+        self._append("status", {"status": "RUNNING", "spool": str(spool)})
+        load = Load(self._log_load) if self.system_metrics else None
+        status = "FAILED"
+        try:
+            yield
+            status = "FINISHED"
+        except (KeyboardInterrupt, Interrupted):
+            status = "KILLED"
+            raise
+        finally:
+            if load is not None:
+                load.stop()
+            # What ended the training is told first, also where the disk is what failed.
+            with suppress(OSError) if status != "FINISHED" else nullcontext():
+                self._write_rest()
+                self._append("status", {"status": status})
+
+    def watch(self) -> None:
+        """Say once what is new about the store, and start the sending process again if it was killed."""
+        self.sender.revive()
+        problem = self._state().problem
+        if problem and not self._said_away:
+            say(self.recipe.name, self.stage, f"warning: MLflow at {self._place()}: {problem}; the {self.stage} goes on")
+        elif self._said_away and not problem:
+            say(self.recipe.name, self.stage, f"MLflow at {self._place()} answers again")
+        self._said_away = bool(problem)
+
+    def finish(self, limit: float | None = None) -> None:
+        """Wait until all is sent, while the store answers; otherwise say where it waits, and for what. At most `limit` seconds.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        if self._finished:
+            return
+        self._finished = True
+        journal = self.journal
+        try:
+            if journal is not None:
+                self._write_rest()
+                journal.append("end", {})
+                self._wait(journal, limit)
+        finally:
+            self.sender.end()
+            if journal is not None:
+                self._leave(journal)
+
+    def _open(self, run_id: str | None, card: Card, tags: Mapping[str, str], *, restored: bool) -> None:
+        self._known_id = run_id
+        local = self.uri.startswith("sqlite:")
+        opening = {
+            "uri": without_password(self.uri),
+            "experiment": self.experiment,
+            # Without a stated place, a sqlite store puts artifacts under whatever the current folder is.
+            "artifacts": (self.root / "mlartifacts" / self.experiment).as_uri() if local else None,
+            "run_key": self.key,
+            "run_id": run_id,
+            "fingerprint": self.fingerprint,
+            "restored": restored,
+            "params": masked(flatten(self.recipe.to_json())),
+            "tags": masked({"trainyard.recipe": self.recipe.name, **tags}),
+            "dataset": dataset(card),
+        }
+        self.journal = Journal.create(self.root, self.stage, self.recipe.name, opening)
+        self.sender.tell({"journal": str(self.journal.folder)})
+
+    def _owned(self) -> Journal:
+        if self.journal is None:
+            raise RuntimeError("nothing is recorded before a run is started or attached to")
+        return self.journal
+
+    def _append(self, kind: str, values: dict[str, Any]) -> None:
+        self._owned().append(kind, values)
+
+    def _log_load(self, values: Mapping[str, float]) -> None:
+        with suppress(OSError):
+            # Steps are moments, so that a resumed run goes on where it was, whatever was sent.
+            self.metrics(values, step=int((time.time() - self._began) / limits.LOAD_SECONDS))
+
+    def _write_rest(self) -> None:
+        if self._unwritten:
+            points = [point for record in self._unwritten for point in points_of(record)]
+            self._append("metrics", {"points": points, "once": True})
+            self._unwritten.clear()
+
+    def _state(self) -> State:
+        return self.journal.load_state() if self.journal else State()
+
+    def _place(self) -> str:
+        return without_password(self.uri)
+
+    def _wait(self, journal: Journal, limit: float | None) -> None:
+        """Wait while the sender gets on; a store that is away, or silent, is waited for only so long."""
+        self.sender.tell({"hurry": True})
+        began = progress = time.monotonic()
+        sent, worked = -1, -1.0
+        while not journal.complete():
+            state, busy = journal.load_state(), self.sender.busy_seconds()
+            moment = time.monotonic()
+            # One that computes (imports, packs a model, encrypts an upload) is not waiting for an answer.
+            if state.sent != sent or (not state.problem and busy - worked > 0.02):
+                sent, worked, progress = state.sent, busy, moment
+            if moment - progress > limits.AWAY_SECONDS or (limit is not None and moment - began > limit):
+                return
+            if not self.sender.revive():
+                return
+            time.sleep(limits.POLL_SECONDS)
+
+    def _leave(self, journal: Journal) -> None:
+        state = journal.load_state()
+        self._known_id = state.run_id or self._known_id
+        for note in state.notes:
+            say(self.recipe.name, self.stage, f"warning: MLflow does not take {note}")
+        if journal.complete():
+            journal.remove()
+            return
+        problem = state.problem or "does not answer"
+        say(
+            self.recipe.name,
+            self.stage,
+            f"warning: MLflow at {self._place()}: {problem}; what it missed waits in {journal.folder} and is sent by the next "
+            "stage, or by: trainyard sync",
+        )
+        journal.release()
+
+
+def read_identity(path: Path) -> dict[str, Any]:
+    """Return what a run.json says of its run."""
+    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    # Those of earlier versions name the run by the store's id alone.
+    return {"run_key": values.get("run_id"), **values}
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Return nested mappings as dotted names, the way params.yaml is written."""
+    flat: dict[str, str] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = json.dumps(value) if isinstance(value, list) else str(value)
+    return flat
+
+
+def masked(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return values as text without the secrets that can be told."""
+    return {key: mask(str(value)) for key, value in values.items()}
+
+
+def dataset(card: Card) -> dict[str, str]:
+    """Return the identity of the packed data, as MLflow shows it under Datasets."""
+    profile = {"samples": card.samples, "classes": len(card.classes), **card.input}
+    return {
+        "name": card.source,
+        "digest": card.sha256[:32],
+        "source_type": "trainyard",
+        "source": json.dumps({"source": card.source, "sha256": card.sha256, "libraries": card.libraries}),
+        "profile": json.dumps(profile),
+    }

@@ -1,0 +1,147 @@
+"""What a store will not take, in part or at all."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from mlflow.tracking import MlflowClient
+from onnx import TensorProto, helper
+
+from tests.tracking.journals import begin, drive, opening, the_run, whole
+from trainyard.errors import ServiceError
+from trainyard.tracking.journal import Journal
+from trainyard.tracking.poster import Poster
+from trainyard.tracking.schema import check_schema
+
+MIB = 2**20
+
+
+def test_numbers_that_are_none_are_stored(tmp_path: Path, uri: str, send: Callable[[], MlflowClient]) -> None:
+    values = opening(uri)
+    journal = begin(tmp_path, values)
+    points = [("a", math.nan, 1, 0), ("b", math.inf, 1, 0), ("c", -math.inf, 1, 0), ("d", 1.0, 1, 0)]
+    for _ in range(2):
+        journal.append("metrics", {"points": points, "once": False})
+    journal.append("end", {})
+    journal.release()
+    client = send()
+    run_id = the_run(client, values["run_key"]).info.run_id
+    stored = {key: client.get_metric_history(run_id, key) for key in "abcd"}
+    assert [len(points) for points in stored.values()] == [1, 1, 1, 1]
+    assert math.isnan(stored["a"][0].value)
+    assert stored["b"][0].value > 1e308 > -1e308 > stored["c"][0].value
+
+
+def test_a_bad_name_loses_itself_alone_and_is_told_of(
+    tmp_path: Path, uri: str, capsys: pytest.CaptureFixture[str], send: Callable[[], MlflowClient]
+) -> None:
+    values = opening(uri, params={"a" * 300: "too long a name", **{f"param_{number}": "1" for number in range(150)}})
+    journal = begin(tmp_path, values)
+    points = [("good", 1.0, 1, 0), ("bad\nname*", 2.0, 1, 0), ("fine", 3.0, 1, 0)]
+    journal.append("metrics", {"points": points, "once": True})
+    journal.append("artifact", {"file": "files/0/nothing.txt", "folder": "x"})
+    journal.append("tags", {"after": "them"})
+    journal.append("end", {})
+    journal.release()
+    run = the_run(send(), values["run_key"])
+    assert run.data.metrics == {"good": 1.0, "fine": 3.0}
+    assert len(run.data.params) == 150
+    assert run.data.tags["after"] == "them"
+    said = capsys.readouterr().out
+    for refused in ("params: " + "a" * 100, "bad\\\\nname*", "nothing.txt"):
+        assert refused in said
+
+
+def test_ten_thousand_parameters_arrive_and_a_long_one_is_cut_aloud(
+    tmp_path: Path, uri: str, capsys: pytest.CaptureFixture[str], send: Callable[[], MlflowClient]
+) -> None:
+    params = {f"param_{number:05d}": str(number) for number in range(10_000)}
+    values = opening(uri, params={**params, "long": "x" * 7000})
+    whole(tmp_path, values)
+    stored = the_run(send(), values["run_key"]).data.params
+    assert {key: stored[key] for key in params} == params
+    assert stored["long"] == "x" * 6000
+    assert "param long: cut to 6000 of 7000 characters; recipe.json has it whole" in capsys.readouterr().out
+
+
+def test_a_large_artifact_is_neither_copied_nor_lost(tmp_path: Path, uri: str, send: Callable[[], MlflowClient]) -> None:
+    weights = tmp_path / "weights.bin"
+    with weights.open("wb") as file:
+        file.truncate(64 * MIB)
+    values = opening(uri, artifacts=(tmp_path / "mlartifacts").as_uri())
+    journal = begin(tmp_path, values)
+    kept = journal.folder / journal.add_file(weights)
+    assert kept.samefile(weights)
+    journal.append("artifact", {"file": str(kept.relative_to(journal.folder)), "folder": "weights"})
+    journal.append("end", {})
+    journal.release()
+    weights.unlink()
+    send()
+    (stored,) = (tmp_path / "mlartifacts").rglob("weights.bin")
+    assert stored.stat().st_size == 64 * MIB
+
+
+def write_model(journal: Journal) -> None:
+    """Add an ONNX file that gives back what it is given."""
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 2]) for name in ("images", "logits")]
+    graph = helper.make_graph([helper.make_node("Identity", ["images"], ["logits"])], "g", ends[:1], ends[1:])
+    folder = journal.folder / "files" / "0"
+    folder.mkdir(parents=True)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), str(folder / "model.onnx"))
+    example = np.ones((2, 2), dtype=np.float32)
+    np.savez(folder / "example.npz", images=example, logits=example)
+    journal.append("model", {"name": "digits", "folder": "files/0"})
+    journal.append("end", {})
+    journal.release()
+
+
+def test_a_model_is_there_once_however_often_it_is_told(tmp_path: Path, uri: str) -> None:
+    values = opening(uri, artifacts=(tmp_path / "mlartifacts").as_uri())
+    journal = begin(tmp_path, values)
+    write_model(journal)
+    poster = Poster(tmp_path, uri)
+    poster.waiting()
+    sending = poster.held[journal.name]
+    while [entry.kind for entry in journal.entries(sending.state.sent)] != ["model", "end"]:
+        assert poster.work()
+    before = sending.state.sent
+    assert poster.work()
+    # As if the poster had been killed before it could write down what it had sent.
+    sending.state.sent = before
+    drive(poster)
+    client = MlflowClient(uri)
+    run = the_run(client, values["run_key"])
+    models = client.search_logged_models([run.info.experiment_id])
+    assert [(str(model.status), model.source_run_id) for model in models] == [("READY", run.info.run_id)]
+    assert len(list((tmp_path / "mlartifacts").rglob("MLmodel"))) == 1
+    assert run.info.status == "RUNNING"
+
+
+def test_tables_of_an_older_mlflow_are_refused_with_the_command(uri: str) -> None:
+    check_schema(uri)
+    change_version(uri, "451aebb31d03")
+    with pytest.raises(ServiceError, match=r"version 451aebb31d03, .*; copy the file, then run: mlflow db upgrade sqlite:///"):
+        check_schema(uri)
+
+
+def test_tables_of_a_newer_mlflow_are_refused_with_the_command(uri: str) -> None:
+    change_version(uri, "fedcba987654")
+    with pytest.raises(ServiceError, match="a newer MLflow made them; install that one"):
+        check_schema(uri)
+
+
+def test_no_database_yet_is_no_problem(tmp_path: Path) -> None:
+    check_schema(f"sqlite:///{tmp_path}/none.db")
+    check_schema("http://127.0.0.1:9")
+
+
+def change_version(uri: str, version: str) -> None:
+    with sqlite3.connect(uri.removeprefix("sqlite:///")) as connection:
+        connection.execute("update alembic_version set version_num = ?", (version,))
+    connection.close()

@@ -1,0 +1,89 @@
+"""`trainyard sync`, as a program."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from tests.tracking.journals import assert_whole, opening, whole
+from trainyard.tracking.journal import journals
+
+pytestmark = pytest.mark.faults
+Sync = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def sync(root: Path, tmp_path: Path) -> Sync:
+    """Return a function that runs the command in a project."""
+    (tmp_path / "params.yaml").write_text("recipes: {}\n")
+
+    def run(uri: str = "", largest_file: int = -1) -> subprocess.CompletedProcess[str]:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "DVC_"))}
+        environment |= {"PYTHONPATH": str(root / "src"), **({"MLFLOW_TRACKING_URI": uri} if uri else {})}
+
+        def limit() -> None:
+            if largest_file >= 0:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+
+        return subprocess.run(
+            [sys.executable, "-m", "trainyard.cli", "sync"],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            preexec_fn=limit,
+        )
+
+    return run
+
+
+def test_what_waits_is_sent_and_then_nothing_waits(tmp_path: Path, sync: Sync) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    values = opening(uri, artifacts=(tmp_path / "mlartifacts").as_uri())
+    name = whole(tmp_path, values).name
+    done = sync()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [f"sent: {name}"]
+    assert_whole(MlflowClient(uri), values)
+    assert sync().stdout == "nothing waits\n"
+
+
+def test_a_server_that_is_down_is_an_outside_service_and_nothing_is_lost(tmp_path: Path, sync: Sync) -> None:
+    journal = whole(tmp_path, opening("http://127.0.0.1:9"))
+    done = sync("http://me:canary@127.0.0.1:9")
+    assert done.returncode == 4
+    assert done.stderr.startswith("ERROR: MLflow at http://127.0.0.1:9: ")
+    assert "start the server, then: trainyard sync. Nothing is lost" in done.stderr
+    assert "canary" not in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+    assert journals(tmp_path) == [journal.folder]
+
+
+def test_a_local_database_that_cannot_be_written_is_this_machines(tmp_path: Path, sync: Sync) -> None:
+    whole(tmp_path, opening(f"sqlite:///{tmp_path}/mlflow.db"))
+    before = set(tmp_path.iterdir())
+    done = sync(largest_file=10_000)
+    assert done.returncode == 3, done.stderr
+    assert f"MLflow at sqlite:///{tmp_path}/mlflow.db: " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert set(tmp_path.iterdir()) == before
+    assert sync().returncode == 0
+
+
+def test_tables_of_another_version_are_refused(tmp_path: Path, sync: Sync, uri: str) -> None:
+    whole(tmp_path, opening(uri))
+    with sqlite3.connect(tmp_path / "mlflow.db") as connection:
+        connection.execute("update alembic_version set version_num = '451aebb31d03'")
+    connection.close()
+    done = sync()
+    assert done.returncode == 4
+    assert f"mlflow db upgrade {uri}" in done.stderr
+    assert len(journals(tmp_path)) == 1
