@@ -35,6 +35,9 @@ HEAD_SECONDS = 20.0
 START_TRIES = 3
 """How often a private Ray is started that was not there within Ray's own 30 s."""
 
+FENCE_SECONDS = 1.0
+"""How often a worker looks whether a later attempt has taken over: one small file is read."""
+
 CONNECT_SECONDS = 5.0
 """How long a cluster's address may take to accept a connection; Ray itself would try for half a minute."""
 

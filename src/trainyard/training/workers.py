@@ -18,6 +18,7 @@ from trainyard.training import notice, spare
 from trainyard.training.beat import Place, Progress
 from trainyard.training.cluster_config import ClusterConfig
 from trainyard.training.failure import failure_of
+from trainyard.training.fence import Fence
 from trainyard.training.job import FitJob, FitResult
 from trainyard.training.noticeboard import Noticeboard
 from trainyard.training.ray_start import PRIVATE
@@ -54,6 +55,7 @@ def train(job: FitJob, cluster: ClusterConfig, workers: tuple[int, int], storage
         train_loop_config={
             "job": job,
             "launch": launch,
+            "threads": cluster.cpus_per_worker,
             "environment": handed_on(os.environ),
             # On a private Ray it is this machine's own files that run.
             "versions": None if os.environ.get(PRIVATE) else versions(),
@@ -101,12 +103,17 @@ def handed_on(environment: Mapping[str, str]) -> dict[str, str]:
 def _work(config: dict[str, Any]) -> FitResult | TrainyardError:
     """Run on each worker: the fit, as one of many."""
     import ray.train
+    import torch
     from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment
 
     from trainyard.training.fit import fit
+    from trainyard.training.guard import Guard
     from trainyard.training.pulse import Pulse, Speaker
 
     os.environ.update(config["environment"])
+    # Ray says so in OMP_NUM_THREADS, which a spare process, that has torch already, no longer reads. With a thread for each
+    # of the machine's processors, workers would wait for each other's threads in every layer.
+    torch.set_num_threads(config["threads"])
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
     alone = world_size == 1
@@ -135,7 +142,7 @@ def _work(config: dict[str, Any]) -> FitResult | TrainyardError:
                 strategy="auto" if alone else strategy,
                 plugins=None if alone else [RayLightningEnvironment()],
                 stop=stop,
-                callbacks=[pulse],
+                callbacks=[pulse, Guard(Fence.of_this_process(config["job"].scratch_dir))],
             )
     except TrainyardError as error:
         # All workers meet it at the same step. Returned, because Ray would start them again after an exception.
