@@ -38,6 +38,8 @@ class ClusterConfig:
     """How often lost workers are replaced before the run fails."""
     timeout_seconds: Positive = 120.0
     """How long a worker waits for the others before it counts them as lost."""
+    stop_seconds: Positive = 7.0
+    """After Ctrl-C, how long the workers may take to save before they are ended; more for large states on slow stores."""
     lost_node_seconds: Positive = 600.0
     """How long a training waits for lost nodes to come back, once there is room for fewer than its least workers."""
 

@@ -23,7 +23,7 @@ from trainyard.training.cluster_config import ClusterConfig
 from trainyard.training.elastic import NodeWatch, wanted
 from trainyard.training.job import FitJob, FitResult
 from trainyard.training.noticeboard import Noticeboard
-from trainyard.training.timing import FOLLOW_SECONDS, NOTICE_SECONDS, STOP_SECONDS
+from trainyard.training.timing import FOLLOW_SECONDS, NOTICE_SECONDS
 from trainyard.training.watch import Watch
 
 
@@ -85,11 +85,11 @@ class Launch:
                 self._look_after()
         except KeyboardInterrupt:
             self._say("stops at the next step and saves; Ctrl-C again stops at once")
-            self._let_save(watch, STOP_SECONDS)
+            self._let_save(watch, self.cluster.stop_seconds)
             raise
         except Interrupted:
             if self._nodes is None or not self._nodes.hopeless:
-                self._let_save(watch, NOTICE_SECONDS)
+                self._let_save(watch, max(NOTICE_SECONDS, self.cluster.stop_seconds))
             raise
         watch()
         self._tell()
@@ -117,7 +117,7 @@ class Launch:
         except (KeyboardInterrupt, Interrupted):
             # The user has no patience left, or the machine has none.
             if self._folder is not None:
-                ray_start.kill_private()
+                ray_start.kill_private(self._folder.path)
             raise
         finally:
             if self._folder is not None:
