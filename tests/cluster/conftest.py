@@ -13,7 +13,7 @@ from tests.cluster.hosts import Bench, lacking
 from trainyard.data.digits import DigitsConfig
 from trainyard.data.prepare import prepare
 
-EPOCHS = 60
+EPOCHS = 40
 
 
 @pytest.fixture(scope="session")

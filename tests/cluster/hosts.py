@@ -23,7 +23,7 @@ import psutil
 
 PLACE = Path(tempfile.gettempdir())
 PREFIX = "tyb-"
-DEADLINE_SECONDS = 180.0
+DEADLINE_SECONDS = 600.0
 # PID 1 of a host: waits for whatever loses its parent, as an init does.
 INIT = """
 set -e

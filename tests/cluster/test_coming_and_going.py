@@ -13,7 +13,7 @@ from tests.cluster.clusters import Cluster, Training
 from tests.cluster.conftest import EPOCHS
 from tests.cluster.hosts import wait_for
 
-pytestmark = [pytest.mark.cluster, pytest.mark.faults, pytest.mark.long, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.cluster, pytest.mark.faults, pytest.mark.long, pytest.mark.timeout(1800)]
 
 
 def take_spare_away(cluster: Cluster) -> None:
@@ -69,7 +69,8 @@ def test_a_host_that_is_back_at_once_is_counted_once(cluster: Cluster, undisturb
     host.switch_on()
     cluster.join(host.name)
     training.end()
-    assert len(cluster.alive()) == len(set(cluster.alive()))
+    addresses = [address for address, _ in cluster.nodes()]
+    assert len(addresses) == len(set(addresses))
     training.assert_same_end(undisturbed)
 
 
@@ -169,3 +170,21 @@ def test_a_frozen_host_is_done_without_and_its_old_worker_writes_no_more(cluster
     host.thaw()
     training.end()
     training.assert_same_end(undisturbed)
+
+
+def test_a_host_about_to_be_taken_away_is_left_before(cluster: Cluster, undisturbed: Training) -> None:
+    training = Training(cluster, "drained", epochs=EPOCHS, workers=2)
+    training.start()
+    training.reach(2)
+    host = cluster.host_of_a_worker()
+    assert training.runs()
+    try:
+        cluster.drain(host)
+        said = training.end()
+        assert f"node {host.name} ({host.address}) is about to be taken away" in said
+        assert "saves at the next step, and goes on without that node" in said
+        assert "continues after epoch" in said
+        assert not cluster.workers()[host.name]
+        training.assert_same_end(undisturbed)
+    finally:
+        host.kill()

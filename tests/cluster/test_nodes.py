@@ -7,7 +7,7 @@ import pytest
 from tests.cluster.clusters import Cluster, Training
 from tests.cluster.conftest import EPOCHS
 
-pytestmark = [pytest.mark.cluster, pytest.mark.faults, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.faults, pytest.mark.long, pytest.mark.timeout(1800)]
 
 
 def test_workers_on_two_hosts_train_as_on_one(cluster: Cluster, undisturbed: Training) -> None:

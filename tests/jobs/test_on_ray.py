@@ -141,7 +141,13 @@ def running(home: Path, token: str | None = None) -> Iterator[Cluster]:
         yield Cluster(url, home, temporary)
     finally:
         end_processes(str(home))
-        shutil.rmtree(temporary, ignore_errors=True)
+
+        def removed() -> bool:
+            # The last writes of processes that are just gone can come between.
+            shutil.rmtree(temporary, ignore_errors=True)
+            return not temporary.exists()
+
+        wait_for(removed, "an empty temporary folder")
 
 
 def start(environment: dict[str, str], home: Path, temporary: Path, token: str | None) -> str | None:

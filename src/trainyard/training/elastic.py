@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,12 @@ class Node:
     address: str
     processors: float
     gpus: float
+    leaving: bool = False
+    """Its owner is about to take it away; it takes no new work."""
 
     @classmethod
-    def of(cls, facts: dict[str, Any]) -> Node:
-        """Return the node that one entry of `ray.nodes()` tells of."""
+    def of(cls, facts: dict[str, Any], leaving: Container[str] = ()) -> Node:
+        """Return the node that one entry of `ray.nodes()` tells of, given the identities of those that are leaving."""
         resources = facts["Resources"]
         return cls(
             facts["NodeID"],
@@ -39,6 +41,7 @@ class Node:
             facts["NodeManagerAddress"],
             resources.get("CPU", 0.0),
             resources.get("GPU", 0.0),
+            facts["NodeID"] in leaving,
         )
 
     def __str__(self) -> str:
@@ -52,7 +55,7 @@ def code_environment() -> dict[str, Any]:
 
 def places(cluster: ClusterConfig, nodes: Iterable[Node]) -> int:
     """Return how many workers the nodes have room for: one a GPU, or, where no node has one, by their processors."""
-    nodes = list(nodes)
+    nodes = [node for node in nodes if not node.leaving]
     on_gpus = any(node.gpus for node in nodes)
     by_processors = [int(node.processors // cluster.cpus_per_worker) for node in nodes]
     return sum(min(int(node.gpus), room) if on_gpus else room for node, room in zip(nodes, by_processors, strict=True))
@@ -87,6 +90,8 @@ class NodeWatch:
         self._nodes: dict[str, Node] = {}
         self._news: list[str] = []
         self._problem: str | None = None
+        self.head_lost = False
+        """Whether the head is gone, so that nothing more can be asked of the cluster."""
         self._over = threading.Event()
         for loop in (self._watch_head, self._watch_nodes):
             threading.Thread(target=loop, name=loop.__name__, daemon=True).start()
@@ -106,11 +111,14 @@ class NodeWatch:
             raise Interrupted(f"{self._problem}; run the same command again to continue from the newest checkpoint")
 
     @property
-    def head_lost(self) -> bool:
-        """Whether the head is gone, so that nothing more can be asked of the cluster."""
-        return self._head_lost
+    def hopeless(self) -> bool:
+        """Whether `check` has something to raise: there is nobody to be told to save."""
+        return self._problem is not None
 
-    _head_lost = False
+    @property
+    def leaving(self) -> set[str]:
+        """Identities of the nodes that are about to be taken away."""
+        return {identity for identity, node in self._nodes.items() if node.leaving}
 
     def stop(self) -> None:
         """End the watch."""
@@ -122,7 +130,7 @@ class NodeWatch:
             if _answers(self.head):
                 answered = time.monotonic()
             elif time.monotonic() - answered > HEAD_SECONDS:
-                self._head_lost = True
+                self.head_lost = True
                 self._problem = (
                     f"the head of the cluster, {self.head[0]}:{self.head[1]}, has not answered for {HEAD_SECONDS:.0f} s; "
                     "start it and its nodes"
@@ -145,8 +153,10 @@ class NodeWatch:
 
     def _compare(self, nodes: dict[str, Node]) -> None:
         came = [str(node) for identity, node in nodes.items() if identity not in self._nodes]
+        leave = [str(node) for identity, node in nodes.items() if node.leaving and identity not in self.leaving]
         went = [str(node) for identity, node in self._nodes.items() if identity not in nodes]
         if self._nodes:
+            self._news += [f"node {name} is about to be taken away" for name in leave]
             self._news += [f"node {name} has left the cluster" for name in went]
             self._news += [f"node {name} has joined the cluster" for name in came]
         self._nodes = nodes

@@ -23,7 +23,7 @@ from trainyard.training.cluster_config import ClusterConfig
 from trainyard.training.elastic import NodeWatch, wanted
 from trainyard.training.job import FitJob, FitResult
 from trainyard.training.noticeboard import Noticeboard
-from trainyard.training.timing import FOLLOW_SECONDS, NOTICE_SECONDS, STOP_SECONDS
+from trainyard.training.timing import FOLLOW_SECONDS, NOTICE_SECONDS
 from trainyard.training.watch import Watch
 
 
@@ -48,6 +48,7 @@ class Launch:
         self.workers = 0
         """At most; 0 where the fit runs in this process."""
         self._least = 0
+        self._moving = False
         self._nodes: NodeWatch | None = None
         self._board = Noticeboard(self.name)
         self._watch: Watch | None = None
@@ -84,10 +85,11 @@ class Launch:
                 self._look_after()
         except KeyboardInterrupt:
             self._say("stops at the next step and saves; Ctrl-C again stops at once")
-            self._let_save(watch, STOP_SECONDS)
+            self._let_save(watch, self.cluster.stop_seconds)
             raise
         except Interrupted:
-            self._let_save(watch, NOTICE_SECONDS)
+            if self._nodes is None or not self._nodes.hopeless:
+                self._let_save(watch, max(NOTICE_SECONDS, self.cluster.stop_seconds))
             raise
         watch()
         self._tell()
@@ -115,7 +117,7 @@ class Launch:
         except (KeyboardInterrupt, Interrupted):
             # The user has no patience left, or the machine has none.
             if self._folder is not None:
-                ray_start.kill_private()
+                ray_start.kill_private(self._folder.path)
             raise
         finally:
             if self._folder is not None:
@@ -132,6 +134,9 @@ class Launch:
         for watcher in (self._watch, self._nodes):
             if watcher is not None:
                 watcher.stop()
+        if self._nodes is not None and self._nodes.head_lost:
+            ray_start.abandon()
+            return
         import ray
 
         ray.shutdown()
@@ -150,6 +155,16 @@ class Launch:
         for watcher in (self._nodes, self._watch):
             if watcher is not None:
                 watcher.check()
+        self._make_way()
+
+    def _make_way(self) -> None:
+        """Have the workers save and start elsewhere, if one of them is on a node that is about to be taken away."""
+        if self._nodes is None or self._moving or not self._nodes.leaving & {beat.place.node for beat in self.beats()}:
+            return
+        with suppress(Exception):  # the cluster's head is away, and says so in many ways: asked again next time
+            self._board.stop("a worker's node is about to be taken away")
+            self._moving = True
+            self._say("saves at the next step, and goes on without that node")
 
     def _let_save(self, watch: Callable[[], None], seconds: float) -> None:
         """Ask the workers to save where they are, and give them time to."""
@@ -193,13 +208,26 @@ class Launch:
 
     def _fit(self) -> FitResult:
         if self.workers:
-            self._watch = Watch(self.job, self._board, self.workers, has_ended=workers.has_ended, end=workers.end)
-            storage = self._folder.path if self._folder else Path(tempfile.gettempdir())
-            return workers.train(self.job, self.cluster, (self._least, self.workers), storage, self.name)
+            return self._fit_on_nodes()
 
         from trainyard.training.fit import fit
 
         return fit(self.job, stop=self._stop)
+
+    def _fit_on_nodes(self) -> FitResult:
+        storage = self._folder.path if self._folder else Path(tempfile.gettempdir())
+        while True:
+            self._watch = Watch(self.job, self._board, self.workers, has_ended=workers.has_ended, end=workers.end)
+            try:
+                return workers.train(self.job, self.cluster, (self._least, self.workers), storage, self.name)
+            except Interrupted:
+                if not self._moving or self._stop.is_set():
+                    raise
+            self._watch.stop()
+            # Whoever was told to leave has left; the next ones listen elsewhere.
+            self.name = uuid.uuid4().hex
+            self._board = Noticeboard(self.name)
+            self._moving = False
 
     def _connect(self) -> None:
         self._least = self.workers = ray_start.count_workers(self.cluster, self.address)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import logging
 import os
 import shutil
 import socket
+import sys
 import tempfile
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from trainyard.errors import ServiceError
+import psutil
+
+from trainyard.errors import Interrupted, ServiceError
 from trainyard.params import ParamsError
 from trainyard.training.access import LOOPBACK, check_cluster
 from trainyard.training.cluster_config import ClusterConfig
@@ -23,6 +27,7 @@ from trainyard.training.timing import (
     CONNECT_SECONDS,
     OBJECT_STORE_BYTES,
     RAY_WORKER_HANG_SECONDS,
+    START_TRIES,
     WORKER_POLL_SECONDS,
     WORKER_START_SECONDS,
 )
@@ -70,6 +75,8 @@ def set_environment() -> None:
         RAY_USAGE_STATS_ENABLED="0",
         RAY_TRAIN_ENABLE_PRINT_PATCH="0",
         RAY_TRAIN_METRICS_ENABLED="0",
+        # The driver looks after nodes that are about to be taken away itself: it has the workers save first.
+        RAY_TRAIN_ENABLE_PREEMPTION_WATCHER="0",
         RAY_TRAIN_HEALTH_CHECK_INTERVAL_S=str(WORKER_POLL_SECONDS),
         RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S=str(WORKER_START_SECONDS),
         RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S=str(RAY_WORKER_HANG_SECONDS),
@@ -87,33 +94,40 @@ def set_environment() -> None:
 
 def start_private(folder: PrivateFolder, cluster: ClusterConfig, workers: int) -> None:
     """Start a Ray of this process alone, which ends with it."""
-    # A cloud may take a node of a cluster away; nobody takes this machine.
-    os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
     os.environ[PRIVATE] = "1"
     set_environment()
     folder.access.enter_context(private_access(folder.path))
     import ray
 
-    ray.init(
-        address="local",
-        num_cpus=workers * cluster.cpus_per_worker,
-        num_gpus=gpus(),
-        include_dashboard=False,
-        object_store_memory=OBJECT_STORE_BYTES,
-        _temp_dir=str(folder.path),
-        _node_ip_address=LOOPBACK,
-        **QUIET,
-    )
+    for tried in range(1, START_TRIES + 1):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=workers * cluster.cpus_per_worker,
+                num_gpus=gpus(),
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                _temp_dir=str(folder.path),
+                _node_ip_address=LOOPBACK,
+                **QUIET,
+            )
+            break
+        except Exception as error:
+            # Ray gives its own processes 30 s, and no more on a machine that has much else to do.
+            if "timed out during startup" not in str(error) or tried == START_TRIES:
+                raise
+            kill_private(folder.path)
+            ray.shutdown()
     logging.getLogger("ray").setLevel(logging.ERROR)
 
 
-def kill_private() -> None:
-    """Kill all processes of the private Ray at once."""
-    import psutil
-
-    for process in psutil.Process().children(recursive=True):
+def kill_private(folder: Path) -> None:
+    """Kill all processes of the private Ray that has the folder, at once."""
+    for process in psutil.Process().children():
         with suppress(psutil.Error):
-            process.kill()
+            if str(folder) in " ".join(process.cmdline()):
+                for each in [process, *process.children(recursive=True)]:
+                    each.kill()
 
 
 def join(address: str, insecure: bool) -> None:
@@ -136,8 +150,10 @@ def join(address: str, insecure: bool) -> None:
 def nodes() -> list[Node]:
     """Return the living nodes of the cluster that this process is part of. Blocks while its head is away."""
     import ray
+    from ray._private.state import state
 
-    return [Node.of(facts) for facts in ray.nodes() if facts["Alive"]]
+    leaving = state.get_draining_nodes()
+    return [Node.of(facts, leaving) for facts in ray.nodes() if facts["Alive"]]
 
 
 def head() -> tuple[str, int]:
@@ -146,6 +162,17 @@ def head() -> tuple[str, int]:
 
     host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
     return host.strip("[]"), int(port)
+
+
+def abandon() -> None:
+    """Leave a cluster whose head is gone: Ray's own farewell would wait for the head, and end the process after a minute."""
+
+    def leave() -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(Interrupted.exit_code)
+
+    atexit.register(leave)
 
 
 def count_workers(cluster: ClusterConfig, address: str) -> int:

@@ -18,7 +18,9 @@ from trainyard.training import notice, spare
 from trainyard.training.beat import Place, Progress
 from trainyard.training.cluster_config import ClusterConfig
 from trainyard.training.failure import failure_of
+from trainyard.training.fence import Fence
 from trainyard.training.job import FitJob, FitResult
+from trainyard.training.nodes import publish_where_needed
 from trainyard.training.noticeboard import Noticeboard
 from trainyard.training.ray_start import PRIVATE
 from trainyard.training.timing import ELASTIC_START_SECONDS, RESIZE_SECONDS, WORKER_START_SECONDS
@@ -43,6 +45,7 @@ def train(job: FitJob, cluster: ClusterConfig, workers: tuple[int, int], storage
     from trainyard.training.light_trainer import LightTrainer
     from trainyard.training.rendezvous import GangConfig
 
+    publish_where_needed(job)
     use_gpu = ray.cluster_resources().get("GPU", 0) > 0
     least, most = workers
     # The controller, which Ray starts from here, reads it.
@@ -54,6 +57,7 @@ def train(job: FitJob, cluster: ClusterConfig, workers: tuple[int, int], storage
         train_loop_config={
             "job": job,
             "launch": launch,
+            "threads": cluster.cpus_per_worker,
             "environment": handed_on(os.environ),
             # On a private Ray it is this machine's own files that run.
             "versions": None if os.environ.get(PRIVATE) else versions(),
@@ -101,12 +105,18 @@ def handed_on(environment: Mapping[str, str]) -> dict[str, str]:
 def _work(config: dict[str, Any]) -> FitResult | TrainyardError:
     """Run on each worker: the fit, as one of many."""
     import ray.train
+    import torch
     from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment
 
+    from trainyard.training.arrival import ready
     from trainyard.training.fit import fit
+    from trainyard.training.guard import Guard
     from trainyard.training.pulse import Pulse, Speaker
 
     os.environ.update(config["environment"])
+    # Ray says so in OMP_NUM_THREADS, which a spare process, that has torch already, no longer reads. With a thread for each
+    # of the machine's processors, workers would wait for each other's threads in every layer.
+    torch.set_num_threads(config["threads"])
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
     alone = world_size == 1
@@ -125,17 +135,20 @@ def _work(config: dict[str, Any]) -> FitResult | TrainyardError:
     if config["versions"] and (problem := _agree(difference(config["versions"], versions(), place.host), world_size)):
         return MachineError(problem)
     try:
-        with Speaker(
-            pulse, say=lambda beat: board.post(f"rank-{rank}", beat.encode()), listen=listen, spare=spare.prepare, stop=stop
+        with (
+            Speaker(
+                pulse, say=lambda beat: board.post(f"rank-{rank}", beat.encode()), listen=listen, spare=spare.prepare, stop=stop
+            ),
+            ready(config["job"]) as job,
         ):
             return fit(
-                config["job"],
+                job,
                 rank=rank,
                 world_size=world_size,
                 strategy="auto" if alone else strategy,
                 plugins=None if alone else [RayLightningEnvironment()],
                 stop=stop,
-                callbacks=[pulse],
+                callbacks=[pulse, Guard(Fence.of_this_process(config["job"].scratch_dir))],
             )
     except TrainyardError as error:
         # All workers meet it at the same step. Returned, because Ray would start them again after an exception.
