@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tests.s3 import S3Server
 
-from trainyard.data.packed import hashes, read_card, verify
+from trainyard.data.packed import hashes, read_card, verify, write_card
 from trainyard.errors import IntegrityError, MachineError, ServiceError
 from trainyard.recipe import Recipe
 from trainyard.training import node_cache, store
@@ -38,9 +38,7 @@ def make_job(make_recipe: Callable[..., Recipe], digits_copy: Path, tmp_path: Pa
         if classes is not None:
             # Other data, by their hash.
             folder = Path(shutil.copytree(digits_copy, tmp_path / "-".join(classes)))
-            text = (folder / "card.json").read_text()
-            sha256 = read_card(folder).sha256
-            (folder / "card.json").write_text(text.replace(sha256, "-".join(classes)))
+            write_card(folder, dataclasses.replace(read_card(folder), sha256="-".join(classes)))
         (tmp_path / "storage").mkdir(exist_ok=True)
         job = FitJob(
             recipe=make_recipe(),
