@@ -23,7 +23,7 @@ from trainyard.training.cluster_config import ClusterConfig
 from trainyard.training.elastic import NodeWatch, wanted
 from trainyard.training.job import FitJob, FitResult
 from trainyard.training.noticeboard import Noticeboard
-from trainyard.training.timing import FOLLOW_SECONDS, NOTICE_SECONDS
+from trainyard.training.timing import BEAT_SECONDS, FOLLOW_SECONDS, NOTICE_SECONDS
 from trainyard.training.watch import Watch
 
 
@@ -169,14 +169,15 @@ class Launch:
     def _let_save(self, watch: Callable[[], None], seconds: float) -> None:
         """Ask the workers to save where they are, and give them time to."""
         self._stop.set()
+        asked = time.monotonic()
         if self._watch is not None:
-            if not self._watch.trains:
-                return
             with suppress(Exception):  # the cluster's head is away: what is saved is saved
                 self._board.stop("the driver was told to end")
-        deadline = time.monotonic() + seconds
-        while not self._done.wait(FOLLOW_SECONDS) and time.monotonic() < deadline:
+        while not self._done.wait(FOLLOW_SECONDS) and (waited := time.monotonic() - asked) < seconds:
             watch()
+            # Workers that have just begun say so within two beats; before that, there is nothing to save.
+            if self._watch is not None and not self._watch.trains and waited > 2 * BEAT_SECONDS:
+                break
         watch()
 
     def _stopped(self) -> str | None:
