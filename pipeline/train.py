@@ -37,7 +37,7 @@ def train(arguments: argparse.Namespace, clock: Clock) -> str:
     from trainyard.tracking.run import Tracking
     from trainyard.training.job import FitJob
     from trainyard.training.launch import started
-    from trainyard.training.outcome import free_scratch, open_scratch
+    from trainyard.training.outcome import free_scratch, free_storage, open_scratch, open_storage
 
     recipe = read_recipe(Path("params.yaml"), arguments.recipe)
     cluster, tracking_config = read_settings(Path("params.yaml"))
@@ -48,9 +48,24 @@ def train(arguments: argparse.Namespace, clock: Clock) -> str:
     check_train(recipe.train, card)
     weights = start(recipe, card)
     mark = fingerprint(recipe, card.sha256)
-    free_scratch(scratch_root(), Path("dvc.lock"))
-    scratch = open_scratch(scratch_root(), mark, Path("dvc.lock"))
-    job = FitJob(recipe=recipe, data_dir=arguments.data_dir.resolve(), scratch_dir=scratch, fingerprint=mark, weights=weights)
+    lock = Path("dvc.lock")
+    free_scratch(scratch_root(), lock)
+    scratch = open_scratch(scratch_root(), mark, lock)
+    job = FitJob(
+        recipe=recipe,
+        data_dir=arguments.data_dir.resolve(),
+        data_sha256=card.sha256,
+        scratch_dir=scratch,
+        fingerprint=mark,
+        weights=weights,
+        storage=cluster.storage,
+        data_cache_gigabytes=cluster.data_cache_gigabytes,
+        checkpoint_seconds=cluster.checkpoint_seconds,
+        checkpoint_steps=cluster.checkpoint_steps,
+    )
+    if cluster.storage is not None:
+        free_storage(cluster.storage, lock)
+        job = open_storage(job)
     with Tracking(scratch_root(), tracking_config, recipe, "train") as tracking, started(job, cluster) as launched:
         # The workers, and the process that talks to MLflow, start while this one imports torch.
         return follow(launched, card, tracking, arguments, clock)
@@ -100,7 +115,7 @@ def follow(launched: Launch, card: Card, tracking: Tracking, arguments: argparse
 
     with tracking.running(job.spool):
         result = launched.wait(watch)
-        weights, facts = kept_weights(job.checkpoints, mark, recipe.train.keep)
+        weights, facts = kept_weights(job.store(), mark, recipe.train.keep)
         metrics = summarise(result, primary, facts.epoch, receptive_field(recipe.model))
         # What has a curve is not told once more.
         tracking.metrics({name: value for name, value in metrics.items() if name not in result.history[-1]})
@@ -115,7 +130,7 @@ def follow(launched: Launch, card: Card, tracking: Tracking, arguments: argparse
     tracking.finish()
     run = tracking.identity()
     write_whole(model_dir / "run.json", run)
-    close_scratch(job.scratch_dir, run)
+    close_scratch(job.scratch_dir, run, job.store() if job.storage else None)
     best = metrics[f"best/{primary}"]
     size = f"{metrics['parameters']:,} parameters"
     if "receptive_field" in metrics:

@@ -28,12 +28,12 @@ RESULT_FREE = (
     "trainyard.training.pace",
     "trainyard.training.recorder",
     "trainyard.training.spool",
-    "trainyard.training.trace",
-    "trainyard.training.trail",
     # They bring checkpoints away and back, and a hash sees to it that they are the same.
     "trainyard.training.saver",
     "trainyard.training.store",
     "trainyard.training.object_store",
+    "trainyard.training.trace",
+    "trainyard.training.trail",
 )
 """Modules that a stage uses, and that cannot change what comes out of it."""
 

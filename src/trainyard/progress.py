@@ -32,6 +32,9 @@ class TrainProgress:
 
     def show(self, record: Record) -> None:
         """Show a record, unless the last line is too fresh."""
+        if record.note:
+            say(self.recipe, "train", record.note)
+            return
         if record.resumed:
             say(self.recipe, "train", f"continues after epoch {record.epoch}")
         now, last = time.monotonic(), record.kind == "epoch" and record.epoch + 1 == self.epochs

@@ -15,6 +15,7 @@ pytestmark = [
     pytest.mark.cluster,
     pytest.mark.faults,
     pytest.mark.long,
+    pytest.mark.timeout(600),
     pytest.mark.skipif(processors() < 2, reason="needs two processors"),
 ]
 WORLD = ("unshare", "--net", "--mount", "--uts", "--propagation", "private", "sh", "-ec")

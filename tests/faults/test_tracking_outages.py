@@ -21,6 +21,7 @@ from trainyard.tracking import limits
 from trainyard.tracking.journal import journals
 from trainyard.tracking.poster import Poster
 from trainyard.tracking.run import Tracking
+from trainyard.tracking.sync import sync
 from trainyard.training.cluster_config import TrackingConfig
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
@@ -122,6 +123,13 @@ def test_an_outage_may_begin_at_any_request(proxy: Proxy, client: MlflowClient, 
         drive(Poster(root, proxy.uri))
         assert proxy.faults["lost"] > before
         assert_whole(client, values)
+
+
+def test_sync_sends_to_a_server_what_waits_for_it(proxy: Proxy, client: MlflowClient, tmp_path: Path) -> None:
+    values = opening(proxy.uri)
+    name = whole(tmp_path, values).name
+    assert list(sync(tmp_path, TrackingConfig(uri=proxy.uri))) == [f"sent: {name}"]
+    assert_whole(client, values)
 
 
 def test_a_slow_server_gets_everything(proxy: Proxy, client: MlflowClient, tmp_path: Path) -> None:

@@ -41,6 +41,9 @@ def test_a_changed_array_is_named_and_nothing_is_trained(root: Path, digits_copy
         timeout=120,
     )
     assert done.returncode == 5, done.stderr
-    assert "digits · train · ERROR: packed/val/images.npy: is not what the card was written for; run `dvc repro`" in done.stderr
+    headline = (
+        "digits · train · ERROR: packed/val/images.npy: is not what the card was written for; run `trainyard repair --cache`"
+    )
+    assert headline in done.stderr
     assert "Traceback" not in done.stderr
     assert not (folder / "models").exists() and not (folder / "mlflow.db").exists()

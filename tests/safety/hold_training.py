@@ -8,8 +8,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -48,6 +50,9 @@ def main() -> None:
 
     def watch() -> None:
         if list(reader.read()):
+            assert launched._folder is not None
+            with suppress(shutil.Error):  # Ray goes on, and a file may be gone before it is copied
+                shutil.copytree(launched._folder.path, work_dir / "of-ray", ignore=_sockets)
             write_whole(work_dir / "listeners.json", json.dumps(listeners()).encode())
             while not (work_dir / "go").exists():
                 time.sleep(0.1)
@@ -58,6 +63,13 @@ def main() -> None:
             launched.wait(watch)
     except SeenEnough:
         pass
+
+
+def _sockets(folder: str, names: list[str]) -> list[str]:
+    """Nothing can be copied of these; and the token is to be secret."""
+    return [
+        name for name in names if name == "token" or not (Path(folder) / name).exists() or (Path(folder) / name).is_socket()
+    ]
 
 
 def listeners() -> list[tuple[str, str, int]]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.safety import canaries
 from tests.safety.network import Hosts, two_hosts
 from trainyard.training.hardware import processors
 
@@ -59,13 +60,16 @@ def hosts() -> Iterator[Hosts]:
 
 
 @pytest.fixture(scope="module")
-def listeners(
-    hosts: Hosts, packed_digits: Path, tmp_path_factory: pytest.TempPathFactory, root: Path
-) -> Iterator[list[tuple[str, str, int]]]:
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the training on the first host keeps its files."""
+    return tmp_path_factory.mktemp("held")
+
+
+@pytest.fixture(scope="module")
+def listeners(hosts: Hosts, packed_digits: Path, work: Path, root: Path) -> Iterator[list[tuple[str, str, int]]]:
     """Who listens where while two workers train on the first host, held still meanwhile."""
-    work = tmp_path_factory.mktemp("held")
     away = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    environment = {**away, "PYTHONPATH": str(root / "src")}
+    environment = {**away, **canaries.environment(), "PYTHONPATH": str(root / "src")}
     command = hosts.on_home(sys.executable, str(SCRIPT), str(packed_digits), str(work))
     with (work / "output").open("w") as output:
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
@@ -75,6 +79,8 @@ def listeners(
             assert process.poll() is None, (work / "output").read_text()
             assert time.monotonic() < deadline, (work / "output").read_text()
             time.sleep(0.2)
+        commands = [" ".join(each.cmdline()) for each in _children(process.pid)]
+        (work / "of-ray" / "commands").write_text("\n".join(commands))
         yield json.loads((work / "listeners.json").read_text())
         (work / "go").touch()
         assert process.wait(timeout=120) == 0, (work / "output").read_text()
@@ -110,6 +116,14 @@ def test_another_host_reaches_no_port_of_a_training(hosts: Hosts, listeners: lis
     finally:
         bait.communicate("")
     assert json.loads(done.stdout) == [open_port], done.stderr
+
+
+@pytest.mark.usefixtures("listeners")
+def test_no_secret_is_in_rays_logs_or_in_its_arguments(work: Path) -> None:
+    secrets = [canaries.canary(name) for name in canaries.environment()]
+    assert len(list((work / "of-ray").rglob("*.log"))) >= 3
+    assert "gcs_server" in (work / "of-ray" / "commands").read_text()
+    assert canaries.found_in(work, secrets) == []
 
 
 @pytest.mark.parametrize("mode", ["token", "disabled"])

@@ -15,7 +15,7 @@ from trainyard.recipe import Recipe
 from trainyard.tasks.train_config import StartConfig
 from trainyard.training import checkpoint
 from trainyard.training.checkpoint import kept_weights
-from trainyard.training.fit import fit, newest
+from trainyard.training.fit import fit
 from trainyard.training.job import FitJob
 from trainyard.training.spool import Reader
 
@@ -74,8 +74,8 @@ def test_a_fit_that_continues_ends_as_one_that_was_never_interrupted(
     shutil.copytree(whole.checkpoints, cut.checkpoints)
     for path in sorted(cut.checkpoints.iterdir())[-1:]:
         shutil.rmtree(path)
-    resume = newest(cut)
-    assert resume is not None and 0 < resume.facts.epoch < 3
+    resume = checkpoint.scan(cut.checkpoints, cut.fingerprint)[0][-1]
+    assert 0 < resume.facts.epoch < 3
     result = fit(cut)
 
     assert result.resumed_epoch == resume.facts.epoch + 1
@@ -97,7 +97,7 @@ def test_early_stopping_ends_after_its_patience(make_recipe: MakeRecipe, packed_
     recipe = make_recipe(epochs=40, learning_rate=1e-12, schedule="constant", warmup_fraction=0.0, early_stopping_patience=2)
     result = fit(make_job(recipe, packed_digits, tmp_path / "s"))
     assert len(result.history) == 3
-    assert newest(make_job(recipe, packed_digits, tmp_path / "s")).facts.finished  # type: ignore[union-attr]
+    assert checkpoint.scan(tmp_path / "s" / "checkpoints", "f")[0][-1].facts.finished
 
 
 def test_a_loss_that_is_no_number_stops_at_once_and_says_where(

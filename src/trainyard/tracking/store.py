@@ -20,6 +20,7 @@ from trainyard.tracking import limits
 os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = str(limits.REQUEST_RETRIES)
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(limits.REQUEST_SECONDS))
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
 
 import mlflow.store.db.utils
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag

@@ -35,6 +35,9 @@ def sync(root: Path, config: TrackingConfig) -> Iterator[str]:
         stdin.write(json.dumps({"root": str(root), "uri": uri, "sync": True}) + "\n")
         stdin.flush()
         for line in stdout:
+            if not line.startswith("{"):
+                # A library's own words.
+                continue
             (event, text), *_ = json.loads(line).items()
             if event == "away":
                 away = text

@@ -153,6 +153,14 @@ def scan(place: Store | Path, fingerprint: str) -> tuple[list[Checkpoint], list[
     return [checkpoint for checkpoint in found if checkpoint.name not in problems], [*refused, *problems.values()]
 
 
+def named(store: Store, name: str) -> Checkpoint | None:
+    """Return one checkpoint as its manifest states it; None where there is none that can be read."""
+    try:
+        return _stated(store, name)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
 def _stated(store: Store, name: str) -> Checkpoint:
     values = json.loads(store.read(f"{name}/{MANIFEST}"))
     file, sha256, size = values.pop("file"), values.pop("sha256"), values.pop("bytes")

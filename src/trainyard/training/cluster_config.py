@@ -25,10 +25,21 @@ class ClusterConfig:
     """A cluster's dashboard, http://head:8265, to which `trainyard submit` sends jobs from outside."""
     insecure: bool = False
     """Use a cluster on a network without a token, where whoever reaches it can run programs on it."""
+    storage: str | None = None
+    """Where checkpoints, and data for nodes that do not see the project's folder, go: a path that all nodes share, file://,
+    s3://, gs://, or anything else that pyarrow or fsspec opens. None: the project's scratch folder."""
+    checkpoint_seconds: Positive | None = 60.0
+    """Between two checkpoints within an epoch; there is one at each epoch's end in any case. None: any number."""
+    checkpoint_steps: Count | None = None
+    """Optimizer steps a multiple of which is followed by a checkpoint. None: none."""
+    data_cache_gigabytes: Positive = 50.0
+    """Most that each node keeps of packed data that it had to fetch from the storage."""
     max_restarts: Index = 3
     """How often lost workers are replaced before the run fails."""
     timeout_seconds: Positive = 120.0
     """How long a worker waits for the others before it counts them as lost."""
+    stop_seconds: Positive = 7.0
+    """After Ctrl-C, how long the workers may take to save before they are ended; more for large states on slow stores."""
     lost_node_seconds: Positive = 600.0
     """How long a training waits for lost nodes to come back, once there is room for fewer than its least workers."""
 

@@ -91,10 +91,11 @@ class Faults(pl.Callback):
         self.rank = rank
         self.step = 0
 
-    def at(self, phase: Phase) -> bool:
+    def at(self, phase: Phase, step: int | None = None) -> bool:
         """Let the fault of a phase happen, if it is time; return whether the numbers are to be spoilt."""
+        step = self.step if step is None else step
         for fault in self.faults:
-            on_time = self.step >= fault.step if phase in LATER else self.step == fault.step
+            on_time = step >= fault.step if phase in LATER else step == fault.step
             if fault.phase == phase and on_time and (fault.repeat or self._first(fault)):
                 self.faults = [other for other in self.faults if other is not fault]
                 return _happen(fault)
@@ -150,10 +151,10 @@ def install(folder: Path, rank: int) -> list[Faults]:
     return list(_active)
 
 
-def point(phase: Literal["save", "report"]) -> None:
-    """Mark a place outside Lightning's hooks at which a fault may happen."""
+def point(phase: Literal["save", "report"], step: int) -> None:
+    """Mark a place outside Lightning's hooks at which a fault may happen, on behalf of what step it is reached."""
     for faults in _active:
-        faults.at(phase)
+        faults.at(phase, step)
 
 
 def _happen(fault: Fault) -> bool:

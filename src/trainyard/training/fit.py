@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -16,7 +17,7 @@ import torch
 
 from trainyard.data.batches import ScoringBatches, TrainBatches, hold
 from trainyard.data.packed import open_split, read_card
-from trainyard.errors import IntegrityError, TrainyardError
+from trainyard.errors import TrainyardError
 from trainyard.models.build import NormalisedImages, build_network
 from trainyard.models.spec import InputSpec
 from trainyard.models.transfer import take_over
@@ -29,7 +30,9 @@ from trainyard.training.hardware import choose_precision, room_for_data
 from trainyard.training.job import FitJob, FitResult
 from trainyard.training.keeper import Keeper
 from trainyard.training.recorder import Recorder
+from trainyard.training.restore import keeper_state, restore
 from trainyard.training.sample_dropout import drop_by_sample
+from trainyard.training.saver import Saver
 from trainyard.training.trail import Trail
 from trainyard.training.under_way import UnderWay
 
@@ -49,6 +52,7 @@ def fit(
     Raises:
         Interrupted: `stop` was set.
         InputError: the loss or its gradient is not a number, or every attempt fails at the same samples.
+        ServiceError: the store of the checkpoints is away.
         MachineError: a checkpoint could not be written, or workers die at the same samples in every attempt.
         IntegrityError: checkpoints are there and none of them is valid.
     """
@@ -88,13 +92,16 @@ def fit(
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     task = build_task(network, card, config, config.epochs * batches.steps)
     trail = Trail(job.trail, rank)
+    store = job.store()
+    recorder = Recorder(job.spool, config.epochs * batches.steps)
+    saver = Saver(store, job.fingerprint, recorder.note) if rank == 0 else None
     keeper = Keeper(
         config=config,
         batches=batches,
         primary=PRIMARY[card.kind],
         fingerprint=job.fingerprint,
-        folder=job.checkpoints,
-        recorder=Recorder(job.spool, config.epochs * batches.steps),
+        saver=saver,
+        recorder=recorder,
         trail=trail,
         under_way=under_way,
         stop=stop or threading.Event(),
@@ -126,69 +133,55 @@ def fit(
     device = trainer.strategy.root_device
     batches.held = hold(train_split, device, room_for_data(device))
     scoring.held = hold(val_split, device, room_for_data(device))
-    resume = newest(job)
-    if resume is None or not resume.facts.finished:
-        # A finished training has nothing to continue; its history is in its checkpoint.
-        if resume is not None and not resume.facts.ended:
-            batches.begin = (resume.facts.epoch, resume.facts.step - resume.facts.epoch * batches.steps)
-        try:
-            with _on_trail(trail):
-                trainer.fit(
-                    task,
-                    batches,
-                    scoring,
-                    ckpt_path=str(resume.state) if resume else None,
-                    weights_only=True,
-                )
-        except pickle.UnpicklingError as error:
-            raise checkpoint.forged(resume.state if resume else job.checkpoints, error) from None
-        start_seconds = keeper.recorder.started - began
-    else:
-        keeper.load_state_dict(_keeper_state(resume))
+    if device.type == "cuda":
+        # NCCL sends from the current device.
+        torch.cuda.set_device(device)
+    found = restore(job, store, rank)
+    resume = found.checkpoint.facts if found is not None else None
+    for line in found.refused if found is not None else ():
+        recorder.note(f"refused {line}")
+    if found is not None and found.checkpoint.facts.finished:
+        # It has nothing to continue; its history is in its checkpoint.
+        keeper.load_state_dict(keeper_state(found))
+        recorder.begin(found.checkpoint.facts.step, keeper.history if rank == 0 else [])
         start_seconds = time.monotonic() - began
+    else:
+        if resume is not None and not resume.ended:
+            batches.begin = (resume.epoch, resume.step - resume.epoch * batches.steps)
+        state = found.state if found is not None else None
+        with _traced(trail, saver, state):
+            trainer.fit(task, batches, scoring, ckpt_path=state, weights_only=True)
+        start_seconds = keeper.recorder.started - began
     return FitResult(
         history=keeper.history,
         parameters=sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad),
         precision=reason,
         start_seconds=start_seconds,
-        resumed_epoch=resume.facts.epoch + resume.facts.ended if resume else None,
+        resumed_epoch=resume.epoch + resume.ended if resume else None,
     )
 
 
 @contextmanager
-def _on_trail(trail: Trail) -> Iterator[None]:
-    """Leave on the trail how a training ended: together, or with this worker failing alone."""
+def _traced(trail: Trail, saver: Saver | None, state: Path | None) -> Iterator[None]:
+    """Leave on the trail how a training ends, and see to it that what it submitted is written."""
     try:
         yield
+        trail.end()
+    except pickle.UnpicklingError as error:
+        trail.end()
+        raise checkpoint.forged(state or trail.folder, error) from None
     except TrainyardError:
+        # All workers leave, at the same step: there is time.
+        if saver is not None:
+            saver.drain()
         trail.end()
         raise
     except Exception as error:
         trail.end(error)
         raise
-    trail.end()
-
-
-def newest(job: FitJob) -> checkpoint.Checkpoint | None:
-    """Return the newest valid checkpoint of a job, or None before its first.
-
-    Raises:
-        IntegrityError: there are checkpoints, and none is valid.
-    """
-    valid, refused = checkpoint.scan(job.checkpoints, job.fingerprint)
-    if refused and not valid:
-        raise IntegrityError(
-            f"{job.checkpoints}: none of {len(refused)} checkpoints is valid ({refused[-1]}); "
-            f"delete {job.scratch_dir} to train from the start"
-        )
-    for line in refused:
-        logging.getLogger(__name__).warning("refused: %s", line)
-    return valid[-1] if valid else None
-
-
-def _keeper_state(source: checkpoint.Checkpoint) -> dict[str, Any]:
-    found: dict[str, Any] = checkpoint.read_state(source.state)["callbacks"]["Keeper"]
-    return found
+    finally:
+        if saver is not None:
+            saver.close()
 
 
 def _quiet() -> None:

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainyard.recipe import Recipe
+from trainyard.training.store import Store, open_store
+
+MARK = "mark"
+"""File in a storage by which workers know that it is the driver's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +23,14 @@ class FitJob:
     fingerprint: str
     weights: Path | None = None
     """File to begin with, as the recipe's `train.start_from` names it."""
+    data_sha256: str | None = None
+    """Of the packed data, as its card says. None: what lies in `data_dir` is taken as it is."""
+    storage: str | None = None
+    """Where checkpoints, and data for other nodes, go. None: checkpoints go to `scratch_dir`."""
+    storage_mark: str | None = None
+    """What the driver wrote there, so that a worker sees whether its node has the same place. None: unchecked."""
+    data_cache_gigabytes: float = 50.0
+    """Most that a node keeps of packed data that it has fetched."""
     checkpoint_seconds: float | None = None
     """Between two checkpoints within an epoch. None: any number."""
     checkpoint_steps: int | None = None
@@ -26,8 +38,17 @@ class FitJob:
 
     @property
     def checkpoints(self) -> Path:
-        """Folder of the checkpoints."""
+        """Folder of the checkpoints, where there is no `storage`."""
         return self.scratch_dir / "checkpoints"
+
+    def store(self) -> Store:
+        """Open the place of the checkpoints.
+
+        Raises:
+            InputError: `storage` is no address.
+            ServiceError: it does not answer.
+        """
+        return open_store(self.checkpoints) if self.storage is None else open_store(self.storage, self.fingerprint)
 
     @property
     def trail(self) -> Path:

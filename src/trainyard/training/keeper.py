@@ -6,7 +6,6 @@ import hashlib
 import math
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -17,13 +16,15 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from trainyard.data.batches import Batch, TrainBatches
-from trainyard.errors import InputError, Interrupted, MachineError
+from trainyard.errors import InputError, Interrupted
 from trainyard.tasks.primary import merit
 from trainyard.tasks.train_config import TrainConfig
-from trainyard.training import checkpoint, fault, share
+from trainyard.training import share
 from trainyard.training.buckets import settle
+from trainyard.training.checkpoint import Facts
 from trainyard.training.pace import Pace, Verdict
 from trainyard.training.recorder import Recorder
+from trainyard.training.saver import Saver
 from trainyard.training.trail import Trail, explain, forget, look_back, repeated, shown
 from trainyard.training.under_way import UnderWay
 
@@ -42,7 +43,7 @@ class Keeper(Checkpoint):
         batches: TrainBatches,
         primary: str,
         fingerprint: str,
-        folder: Path,
+        saver: Saver | None,
         recorder: Recorder,
         trail: Trail,
         under_way: UnderWay,
@@ -54,7 +55,8 @@ class Keeper(Checkpoint):
         self.batches = batches
         self.primary = primary
         self.fingerprint = fingerprint
-        self.folder = folder
+        self.saver = saver
+        """Of rank 0."""
         self.recorder = recorder
         self.trail = trail
         self.under_way = under_way
@@ -151,6 +153,8 @@ class Keeper(Checkpoint):
         if verdict is not Verdict.GO_ON:
             self._save_within_epoch(trainer, pl_module)
         if verdict is Verdict.STOP:
+            if self.saver is not None:
+                self.saver.drain()
             raise Interrupted("training was told to stop; run the same command again to continue")
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -193,9 +197,9 @@ class Keeper(Checkpoint):
         if not all(bool(torch.isfinite(parameter).all()) for parameter in pl_module.parameters()):
             # Weights are the same on all workers.
             raise self._diverged(trainer, pl_module)
-        problem = ""
-        if trainer.is_global_zero:
-            facts = checkpoint.Facts(
+        problem = None
+        if self.saver is not None:
+            facts = Facts(
                 fingerprint=self.fingerprint,
                 epoch=trainer.current_epoch,
                 step=trainer.global_step,
@@ -203,31 +207,20 @@ class Keeper(Checkpoint):
                 score=score,
                 finished=finished,
             )
-            problem = self._keep(trainer, facts)
+            self._submit(trainer, facts)
+            problem = self.saver.drain() if finished else self.saver.problem()
         # Every worker must leave at the same point, or the others wait for it in the next reduction.
-        if problem := trainer.strategy.broadcast(problem):
-            raise MachineError(problem)
+        if score is not None and (problem := trainer.strategy.broadcast(problem)):
+            raise problem
 
-    def _keep(self, trainer: pl.Trainer, facts: checkpoint.Facts) -> str:
-        """Write checkpoint and record on rank 0; return what went wrong, or nothing."""
-
-        def save(file: Any) -> None:
-            checkpoint.save_state(state, file)
-            fault.point("save")
-
-        try:
-            # Lightning's own state, without its writer, which neither flushes nor hashes.
-            state = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
-            checkpoint.write(self.folder, facts, save)
-            checkpoint.prune(checkpoint.scan(self.folder, self.fingerprint)[0])
-            if facts.ended:
-                self.recorder.append("epoch", facts.epoch, facts.step, self.history[-1])
-        except OSError as error:
-            return (
-                f"{self.folder}: the checkpoint of epoch {facts.epoch + 1}, step {facts.step} could not be written ({error}); "
-                "the one before it is whole: make room there, or writable, then run the same command again to continue"
-            )
-        return ""
+    def _submit(self, trainer: pl.Trainer, facts: Facts) -> None:
+        # Lightning's own state, without its writer, which neither flushes nor hashes.
+        state = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+        values = self.history[-1] if facts.ended else {}
+        # On record once the checkpoint is durable, or a restart would record the epoch with another's seconds.
+        then = (lambda: self.recorder.append("epoch", facts.epoch, facts.step, values)) if facts.ended else None
+        if self.saver is not None:
+            self.saver.submit(facts, state, then)
 
     def _epoch_values(self, trainer: pl.Trainer) -> dict[str, float]:
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
@@ -246,6 +239,8 @@ class Keeper(Checkpoint):
         epoch = trainer.current_epoch
         step = trainer.fit_loop.epoch_loop.batch_idx // self.batches.micro_batches
         place = f"epoch {epoch + 1}, step {epoch * self.batches.steps + step + 1}"
+        last = self.saver.last() if self.saver is not None else None
+        last = trainer.strategy.broadcast(last)
         problems: list[str] = [""] * share.workers()
         own: str = pl_module.augment.problem  # type: ignore[union-attr, assignment]
         if share.workers() > 1:
@@ -255,8 +250,6 @@ class Keeper(Checkpoint):
         if problem := next(filter(None, problems), ""):
             return InputError(f"training stopped at {place}: {problem}")
         samples = shown(self.batches.steps_of(epoch)[step].tolist())
-        found, _ = checkpoint.scan(self.folder, self.fingerprint)
-        last = found[-1].name if found else ""
         kept = f"the last good checkpoint, {last}, is kept" if last else "there was no checkpoint yet"
         return InputError(
             f"training stopped: loss {float(self.loss):.4g} before, gradient norm {float(self.gradient_norm)} at {place}, "

@@ -23,7 +23,7 @@ from trainyard.training.cluster_config import ClusterConfig
 from trainyard.training.elastic import NodeWatch, wanted
 from trainyard.training.job import FitJob, FitResult
 from trainyard.training.noticeboard import Noticeboard
-from trainyard.training.timing import FOLLOW_SECONDS, NOTICE_SECONDS, STOP_SECONDS
+from trainyard.training.timing import BEAT_SECONDS, FOLLOW_SECONDS, NOTICE_SECONDS
 from trainyard.training.watch import Watch
 
 
@@ -85,11 +85,11 @@ class Launch:
                 self._look_after()
         except KeyboardInterrupt:
             self._say("stops at the next step and saves; Ctrl-C again stops at once")
-            self._let_save(watch, STOP_SECONDS)
+            self._let_save(watch, self.cluster.stop_seconds)
             raise
         except Interrupted:
             if self._nodes is None or not self._nodes.hopeless:
-                self._let_save(watch, NOTICE_SECONDS)
+                self._let_save(watch, max(NOTICE_SECONDS, self.cluster.stop_seconds))
             raise
         watch()
         self._tell()
@@ -117,7 +117,7 @@ class Launch:
         except (KeyboardInterrupt, Interrupted):
             # The user has no patience left, or the machine has none.
             if self._folder is not None:
-                ray_start.kill_private()
+                ray_start.kill_private(self._folder.path)
             raise
         finally:
             if self._folder is not None:
@@ -169,14 +169,15 @@ class Launch:
     def _let_save(self, watch: Callable[[], None], seconds: float) -> None:
         """Ask the workers to save where they are, and give them time to."""
         self._stop.set()
+        asked = time.monotonic()
         if self._watch is not None:
-            if not self._watch.trains:
-                return
             with suppress(Exception):  # the cluster's head is away: what is saved is saved
                 self._board.stop("the driver was told to end")
-        deadline = time.monotonic() + seconds
-        while not self._done.wait(FOLLOW_SECONDS) and time.monotonic() < deadline:
+        while not self._done.wait(FOLLOW_SECONDS) and (waited := time.monotonic() - asked) < seconds:
             watch()
+            # Workers that have just begun say so within two beats; before that, there is nothing to save.
+            if self._watch is not None and not self._watch.trains and waited > 2 * BEAT_SECONDS:
+                break
         watch()
 
     def _stopped(self) -> str | None:

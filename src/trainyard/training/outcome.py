@@ -6,13 +6,17 @@ import csv
 import hashlib
 import io
 import json
+import secrets
 import shutil
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
+from trainyard.errors import MachineError
 from trainyard.files import write_whole
-from trainyard.training.job import FitResult
+from trainyard.training.job import MARK, FitJob, FitResult
+from trainyard.training.store import FolderStore, Store, open_store, put
 
 DONE = "done"
 """Beside the checkpoints of a finished training: the md5 of the run.json that it handed on, by which DVC records it."""
@@ -33,14 +37,25 @@ def open_scratch(root: Path, fingerprint: str, lock_path: Path) -> Path:
     return folder
 
 
-def close_scratch(folder: Path, run: bytes) -> None:
+def close_scratch(folder: Path, run: bytes, storage: Store | None = None) -> None:
     """Mark a training as finished. Its checkpoints stay until DVC has recorded what came out.
 
     Args:
         folder: what `open_scratch` returned.
         run: the content of run.json, which is like no other training's.
+        storage: where the checkpoints are, if not in the folder.
+
+    Raises:
+        ServiceError: the storage does not answer.
     """
-    write_whole(folder / DONE, hashlib.md5(run, usedforsecurity=False).hexdigest().encode())
+    mark = hashlib.md5(run, usedforsecurity=False).hexdigest().encode()
+    if storage is not None:
+        put(storage, DONE, mark)
+        # Empty, it says that the checkpoints have not been given up.
+        (folder / "checkpoints").mkdir(exist_ok=True)
+    write_whole(folder / DONE, mark)
+    for path in folder.glob("restored-*.ckpt"):
+        path.unlink()
 
 
 def free_scratch(root: Path, lock_path: Path) -> None:
@@ -52,10 +67,53 @@ def free_scratch(root: Path, lock_path: Path) -> None:
                 shutil.rmtree(done.parent / "checkpoints", ignore_errors=True)
 
 
+def open_storage(job: FitJob) -> FitJob:
+    """Make the storage of a job ready, and return the job that knows its mark; a finished training in it goes on from its end.
+
+    Raises:
+        InputError: `cluster.storage` is no address.
+        MachineError: it is a folder that does not exist.
+        ServiceError: it does not answer, or takes nothing.
+    """
+    root = open_store(str(job.storage))
+    if isinstance(root, FolderStore) and not root.folder.is_dir():
+        # Made here, it would be a folder of this machine alone where the shared one is not mounted.
+        raise MachineError(f"cluster.storage: {root.address} is no folder on this machine; mount it, or make it")
+    store, mark = job.store(), secrets.token_hex(8)
+    store.delete(DONE)
+    put(store, MARK, mark.encode())
+    return replace(job, storage_mark=mark)
+
+
+def free_storage(storage: str, lock_path: Path) -> None:
+    """Delete the finished trainings in a storage that DVC has recorded here; a forced run then starts from the beginning.
+
+    Raises:
+        InputError: it is no address of a storage.
+        ServiceError: it does not answer.
+    """
+    root = open_store(storage)
+    for name in root.names():
+        with suppress(FileNotFoundError, NotADirectoryError):
+            if _in_lock(root.read(f"{name}/{DONE}"), lock_path):
+                # The mark last: a deletion that is cut short is taken up again.
+                for inner in root.names(name):
+                    if inner != DONE:
+                        root.delete(f"{name}/{inner}")
+                root.delete(name)
+
+
 def _recorded(folder: Path, lock_path: Path) -> bool:
     """Return whether dvc.lock holds a finished training's run.json; an empty mark is an older version's."""
     try:
-        return (folder / DONE).read_bytes() in lock_path.read_bytes()
+        return _in_lock((folder / DONE).read_bytes(), lock_path)
+    except OSError:
+        return False
+
+
+def _in_lock(mark: bytes, lock_path: Path) -> bool:
+    try:
+        return mark in lock_path.read_bytes()
     except OSError:
         return False
 

@@ -14,6 +14,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Any
 
+import psutil
+
 from trainyard.errors import Interrupted, ServiceError
 from trainyard.params import ParamsError
 from trainyard.training.access import LOOPBACK, check_cluster
@@ -25,6 +27,7 @@ from trainyard.training.timing import (
     CONNECT_SECONDS,
     OBJECT_STORE_BYTES,
     RAY_WORKER_HANG_SECONDS,
+    START_TRIES,
     WORKER_POLL_SECONDS,
     WORKER_START_SECONDS,
 )
@@ -96,26 +99,35 @@ def start_private(folder: PrivateFolder, cluster: ClusterConfig, workers: int) -
     folder.access.enter_context(private_access(folder.path))
     import ray
 
-    ray.init(
-        address="local",
-        num_cpus=workers * cluster.cpus_per_worker,
-        num_gpus=gpus(),
-        include_dashboard=False,
-        object_store_memory=OBJECT_STORE_BYTES,
-        _temp_dir=str(folder.path),
-        _node_ip_address=LOOPBACK,
-        **QUIET,
-    )
+    for tried in range(1, START_TRIES + 1):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=workers * cluster.cpus_per_worker,
+                num_gpus=gpus(),
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                _temp_dir=str(folder.path),
+                _node_ip_address=LOOPBACK,
+                **QUIET,
+            )
+            break
+        except Exception as error:
+            # Ray gives its own processes 30 s, and no more on a machine that has much else to do.
+            if "timed out during startup" not in str(error) or tried == START_TRIES:
+                raise
+            kill_private(folder.path)
+            ray.shutdown()
     logging.getLogger("ray").setLevel(logging.ERROR)
 
 
-def kill_private() -> None:
-    """Kill all processes of the private Ray at once."""
-    import psutil
-
-    for process in psutil.Process().children(recursive=True):
+def kill_private(folder: Path) -> None:
+    """Kill all processes of the private Ray that has the folder, at once."""
+    for process in psutil.Process().children():
         with suppress(psutil.Error):
-            process.kill()
+            if str(folder) in " ".join(process.cmdline()):
+                for each in [process, *process.children(recursive=True)]:
+                    each.kill()
 
 
 def join(address: str, insecure: bool) -> None:

@@ -64,7 +64,7 @@ class Recorder:
         with self._lock:
             if step <= self.newest[kind]:
                 return
-            fault.point("report")
+            fault.point("report", step)
             rate = (time.monotonic() - self.started) / max(1, step - self.start_step)
             record = spool.Record(
                 kind=kind,
@@ -78,3 +78,10 @@ class Recorder:
             spool.append(self.path, record)
             self.resumed = False
             self.newest[kind] = step
+
+    def note(self, text: str) -> None:
+        """Tell the user something; a disk that is full is told of elsewhere."""
+        with self._lock, suppress(OSError):
+            step, seconds = self.newest["progress"], self.seconds()
+            record = spool.Record(kind="progress", epoch=0, step=step, seconds=seconds, left_seconds=0, values={}, note=text)
+            spool.append(self.path, record)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 
 from trainyard.errors import MachineError, ServiceError, TrainyardError
-from trainyard.training import checkpoint
+from trainyard.training import checkpoint, fault
 from trainyard.training.checkpoint import Facts
 from trainyard.training.store import FolderStore, Store, open_store
 
@@ -92,6 +92,14 @@ class Saver:
                 self._changed.wait()
             return self._problem
 
+    def last(self) -> str | None:
+        """Return the name of the newest checkpoint, after all that was submitted is written; None before the first one."""
+        self.drain()
+        try:
+            return next((found.name for found in reversed(checkpoint.stated(self.store, self.fingerprint)[0])), None)
+        except (OSError, ServiceError):
+            return None
+
     def close(self) -> None:
         """Forget what waits, and end the thread after what it writes now."""
         with self._changed:
@@ -133,10 +141,16 @@ class Saver:
             return submission
 
     def _write(self, submission: _Submission) -> None:
-        deadline = time.monotonic() + (RETRY_SECONDS if submission.facts.ended else 0.0)
+        facts = submission.facts
+
+        def save(file: Any) -> None:
+            checkpoint.save_state(submission.state, file)
+            fault.point("save", facts.step)
+
+        deadline = time.monotonic() + (RETRY_SECONDS if facts.ended else 0.0)
         while True:
             try:
-                checkpoint.write(self.store, submission.facts, submission.state)
+                checkpoint.write(self.store, facts, save)
                 break
             except ServiceError:
                 # The training goes on meanwhile: a store that is away for some seconds costs nothing.

@@ -31,6 +31,8 @@ class Record:
     values: dict[str, float]
     resumed: bool = False
     """The first record after a restart."""
+    note: str = ""
+    """Something to tell the user, instead of values."""
     at: float = field(default_factory=time.time, compare=False)
     """Seconds since 1970 when it was made, which is what a tracking store is told, whenever it is sent."""
 

@@ -32,6 +32,9 @@ NODE_POLL_SECONDS = 1.0
 HEAD_SECONDS = 20.0
 """How long the head may be away before a run ends. After 60 s Ray would end the whole process, without a word."""
 
+START_TRIES = 3
+"""How often a private Ray is started that was not there within Ray's own 30 s."""
+
 FENCE_SECONDS = 1.0
 """How often a worker looks whether a later attempt has taken over: one small file is read."""
 
@@ -50,9 +53,9 @@ BEAT_SECONDS = 1.0
 BOARD_SECONDS = 5.0
 """How long Ray's head may take to answer such a message."""
 
-SILENCE_SECONDS = 15.0
-"""A worker that says nothing for so long is stopped, or holds the interpreter's lock: 15 missed messages. A machine that is
-so loaded that a thread does not run for 15 s trains nothing either."""
+SILENCE_SECONDS = 20.0
+"""A worker that says nothing for so long is stopped, or holds the interpreter's lock: 20 missed messages. A machine that is
+so loaded that a thread does not run for 20 s trains nothing either."""
 
 LEAST_SECONDS = 20.0
 """The least that a phase of a step may take before it counts as a hang, so that one is found within 30 s."""
@@ -97,9 +100,6 @@ SPARE_REQUEST_SECONDS = 30.0
 ACCUSED_SECONDS = 10.0
 """How long a worker that was ended for a hang may take to be replaced, before another one is suspected."""
 
-STOP_SECONDS = 7.0
-"""After Ctrl-C, how long the workers may take to save before they are ended: whoever pressed it waits for the prompt."""
-
 NOTICE_SECONDS = 25.0
-"""After SIGTERM, the same. Clouds and schedulers give 30 s before they take the machine; where it is less, what is saved
-by then counts, and workers save at once."""
+"""After SIGTERM, how long the workers may take to save before they are ended, at least. Clouds and schedulers give 30 s
+before they take the machine; where it is less, what is saved by then counts, and workers save at once."""

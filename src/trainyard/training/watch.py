@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -53,7 +54,7 @@ class Watch:
         self.notes: dict[str, str] = {}
         """What the run is tagged with."""
         self._names = [name for rank in range(workers) for name in (f"rank-{rank}", f"error-{rank}")]
-        self._news: list[str] = []
+        self._news: deque[str] = deque()
         self._cause = ""
         self._problem: TrainyardError | None = None
         self._accused: tuple[Hang, float] | None = None
@@ -65,8 +66,7 @@ class Watch:
 
     def news(self) -> list[str]:
         """Return the lines that are new since the last call."""
-        news, self._news = self._news, []
-        return news
+        return [self._news.popleft() for _ in range(len(self._news))]
 
     def check(self) -> None:
         """Go on unless a worker met what a new attempt would meet again.
@@ -107,14 +107,15 @@ class Watch:
 
     def _failures(self, failures: list[Failure]) -> None:
         for failure in failures:
-            self._cause = f"{failure.where}: {failure.said}"
+            cause = f"{failure.where}: {failure.said}"
             if failure.memory:
-                self._problem = self._problem or InputError(f"training stopped: {self._cause}; {self._less_memory()}")
+                self._problem = self._problem or InputError(f"training stopped: {cause}; {self._less_memory()}")
             elif failure.lasting:
                 self._problem = self._problem or InputError(
-                    f"training stopped: {self._cause}; this comes again in every attempt: correct it, then run the same "
+                    f"training stopped: {cause}; this comes again in every attempt: correct it, then run the same "
                     "command again to continue"
                 )
+            self._cause = cause
 
     def _losses(self) -> None:
         """Note the processes on this machine that are gone without a word."""
@@ -130,8 +131,8 @@ class Watch:
                 self._memory_kills = kills
             elif self._accused is not None and self._accused[0].beat.place == beat.place:
                 continue
+            self._news.append(f"{beat} {why}; the workers start again")
             self._cause = f"{beat} {why}"
-            self._news.append(f"{self._cause}; the workers start again")
 
     def _less_memory(self) -> str:
         train = self.job.recipe.train
@@ -154,8 +155,8 @@ class Watch:
             self.hearing.forget(place.rank)
             return
         self._accused = (hang, now)
-        self._cause = str(hang)
         self._news.append(f"{hang}; it is ended, and the workers start again")
+        self._cause = str(hang)
         self.hearing.forget(place.rank)
         self.end(place)
 

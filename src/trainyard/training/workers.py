@@ -20,6 +20,7 @@ from trainyard.training.cluster_config import ClusterConfig
 from trainyard.training.failure import failure_of
 from trainyard.training.fence import Fence
 from trainyard.training.job import FitJob, FitResult
+from trainyard.training.nodes import publish_where_needed
 from trainyard.training.noticeboard import Noticeboard
 from trainyard.training.ray_start import PRIVATE
 from trainyard.training.timing import ELASTIC_START_SECONDS, RESIZE_SECONDS, WORKER_START_SECONDS
@@ -44,6 +45,7 @@ def train(job: FitJob, cluster: ClusterConfig, workers: tuple[int, int], storage
     from trainyard.training.light_trainer import LightTrainer
     from trainyard.training.rendezvous import GangConfig
 
+    publish_where_needed(job)
     use_gpu = ray.cluster_resources().get("GPU", 0) > 0
     least, most = workers
     # The controller, which Ray starts from here, reads it.
@@ -106,6 +108,7 @@ def _work(config: dict[str, Any]) -> FitResult | TrainyardError:
     import torch
     from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment
 
+    from trainyard.training.arrival import ready
     from trainyard.training.fit import fit
     from trainyard.training.guard import Guard
     from trainyard.training.pulse import Pulse, Speaker
@@ -132,11 +135,14 @@ def _work(config: dict[str, Any]) -> FitResult | TrainyardError:
     if config["versions"] and (problem := _agree(difference(config["versions"], versions(), place.host), world_size)):
         return MachineError(problem)
     try:
-        with Speaker(
-            pulse, say=lambda beat: board.post(f"rank-{rank}", beat.encode()), listen=listen, spare=spare.prepare, stop=stop
+        with (
+            Speaker(
+                pulse, say=lambda beat: board.post(f"rank-{rank}", beat.encode()), listen=listen, spare=spare.prepare, stop=stop
+            ),
+            ready(config["job"]) as job,
         ):
             return fit(
-                config["job"],
+                job,
                 rank=rank,
                 world_size=world_size,
                 strategy="auto" if alone else strategy,
