@@ -7,7 +7,7 @@ import pytest
 from tests.cluster.clusters import Cluster, Training
 from tests.cluster.conftest import EPOCHS
 
-pytestmark = [pytest.mark.cluster, pytest.mark.faults, pytest.mark.long, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.cluster, pytest.mark.faults, pytest.mark.timeout(1800)]
 
 
 def test_workers_on_two_hosts_train_as_on_one(cluster: Cluster, undisturbed: Training) -> None:
@@ -34,6 +34,7 @@ def test_a_host_that_dies_is_replaced_and_the_end_is_bit_identical(cluster: Clus
     training.assert_same_end(undisturbed)
 
 
+@pytest.mark.long
 def test_a_host_that_is_cut_off_is_done_without(cluster: Cluster, undisturbed: Training) -> None:
     """Nothing tells of a cut link: connections stay open, and no more bytes come."""
     training = Training(cluster, "cut-off", epochs=EPOCHS, workers=[1, 2])

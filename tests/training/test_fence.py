@@ -15,10 +15,11 @@ from trainyard.training.fence import ATTEMPT, FILE, Fence
 from trainyard.training.fit import fit
 from trainyard.training.guard import Guard
 from trainyard.training.job import FitJob
+from trainyard.training.store import FolderStore
 
 
 def test_an_attempt_that_was_followed_by_another_stops(tmp_path: Path) -> None:
-    earlier, later = Fence(tmp_path, 5), Fence(tmp_path, 6)
+    earlier, later = Fence(FolderStore(tmp_path), 5), Fence(FolderStore(tmp_path), 6)
     earlier.claim()
     earlier.check()
     later.claim()
@@ -28,24 +29,24 @@ def test_an_attempt_that_was_followed_by_another_stops(tmp_path: Path) -> None:
 
 
 def test_an_earlier_attempt_that_starts_late_takes_nothing_back(tmp_path: Path) -> None:
-    Fence(tmp_path, 6).claim()
+    Fence(FolderStore(tmp_path), 6).claim()
     with pytest.raises(Interrupted):
-        Fence(tmp_path, 5).claim()
-    Fence(tmp_path, 6).check()
+        Fence(FolderStore(tmp_path), 5).claim()
+    Fence(FolderStore(tmp_path), 6).check()
 
 
 def test_a_torn_claim_holds_nobody_back(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text('{"attem')
-    Fence(tmp_path, 1).claim()
-    Fence(tmp_path, 1).check()
+    Fence(FolderStore(tmp_path), 1).claim()
+    Fence(FolderStore(tmp_path), 1).check()
 
 
 def test_a_process_on_its_own_claims_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(ATTEMPT, raising=False)
-    Fence.of_this_process(tmp_path).claim()
+    Fence.of_this_process(FolderStore(tmp_path)).claim()
     assert not (tmp_path / FILE).exists()
     monkeypatch.setenv(ATTEMPT, "7")
-    Fence.of_this_process(tmp_path).claim()
+    Fence.of_this_process(FolderStore(tmp_path)).claim()
     assert (tmp_path / FILE).exists()
 
 
@@ -57,7 +58,7 @@ class TakeOver(pl.Callback):
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
         if trainer.current_epoch == 1 and batch_idx == 3:
-            Fence(self.folder, 6).claim()
+            Fence(FolderStore(self.folder), 6).claim()
 
 
 def test_a_worker_that_was_given_up_writes_nothing_more(
@@ -66,6 +67,6 @@ def test_a_worker_that_was_given_up_writes_nothing_more(
     monkeypatch.setattr(guard, "FENCE_SECONDS", 0.0)
     job = FitJob(recipe=make_recipe(), data_dir=packed_digits, scratch_dir=tmp_path, fingerprint="f")
     with pytest.raises(Interrupted, match="attempt 6 has taken over"):
-        fit(job, callbacks=[Guard(Fence(tmp_path, 5)), TakeOver(tmp_path)])
+        fit(job, callbacks=[Guard(Fence(FolderStore(tmp_path), 5)), TakeOver(tmp_path)])
     valid, _ = scan(job.checkpoints, "f")
     assert [checkpoint.facts.epoch for checkpoint in valid if checkpoint.facts.ended] == [0]

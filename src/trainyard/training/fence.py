@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 
 from trainyard.errors import Interrupted
-from trainyard.files import write_whole
+from trainyard.training.store import Store, put
 
 ATTEMPT = "TRAINYARD_ATTEMPT"
 """Variable of a worker's environment: a number that is higher in each later attempt. Unset: alone in its process."""
@@ -18,42 +17,44 @@ FILE = "attempt.json"
 
 
 class Fence:
-    """The claim of one attempt on the folder of a training."""
+    """The claim of one attempt on the place of a training's checkpoints."""
 
-    def __init__(self, folder: Path, number: int) -> None:
-        self.folder = folder
+    def __init__(self, store: Store, number: int) -> None:
+        self.store = store
         self.number = number
 
     @classmethod
-    def of_this_process(cls, folder: Path) -> Fence:
+    def of_this_process(cls, store: Store) -> Fence:
         """Return the claim of the attempt that this process belongs to."""
-        return cls(folder, int(os.environ.get(ATTEMPT, "0")))
+        return cls(store, int(os.environ.get(ATTEMPT, "0")))
 
     def claim(self) -> None:
-        """Take the folder over from earlier attempts.
+        """Take the place over from earlier attempts.
 
         Raises:
             Interrupted: a later one has it.
+            ServiceError: the store is away.
         """
         self.check()
         if self.number:
-            write_whole(self.folder / FILE, f"{json.dumps({'attempt': self.number})}\n".encode())
+            put(self.store, FILE, f"{json.dumps({'attempt': self.number})}\n".encode())
 
     def check(self) -> None:
         """Go on only while no later attempt has taken over.
 
         Raises:
             Interrupted: one has.
+            ServiceError: the store is away.
         """
         if self.number and (holder := self._holder()) > self.number:
             raise Interrupted(
-                f"{self.folder}: attempt {self.number} was given up for lost, and attempt {holder} has taken over; "
+                f"{self.store.address}: attempt {self.number} was given up for lost, and attempt {holder} has taken over; "
                 "this one ends and writes nothing more"
             )
 
     def _holder(self) -> int:
         try:
-            return int(json.loads((self.folder / FILE).read_text(encoding="utf-8"))["attempt"])
+            return int(json.loads(self.store.read(FILE))["attempt"])
         except FileNotFoundError:
             return 0
         except (ValueError, KeyError, TypeError):

@@ -38,6 +38,9 @@ START_TRIES = 3
 FENCE_SECONDS = 1.0
 """How often a worker looks whether a later attempt has taken over: one small file is read."""
 
+FENCE_REMOTE_SECONDS = 10.0
+"""The same where that file lies in an object store, which takes some hundredths of a second to answer."""
+
 CONNECT_SECONDS = 5.0
 """How long a cluster's address may take to accept a connection; Ray itself would try for half a minute."""
 

@@ -148,7 +148,7 @@ def _work(config: dict[str, Any]) -> FitResult | TrainyardError:
                 strategy="auto" if alone else strategy,
                 plugins=None if alone else [RayLightningEnvironment()],
                 stop=stop,
-                callbacks=[pulse, Guard(Fence.of_this_process(config["job"].scratch_dir))],
+                callbacks=[pulse, Guard(Fence.of_this_process(job.store()))],
             )
     except TrainyardError as error:
         # All workers meet it at the same step. Returned, because Ray would start them again after an exception.
