@@ -1,14 +1,15 @@
-"""The callback that keeps an attempt from writing what a later one has taken over."""
+"""The callback that keeps a worker that everybody else has given up from writing over what came after it."""
 
 from __future__ import annotations
 
+import threading
 import time
 from contextlib import suppress
 from typing import Any
 
 import pytorch_lightning as pl
 
-from trainyard.errors import ServiceError
+from trainyard.errors import Interrupted, ServiceError
 from trainyard.training.fence import Fence
 from trainyard.training.store import FolderStore
 from trainyard.training.timing import FENCE_REMOTE_SECONDS, FENCE_SECONDS
@@ -20,14 +21,19 @@ class Guard(pl.Callback):
     def __init__(self, fence: Fence) -> None:
         self.fence = fence
         self.looked = 0.0
-        self.seconds = FENCE_SECONDS if isinstance(fence.store, FolderStore) else FENCE_REMOTE_SECONDS
+        self.near = isinstance(fence.store, FolderStore)
+        self.over = threading.Event()
+        self.later: Interrupted | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero:
             self.fence.claim()
+            if not self.near:
+                # An object store answers late, or not for a minute: no step waits for it.
+                threading.Thread(target=self._look_now_and_then, name="guard", daemon=True).start()
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any, **__: Any) -> None:
-        if trainer.is_global_zero and time.monotonic() - self.looked >= self.seconds:
+        if trainer.is_global_zero and time.monotonic() - self.looked >= FENCE_SECONDS:
             self._check()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -35,8 +41,27 @@ class Guard(pl.Callback):
         if trainer.is_global_zero:
             self._check()
 
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.over.set()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self.over.set()
+
     def _check(self) -> None:
-        with suppress(ServiceError, OSError):
-            # A store that is away for a moment is asked again; a checkpoint cannot be written there meanwhile either.
-            self.fence.check()
+        if self.near:
+            self._look()
         self.looked = time.monotonic()
+        if self.later is not None:
+            raise self.later
+
+    def _look(self) -> None:
+        try:
+            # A store that is away for a moment is asked again; a checkpoint cannot be written there meanwhile either.
+            with suppress(ServiceError, OSError):
+                self.fence.check()
+        except Interrupted as error:
+            self.later = error
+
+    def _look_now_and_then(self) -> None:
+        while not self.over.wait(FENCE_REMOTE_SECONDS) and self.later is None:
+            self._look()
