@@ -22,6 +22,12 @@ from trainyard.tracking.schema import check_schema
 MIB = 2**20
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store without a place for files puts them into the current folder."""
+    monkeypatch.chdir(tmp_path)
+
+
 def test_numbers_that_are_none_are_stored(tmp_path: Path, uri: str, send: Callable[[], MlflowClient]) -> None:
     values = opening(uri)
     journal = begin(tmp_path, values)
