@@ -20,14 +20,13 @@ run: setup ## train, evaluate and export every recipe in params.yaml, then say w
 	@dvc repro
 	@trainyard report
 
-# What kills processes, fills disks and starts clusters shares the machine with whatever else runs there. A failure of one
-# of these is tried once more, alone, and both are shown; all others have one try.
+# Tests share their machine with whatever else runs there. What failed is tried once more, alone, and both are shown.
 FAULTS := (cluster or pipeline or faults)
+once-more = pytest -m "$(1)" || { echo "Once more, what failed:"; pytest -m "$(1)" --last-failed --last-failed-no-failures=none; }
 
 test: setup-dev ## pass all tests that this machine can run
-	@pytest -m "not long and not $(FAULTS)"
-	@pytest -m "not long and $(FAULTS)" || \
-	  { echo "Once more, what failed:"; pytest -m "not long and $(FAULTS)" --last-failed --last-failed-no-failures=none; }
+	@$(call once-more,not long and not $(FAULTS))
+	@$(call once-more,not long and $(FAULTS))
 
 test-faults: setup-dev ## the faults that take minutes each, which `make test` leaves out
 	@pytest -m long
