@@ -74,7 +74,7 @@ def listeners(hosts: Hosts, packed_digits: Path, work: Path, root: Path) -> Iter
     with (work / "output").open("w") as output:
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
     try:
-        deadline = time.monotonic() + 240
+        deadline = time.monotonic() + 500
         while not (work / "listeners.json").exists():
             assert process.poll() is None, (work / "output").read_text()
             assert time.monotonic() < deadline, (work / "output").read_text()
@@ -112,7 +112,7 @@ def test_another_host_reaches_no_port_of_a_training(hosts: Hosts, listeners: lis
         open_port = int(bait.stdout.readline())
         ports = json.dumps([*sorted({port for _, _, port in listeners}), open_port])
         attack = hosts.on_peer(sys.executable, "-c", ATTACK, hosts.address, ports)
-        done = subprocess.run(attack, capture_output=True, text=True, timeout=240)
+        done = subprocess.run(attack, capture_output=True, text=True, timeout=500)
     finally:
         bait.communicate("")
     assert json.loads(done.stdout) == [open_port], done.stderr

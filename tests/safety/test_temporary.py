@@ -48,7 +48,7 @@ def test_a_stage_works_under_every_umask_and_lets_nobody_else_write(umask: str, 
     environment = {**os.environ, "PYTHONPATH": str(root / "src"), "DVC_ROOT": str(tmp_path)}
     environment.pop("DVC_STAGE", None)
     command = [sys.executable, "-c", STAGE, umask]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
     made = [tmp_path / "made", tmp_path / "made" / "file", tmp_path / ".trainyard"]
     assert not [path for path in made if path.stat().st_mode & stat.S_IWOTH]

@@ -115,7 +115,7 @@ def server(folder: Path, prefix: list[str], arguments: list[str], **environment:
     port = arguments[arguments.index("--port") + 1]
     health = f"import urllib.request; urllib.request.urlopen('http://127.0.0.1:{port}/health', timeout=60)"
     try:
-        deadline = time.monotonic() + 240
+        deadline = time.monotonic() + 500
         while subprocess.run([*prefix, sys.executable, "-c", health], capture_output=True).returncode:
             assert process.poll() is None, (folder / "log").read_text()
             assert time.monotonic() < deadline, (folder / "log").read_text()
