@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
 from trainyard.dvc_lock import LOCK, entries_of
 from trainyard.errors import IntegrityError
+from trainyard.inputs import read_mapping
 
 FOLDER_SUFFIX = ".dir"
 READ_ONLY = 0o444
@@ -131,14 +129,14 @@ def _outputs(folder: Path) -> Iterator[tuple[dict[str, Any], bool, bool]]:
             yield out, (stage.partition("@")[0], Path(out["path"]).name) not in uncached, True
     for path in sorted(folder.rglob("*.dvc")):
         if path.is_file() and not {".dvc", ".venv", ".trainyard"} & set(path.relative_to(folder).parts[:-1]):
-            for out in _load(path).get("outs") or []:
+            for out in read_mapping(path).get("outs") or []:
                 yield {**out, "path": str((path.parent / out["path"]).relative_to(folder))}, True, False
 
 
 def _uncached(folder: Path) -> set[tuple[str, str]]:
     """Return (stage, file name) of what dvc.yaml leaves to git with `cache: false`."""
     found = set()
-    for stage, described in (_load(folder / "dvc.yaml").get("stages") or {}).items():
+    for stage, described in (read_mapping(folder / "dvc.yaml").get("stages") or {}).items():
         body = described.get("do", described)
         for part in ("outs", "metrics", "plots"):
             for out in body.get(part) or []:
@@ -193,11 +191,3 @@ def _put(content: bytes | Path, place: Path) -> None:
 def _md5(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        values = YAML(typ="safe").load(path)
-    except (OSError, YAMLError, UnicodeDecodeError):
-        return {}
-    return values if isinstance(values, dict) else {}

@@ -30,8 +30,8 @@ class Inputs:
         self.folder = folder
         self.params_path = folder / "params.yaml"
         verb, _, key = stage.partition("@")
-        values = _load(self.params_path)
-        described = _load(folder / "dvc.yaml").get("stages", {}).get(verb) or {}
+        values = read_mapping(self.params_path)
+        described = read_mapping(folder / "dvc.yaml").get("stages", {}).get(verb) or {}
         described = described.get("do", described)
         names = {"key": key, "item": _at(values, f"recipes.{key}")}
         self.params = {name: _at(values, name) for name in _filled(described.get("params", []), names)}
@@ -39,7 +39,7 @@ class Inputs:
 
     def changes(self) -> list[str]:
         """Return the names of what is no longer as it was."""
-        values = _load(self.params_path) if self.params else {}
+        values = read_mapping(self.params_path) if self.params else {}
         changed = [f"params.yaml: {name}" for name, was in self.params.items() if _plain(_at(values, name)) != _plain(was)]
         return changed + [name for name, was in self.files.items() if _state(self.folder / name) != was]
 
@@ -62,7 +62,8 @@ class Inputs:
         threading.Thread(target=look, name="inputs-watch", daemon=True).start()
 
 
-def _load(path: Path) -> dict[str, Any]:
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Return what a file of YAML holds; nothing where it cannot be read, or holds no mapping."""
     try:
         values = YAML(typ="safe").load(path)
     except (OSError, YAMLError, UnicodeDecodeError):
