@@ -77,7 +77,7 @@ def load(
     tree = walk(folder, root, known=config.groups)
     problems = list(tree.problems)
     top = split_layout(tree, problems)
-    places = [_place(path, top, problems) for path in tree.files]
+    places = _places(tree.files, top, problems)
     found = [(path, split, name) for path, (split, name) in zip(tree.files, places, strict=True) if name is not None]
     classes = _classes(tree, top, found, problems)
     groups = read_groups(
@@ -156,6 +156,22 @@ def add(problems: list[Problem], rule: str, where: str, found: str, expected: st
     """Add what concerns more than one sample."""
     severity: Literal["warning", "error"] = "warning" if warning else "error"
     problems.append(Problem(rule=rule, where=where, found=found, expected=expected, severity=severity))
+
+
+def _places(paths: Sequence[str], top: bool, problems: list[Problem]) -> list[tuple[int, str | None]]:
+    """Return the split and the class of each image, which are those of its folder where nothing is wrong there."""
+    known: dict[str, tuple[int, str | None]] = {}
+    places = []
+    for path in paths:
+        folder = path.rpartition("/")[0]
+        place = known.get(folder)
+        if place is None:
+            before = len(problems)
+            place = _place(path, top, problems)
+            if len(problems) == before:
+                known[folder] = place
+        places.append(place)
+    return places
 
 
 def _place(path: str, top: bool, problems: list[Problem]) -> tuple[int, str | None]:

@@ -77,7 +77,7 @@ class Row(NamedTuple):
     @property
     def usable(self) -> bool:
         """Whether its pixels were written."""
-        return all(problem.severity == "warning" for problem in self.problems)
+        return not self.problems or all(problem.severity == "warning" for problem in self.problems)
 
 
 Decoder = Callable[[Sample], tuple[dict[str, NDArray[np.uint8]], Row]]
@@ -298,7 +298,7 @@ def _pieces(samples: Sequence[Sample]) -> list[range]:
     """Return the rows that are worked on at once."""
     pieces, first, size = [], 0, 0
     for number, sample in enumerate(samples, 1):
-        size += sum(state[0] for state in (sample.state, sample.mask_state) if state is not None)
+        size += (sample.state[0] if sample.state else 0) + (sample.mask_state[0] if sample.mask_state else 0)
         if number - first == FILES_PER_PIECE or size >= BYTES_PER_PIECE or number == len(samples):
             pieces.append(range(first, number))
             first, size = number, 0

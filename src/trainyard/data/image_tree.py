@@ -80,7 +80,8 @@ def walk(folder: Path, root: Path, known: str | None = None) -> Tree:
                 tree.folders.append(relative / entry.name)
                 waiting.append((relative / entry.name, above | {Path(entry.path).resolve()}))
             elif stat.S_ISREG((status := entry.stat()).st_mode):
-                suffix = os.path.splitext(entry.name)[1].lower()
+                stem, dot, end = entry.name.rpartition(".")
+                suffix = f".{end.lower()}" if stem and dot else ""
                 if suffix in SUFFIXES:
                     tree.files.append(text)
                     tree.states[text] = status.st_size, status.st_mtime_ns
