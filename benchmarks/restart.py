@@ -45,7 +45,9 @@ def make_job(folder: Path) -> FitJob:
         family="cnn",
         data=DATA,
         model=CNNConfig(widths=(8, 16), convolutions=1, normalisation="group", dropout=0.2),
-        train=TrainConfig(epochs=ENOUGH_EPOCHS, batch_size=64, learning_rate=1e-4, schedule="constant", warmup_fraction=0.0),
+        train=TrainConfig(
+            epochs=ENOUGH_EPOCHS, batch_size=64, optimizer="adamw", learning_rate=1e-4, schedule="constant", warmup_fraction=0.0
+        ),
         evaluate=EvaluateConfig(),
         export=ExportConfig(),
     )
