@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -143,7 +142,6 @@ def test_the_pages_are_for_this_machine_alone_and_no_secret_is_an_argument(tmp_p
     assert not [command for command in commands if "canary-ui-5e1f" in command or "mlflow.db" in command]
 
 
-@pytest.mark.skipif(find_spec("flask_wtf") is None, reason="flask-wtf is not installed, with which MLflow asks for passwords")
 def test_another_host_sees_nothing_without_the_password(tmp_path: Path) -> None:
     with two_hosts() as hosts:
         port = free_port()
