@@ -1,9 +1,10 @@
-"""How long a training stands still when a worker is lost: from SIGKILL to the next step that is new.
+"""How long a training stands still when a worker is lost: from the signal to the next step that is new.
 
     python benchmarks/restart.py --kills 20
+    python benchmarks/restart.py --kills 10 --signal STOP
 
-Two workers train digits on a private Ray, one of them is killed again and again, each time at a random moment; median,
-95th percentile and maximum. A step counts as new when it is further than any step before the kill.
+Two workers train digits on a private Ray, one of them is killed (or stopped, so that it hangs) again and again, each time at
+a random moment; median, 95th percentile and maximum. A step counts as new when it is further than any step before the signal.
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ def make_job(folder: Path) -> FitJob:
 class Killer:
     """Kills a worker when its time has come, and measures until a step is new."""
 
-    def __init__(self, launch: Launch, kills: int, warm: float, seed: int) -> None:
-        self.launch, self.kills, self.warm = launch, kills, warm
+    def __init__(self, launch: Launch, kills: int, warm: float, seed: int, number: int) -> None:
+        self.launch, self.kills, self.warm, self.signal = launch, kills, warm, number
         self.random = random.Random(seed)
         self.seconds: list[float] = []
         self.next = self.killed = 0.0
@@ -89,7 +90,7 @@ class Killer:
             victim = self.random.choice(sorted(beat.place.pid for beat in self.launch.beats()))
             if psutil.pid_exists(victim):
                 self.highest, self.killed = self.step, time.monotonic()
-                os.kill(victim, signal.SIGKILL)
+                os.kill(victim, self.signal)
 
 
 def main() -> None:
@@ -97,19 +98,20 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--warm", type=float, default=20.0, help="seconds of training before each kill, at least")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--signal", choices=["KILL", "STOP"], default="KILL", help="STOP: a worker that hangs")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         job = make_job(Path(folder))
         with started(job, ClusterConfig(workers=2, max_restarts=arguments.kills + 1)) as launch:
             launch.ready()
-            killer = Killer(launch, arguments.kills, arguments.warm, arguments.seed)
+            killer = Killer(launch, arguments.kills, arguments.warm, arguments.seed, signal.Signals[f"SIG{arguments.signal}"])
             try:
                 launch.wait(killer)
             except KeyboardInterrupt:
                 seconds = sorted(killer.seconds)
     late = seconds[min(len(seconds) - 1, round(0.95 * len(seconds)))]
     print(
-        f"{len(seconds)} kills: median {statistics.median(seconds):.2f} s, 95th percentile {late:.2f} s, "
+        f"{len(seconds)} times SIG{arguments.signal}: median {statistics.median(seconds):.2f} s, 95th percentile {late:.2f} s, "
         f"most {seconds[-1]:.2f} s; {processors()} processors, {platform.machine()}, load {os.getloadavg()[0]:.1f}"
     )
 

@@ -36,6 +36,14 @@ cluster:
   workers: {workers}
 {cluster}"""
 
+HEALTH = {
+    "RAY_health_check_initial_delay_ms": "1000",
+    "RAY_health_check_period_ms": "1000",
+    # More patient than the files of deploy/: tests run on machines on which all else runs too.
+    "RAY_health_check_timeout_ms": "5000",
+    "RAY_health_check_failure_threshold": "4",
+}
+
 
 class Training:
     """A training in a folder of the shared store, driven from one of the hosts."""
@@ -142,9 +150,20 @@ class Training:
 class Cluster:
     """Ray on some hosts, which take each other's word only with a token."""
 
-    def __init__(self, bench: Bench, *, processors: dict[str, int], hidden: tuple[Path, ...] = ()) -> None:
-        """`processors` of each host; the first is the head. On the others, the `hidden` folders are empty."""
+    def __init__(
+        self,
+        bench: Bench,
+        *,
+        processors: dict[str, int],
+        hidden: tuple[Path, ...] = (),
+        health: dict[str, str] = HEALTH,
+    ) -> None:
+        """`processors` of each host; the first is the head. On the others, the `hidden` folders are empty.
+
+        `health` is the environment that says when Ray counts a host as lost.
+        """
         self.bench = bench
+        self.health = health
         self.processors = processors
         token = bench.folder / "token"
         token.write_text(secrets.token_hex(32))
@@ -167,7 +186,7 @@ class Cluster:
         )
         for left in reversed(range(START_TRIES)):
             try:
-                host.run(*command, environment={**self.environment, **HEALTH})
+                host.run(*command, environment={**self.environment, **self.health})
                 return
             except (AssertionError, subprocess.TimeoutExpired):
                 if not left:
@@ -234,12 +253,3 @@ class Cluster:
     def workers(self) -> dict[str, list[int]]:
         """Return the pids of the training workers by host."""
         return {name: [process.pid for process in host.processes("RayTrainWorker")] for name, host in self.hosts.items()}
-
-
-HEALTH = {
-    "RAY_health_check_initial_delay_ms": "1000",
-    "RAY_health_check_period_ms": "1000",
-    # More patient than the files of deploy/: tests run on machines on which all else runs too.
-    "RAY_health_check_timeout_ms": "5000",
-    "RAY_health_check_failure_threshold": "4",
-}
