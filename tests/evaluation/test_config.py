@@ -57,12 +57,17 @@ def test_what_does_not_go_together_is_named(tmp_path: Path, old: str, new: str, 
     assert said in said_of(tmp_path, (old, new))
 
 
-def test_only_masks_have_tiles_flips_and_cells(tmp_path: Path) -> None:
-    found = said_of(
-        tmp_path,
-        ("family: unet", "family: cnn"),
-        ("{depth: 4}", "{widths: [8]}"),
-        ("{source: image_masks, path: cells, classes: [membrane, cell]}", "{source: digits, path: requirements.lock}"),
-    )
-    for line, key in ((8, "tile"), (9, "flips"), (10, "rand_error")):
+DIGITS = ("{source: image_masks, path: cells, classes: [membrane, cell]}", "{source: digits, path: requirements.lock}")
+REVIEWS = (DIGITS[0], "{source: text_table, path: reviews.csv, text: text, label: label}")
+
+
+def test_only_masks_have_tiles_and_cells(tmp_path: Path) -> None:
+    found = said_of(tmp_path, ("family: unet", "family: cnn"), ("{depth: 4}", "{widths: [8]}"), DIGITS)
+    for line, key in ((8, "tile"), (10, "rand_error")):
         assert f"line {line}: recipes.cells.evaluate.{key}: needs masks, which only family: unet learns" in found
+    assert "flips" not in found
+
+
+def test_only_images_are_flipped(tmp_path: Path) -> None:
+    found = said_of(tmp_path, ("family: unet", "family: lstm"), ("{depth: 4}", "{hidden_size: 8}"), REVIEWS)
+    assert "line 9: recipes.cells.evaluate.flips: all needs images" in found

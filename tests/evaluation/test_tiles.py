@@ -139,6 +139,20 @@ def test_probabilities_of_all_eight_positions_are_averaged_where_they_belong() -
     torch.testing.assert_close(found, turned)
 
 
+@torch.inference_mode()
+def test_a_classifier_is_shown_the_image_and_its_mirror_image() -> None:
+    torch.manual_seed(0)
+    inner = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 4)).eval()
+    images = torch.randn(5, 3, 8, 8)
+    seen, size = segmenter(inner, CNNConfig(widths=(8,)), EvaluateConfig(flips="horizontal"))
+    by_hand = (inner(images).softmax(dim=1) + inner(images.flip(3)).softmax(dim=1)) / 2
+    torch.testing.assert_close(seen(images).softmax(dim=1), by_hand)
+    torch.testing.assert_close(seen(images.flip(3)), seen(images))
+    assert size == EvaluateConfig().batch_size
+    everywhere = segmenter(inner, CNNConfig(widths=(8,)), EvaluateConfig(flips="all"))[0]
+    torch.testing.assert_close(everywhere(images.rot90(1, (2, 3))), everywhere(images))
+
+
 def test_only_unets_look_at_tiles() -> None:
     inner = Recorder()
     assert segmenter(inner, CNNConfig(widths=(8,)), EvaluateConfig())[0] is inner

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from trainyard.evaluation.tile_grid import TileConfig, tile_axes
+from trainyard.models.cnn_config import CNNConfig
 from trainyard.models.unet_config import UNetConfig
 from trainyard.params import Count, Index
 
@@ -33,8 +34,9 @@ class EvaluateConfig:
     """Test samples in the figure of predictions."""
     tile: TileConfig | None = None
     """For masks: label images in overlapping tiles. None: each image at once."""
-    flips: Literal["none", "all"] = "none"
-    """For masks. all: average the probabilities of the image turned and mirrored in all eight ways."""
+    flips: Literal["none", "horizontal", "all"] = "none"
+    """For images. Average the probabilities of the image and its mirror image, left to right; all: of the image turned and
+    mirrored in all eight ways. Scores are then those of the average, and exported models give each position by itself."""
     rand_error: RandErrorConfig | None = None
     """For masks: also score how cells are split and merged. None: pixels alone are compared."""
     season: Count = 24
@@ -51,10 +53,13 @@ def misfits(config: EvaluateConfig, model: object, classes: Sequence[str]) -> li
         model: the network's config.
         classes: of the data, none where they are not known yet.
     """
-    if not isinstance(model, UNetConfig):
-        asked = {"tile": config.tile, "flips": config.flips == "all", "rand_error": config.rand_error}
-        return [(key, "needs masks, which only family: unet learns", "remove it") for key, value in asked.items() if value]
     found = []
+    if config.flips != "none" and not isinstance(model, UNetConfig | CNNConfig):
+        found.append(("flips", f"{config.flips} needs images", "remove it"))
+    if not isinstance(model, UNetConfig):
+        asked = {"tile": config.tile, "rand_error": config.rand_error}
+        wrong = "needs masks, which only family: unet learns"
+        return found + [(key, wrong, "remove it") for key, value in asked.items() if value]
     if config.tile is not None:
         try:
             tile_axes(config.tile, model)

@@ -53,24 +53,37 @@ class Tiled(nn.Module):
         return image[:, rows[:, None], columns]
 
 
-class Turned(nn.Module):
-    """A segmenter that looks at an image in its eight positions, turned and mirrored, and averages the probabilities."""
+POSITIONS: dict[str, tuple[tuple[int, bool], ...]] = {
+    "horizontal": ((0, False), (0, True)),
+    "all": tuple((turns, flip) for flip in (False, True) for turns in range(4)),
+}
+"""Quarter turns, and whether the image is mirrored before them, by what `evaluate.flips` says."""
 
-    def __init__(self, network: nn.Module) -> None:
+
+class Turned(nn.Module):
+    """A network that looks at an image in several positions, turned and mirrored, and averages the probabilities."""
+
+    def __init__(self, network: nn.Module, positions: tuple[tuple[int, bool], ...] = POSITIONS["all"]) -> None:
         super().__init__()
         self.network = network
+        self.positions = positions
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map images (N, C, H, W) to the logarithm of mean probabilities (N, K, H, W), whose softmax they are."""
-        first, *others = [(turns, flip) for flip in (False, True) for turns in range(4)]
+        """Map images (N, C, H, W) to the logarithm of mean probabilities, whose softmax they are.
+
+        They are (N, K) where the network labels images, and (N, K, H, W) in the image's own position where it labels pixels.
+        """
+        first, *others = self.positions
         total = self._probabilities(images, *first)
         for position in others:
             total += self._probabilities(images, *position)
-        return (total / (1 + len(others))).log()
+        return (total / len(self.positions)).log()
 
     def _probabilities(self, images: Tensor, turns: int, flip: bool) -> Tensor:
-        seen = torch.rot90(images.flip(3) if flip else images, turns, (2, 3))
-        found = torch.rot90(self.network(seen).float().softmax(dim=1), -turns, (2, 3))
+        found: Tensor = self.network(torch.rot90(images.flip(3) if flip else images, turns, (2, 3))).float().softmax(dim=1)
+        if found.ndim == 2:
+            return found
+        found = torch.rot90(found, -turns, (2, 3))
         return found.flip(3) if flip else found
 
 
@@ -79,16 +92,14 @@ def segmenter(network: nn.Module, model: object, config: EvaluateConfig) -> tupl
 
     Args:
         network: as it was trained.
-        model: its config; only U-Nets look at tiles, or from several sides.
+        model: its config; only U-Nets look at tiles.
         config: whose `batch_size` counts tiles where there are any; images then come one by one.
     """
-    if not isinstance(model, UNetConfig):
-        return network, config.batch_size
     seen, size = network, config.batch_size
-    if config.tile is not None:
+    if config.tile is not None and isinstance(model, UNetConfig):
         bare = WithoutContext(network) if model.padding == "none" else network
         seen, size = Tiled(bare, tile_axes(config.tile, model), config.batch_size), 1
-    return (Turned(seen) if config.flips == "all" else seen), size
+    return (seen if config.flips == "none" else Turned(seen, POSITIONS[config.flips])), size
 
 
 class WithoutContext(nn.Module):
