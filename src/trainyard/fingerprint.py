@@ -18,6 +18,7 @@ RESULT_FREE = (
     "trainyard.recipe",
     "trainyard.errors",
     "trainyard.files",
+    "trainyard.lean",
     "trainyard.data.sources",
     # It says what is wrong; what is left out for it, the sources decide.
     "trainyard.data.problems",

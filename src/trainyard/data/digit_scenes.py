@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from typing import Literal
 
 import numpy as np
@@ -72,8 +73,6 @@ class DigitScenesConfig:
 
 def load(config: DigitScenesConfig) -> RawDataset:
     """Return images (scenes, 1, size, size) uint8 and masks (scenes, size, size) uint8: 0 background, 1 + digit."""
-    from sklearn import __version__ as sklearn_version
-
     ink, labels = read_digits()
     digits = digits_by_split(ink, labels, config)
     split = np.repeat(np.arange(len(SPLITS)), _scenes_by_split(config))
@@ -88,7 +87,7 @@ def load(config: DigitScenesConfig) -> RawDataset:
         arrays={"images": images, "masks": masks},
         about=f"{config.scenes} made-up scenes of {config.size} x {config.size} pixels with real handwritten digits "
         "(Alpaydin and Kaynak, 1998, UCI); no digit is in two splits",
-        libraries={"numpy": np.__version__, "scikit-learn": sklearn_version},
+        libraries={"numpy": np.__version__, "scikit-learn": version("scikit-learn")},
         split=split,
     )
 

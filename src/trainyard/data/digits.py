@@ -7,6 +7,9 @@ https://doi.org/10.24432/C50P49). The file does not say who wrote which digit, s
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -41,8 +44,6 @@ class DigitsConfig:
 
 def load(config: DigitsConfig) -> RawDataset:
     """Return images (1797, 1, 8, 8) uint8, ink as 0 to 255, and labels (1797,)."""
-    from sklearn import __version__ as sklearn_version
-
     ink, labels = read_digits()
     # 17 levels onto 0..255, rounded to the nearest: no two levels fall together, so nothing is lost.
     images = np.rint(ink[:, None] * (255 / MOST_INK)).astype(np.uint8)
@@ -51,13 +52,16 @@ def load(config: DigitsConfig) -> RawDataset:
         classes=CLASSES,
         arrays={"images": images, "labels": labels},
         about="1,797 handwritten digits of 8 x 8 pixels (Alpaydin and Kaynak, 1998, UCI), as scikit-learn carries them",
-        libraries={"scikit-learn": sklearn_version},
+        libraries={"scikit-learn": version("scikit-learn")},
     )
 
 
 def read_digits() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return ink (1797, 8, 8), whole numbers from 0 to 16, and labels (1797,)."""
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    return bunch.images.astype(np.float64), bunch.target.astype(np.int64)
+    # Its own reader needs all of scikit-learn, whose import takes longer than the rest of the stage.
+    package = find_spec("sklearn")
+    if package is None or package.submodule_search_locations is None:
+        raise ModuleNotFoundError("scikit-learn, which carries the digits, is not installed", name="sklearn")
+    path = Path(package.submodule_search_locations[0], "datasets", "data", "digits.csv.gz")
+    rows = np.loadtxt(path, delimiter=",")
+    return rows[:, :-1].reshape(-1, 8, 8), rows[:, -1].astype(np.int64)

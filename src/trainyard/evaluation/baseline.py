@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from trainyard.data.packed import Split
 from trainyard.evaluation.predictions import Predictions, label_predictions, mask_predictions
+from trainyard.lean import without
 
 Features = NDArray[np.float32]
 
@@ -61,7 +62,9 @@ class Baseline:
 
 def run_baseline(train: Split, test: Split, num_classes: int, seed: int) -> Baseline:
     """Train the baseline for this kind of data and let it predict the test split."""
-    from sklearn.exceptions import ConvergenceWarning
+    # Tables of pandas are none of the things that it learns from here.
+    with without("pandas"):
+        from sklearn.exceptions import ConvergenceWarning
     from threadpoolctl import threadpool_limits
 
     began = time.monotonic()

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from trainyard.errors import Interrupted, MachineError, ServiceError, TrainyardError, last_line
+from trainyard.lean import load_lightning
 from trainyard.progress import say
 from trainyard.training import ray_start, workers
 from trainyard.training.beat import Beat
@@ -211,6 +212,7 @@ class Launch:
         if self.workers:
             return self._fit_on_nodes()
 
+        load_lightning()
         from trainyard.training.fit import fit
 
         return fit(self.job, stop=self._stop)

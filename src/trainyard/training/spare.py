@@ -6,8 +6,12 @@ Importing torch, Lightning and Ray Train takes seconds, and would be nearly all 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
 from typing import Any
 
+from trainyard.lean import load_lightning
 from trainyard.training.timing import SPARE_KEPT_SECONDS, SPARE_MEMORY_BYTES, SPARE_REQUEST_SECONDS
 
 LOADED = ("ray.train.torch", "ray.train.lightning", "trainyard.training.fit", "trainyard.training.pulse")
@@ -22,11 +26,10 @@ def worker_environment() -> dict[str, Any]:
 
 def load() -> None:
     """Import all that a worker will need."""
-    import importlib
-
-    for name in LOADED:
+    others: dict[str, Callable[[], object]] = {name: partial(import_module, name) for name in LOADED}
+    for name, load_one in {"pytorch_lightning": load_lightning, **others}.items():
         try:
-            importlib.import_module(name)
+            load_one()
         except Exception:
             # The worker meets it again where it is told of. Here it would end the process, and Ray would start the next.
             logging.getLogger(__name__).exception("%s cannot be imported", name)
