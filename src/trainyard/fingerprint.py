@@ -28,6 +28,7 @@ RESULT_FREE = (
     "trainyard.training.fault",
     "trainyard.training.pace",
     "trainyard.training.recorder",
+    "trainyard.training.relay",
     "trainyard.training.spool",
     # They bring checkpoints away and back, and a hash sees to it that they are the same.
     "trainyard.training.saver",

@@ -6,7 +6,7 @@ import pytest
 
 from trainyard.training import recorder
 from trainyard.training.recorder import Recorder
-from trainyard.training.spool import Reader
+from trainyard.training.spool import FileSpool, Reader
 
 
 def history(epochs: int) -> list[dict[str, float]]:
@@ -18,8 +18,9 @@ def recorded(path: Path) -> list[tuple[str, int, int, bool]]:
 
 
 def begun(path: Path, step: int, epochs: int, resumed: bool = False) -> Recorder:
-    found = Recorder(path, 100)
+    found = Recorder(FileSpool(path), 100)
     found.resumed = resumed
+    found.recall()
     found.begin(step, history(epochs))
     return found
 

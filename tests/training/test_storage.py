@@ -16,14 +16,15 @@ import pytest
 import torch
 from tests.s3 import S3Server
 
-from trainyard.errors import MachineError, ServiceError
+from trainyard.errors import InputError, MachineError, ServiceError
 from trainyard.recipe import Recipe
-from trainyard.training import saver, store
+from trainyard.training import recorder, saver, store
 from trainyard.training.arrival import ready
 from trainyard.training.checkpoint import Facts, kept_weights, scan
 from trainyard.training.fit import fit
 from trainyard.training.job import FitJob
 from trainyard.training.outcome import close_scratch, free_storage, open_scratch, open_storage
+from trainyard.training.relay import Inbox
 from trainyard.training.saver import Saver
 from trainyard.training.spool import Reader
 
@@ -99,6 +100,52 @@ def test_another_machine_continues_from_the_storage_to_the_same_bits(make_job: M
             fit(again)
 
 
+def test_records_and_crashes_reach_the_driver_from_nodes_that_share_only_the_store(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "RECORD_SECONDS", 0.0)
+    with S3Server() as server:
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        server.make_bucket("bucket")
+        whole = make_job(None, "whole")
+        fit(whole)
+        driver = open_storage(make_job("s3://bucket/runs", "driver"))
+
+        def crash_on(node: str, step: int) -> None:
+            monkeypatch.setenv("TRAINYARD_FAULT", f"raise:step{step}:phase=forward:settled")
+            with pytest.raises(RuntimeError, match="a fault on demand"):
+                fit(make_job("s3://bucket/runs", node))
+            monkeypatch.delenv("TRAINYARD_FAULT")
+
+        inbox = Inbox(driver.store(), driver.spool)
+        crash_on("one", 8)
+        inbox.collect()
+        newest = scan(driver.store(), "f")[0][-1]
+        assert newest.facts.epoch == 0
+        # A node that saw nothing of the first; killed in the next epoch, and three times in one step.
+        crash_on("two", 12)
+        for node in ("three", "four"):
+            crash_on(node, 12)
+        with pytest.raises(InputError, match=r"3 attempts in a row ended at epoch 3, step 2 of it: RuntimeError: a fault"):
+            fit(make_job("s3://bucket/runs", "five"))
+        assert fit(make_job("s3://bucket/runs", "six")).resumed_epoch == 2
+        # The driver was started anew meanwhile, and knows what it had copied.
+        inbox.stop()
+        Inbox(driver.store(), driver.spool).collect()
+
+    def points(job: FitJob, kind: str) -> list[tuple[int, dict[str, float]]]:
+        clock = ("seconds", "throughput/samples_per_s")
+        return [
+            (record.step, {name: value for name, value in record.values.items() if name not in clock})
+            for record in Reader(job.spool).read()
+            if record.kind == kind
+        ]
+
+    assert points(driver, "epoch") == points(whole, "epoch")
+    assert points(driver, "progress") == points(whole, "progress")
+
+
 def test_an_epoch_that_cannot_be_saved_ends_the_training_and_the_next_start_loses_none(
     make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,6 +214,7 @@ def test_too_many_open_files_are_said_and_the_next_save_works(tmp_path: Path, ro
     code = f"""
 import os, resource, sys
 from pathlib import Path
+from trainyard.training.relay import Inbox
 from trainyard.training.saver import Saver
 from trainyard.training.checkpoint import Facts, scan
 place = Path({str(tmp_path / "store")!r})

@@ -52,6 +52,7 @@ def test_what_is_written_is_listed_read_fetched_and_deleted(store: Store, tmp_pa
     put(store, "y", b"")
     assert store.names() == ["x", "y"]
     assert store.names("x") == ["big", "small"]
+    assert (store.sizes("x"), store.sizes(), store.sizes("z")) == ({"big": 3_000_000, "small": 2}, {"y": 0}, {})
     assert (store.size("x/big"), store.size("x/small"), store.size("y"), store.size("x")) == (3_000_000, 2, 0, None)
     assert store.read("x/small") == b"22"
     assert store.fetch("x/big", tmp_path / "copy") == hashlib.sha256(content).hexdigest()

@@ -8,7 +8,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 
 from trainyard.data.batches import ScoringBatches, TrainBatches, hold
 from trainyard.data.packed import open_split, read_card
-from trainyard.errors import TrainyardError
+from trainyard.errors import ServiceError, TrainyardError
 from trainyard.models.build import NormalisedImages, build_network
 from trainyard.models.spec import InputSpec
 from trainyard.models.transfer import take_over
@@ -30,9 +30,11 @@ from trainyard.training.hardware import choose_precision, room_for_data
 from trainyard.training.job import FitJob, FitResult
 from trainyard.training.keeper import Keeper
 from trainyard.training.recorder import Recorder
+from trainyard.training.relay import Outbox
 from trainyard.training.restore import keeper_state, restore
 from trainyard.training.sample_dropout import drop_by_sample
 from trainyard.training.saver import Saver
+from trainyard.training.spool import FileSpool, Spool
 from trainyard.training.trail import Trail
 from trainyard.training.under_way import UnderWay
 
@@ -91,10 +93,11 @@ def fit(
         # Channels last, as convolutions want them in memory: on processors with bf16 up to three times as fast.
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     task = build_task(network, card, config, config.epochs * batches.steps)
-    trail = Trail(job.trail, rank)
     store = job.store()
-    recorder = Recorder(job.spool, config.epochs * batches.steps)
-    saver = Saver(store, job.fingerprint, recorder.note) if rank == 0 else None
+    trail = Trail(job.trail, job.trail_store(), rank)
+    spool = Outbox(store) if rank == 0 and job.storage is not None else FileSpool(job.spool)
+    recorder = Recorder(spool, config.epochs * batches.steps)
+    saver = Saver(store, job.fingerprint, recorder.note, spool.flush) if rank == 0 else None
     keeper = Keeper(
         config=config,
         batches=batches,
@@ -143,13 +146,15 @@ def fit(
     if found is not None and found.checkpoint.facts.finished:
         # It has nothing to continue; its history is in its checkpoint.
         keeper.load_state_dict(keeper_state(found))
+        recorder.recall()
         recorder.begin(found.checkpoint.facts.step, keeper.history if rank == 0 else [])
+        spool.flush()
         start_seconds = time.monotonic() - began
     else:
         if resume is not None and not resume.ended:
             batches.begin = (resume.epoch, resume.step - resume.epoch * batches.steps)
         state = found.state if found is not None else None
-        with _traced(trail, saver, state):
+        with _traced(trail, saver, spool, state):
             trainer.fit(task, batches, scoring, ckpt_path=state, weights_only=True)
         start_seconds = keeper.recorder.started - began
     return FitResult(
@@ -162,18 +167,22 @@ def fit(
 
 
 @contextmanager
-def _traced(trail: Trail, saver: Saver | None, state: Path | None) -> Iterator[None]:
-    """Leave on the trail how a training ends, and see to it that what it submitted is written."""
+def _traced(trail: Trail, saver: Saver | None, spool: Spool, state: Path | None) -> Iterator[None]:
+    """Leave on the trail how a training ends, and see to it that what it submitted and recorded is where it belongs."""
     try:
         yield
+        spool.flush()
         trail.end()
     except pickle.UnpicklingError as error:
         trail.end()
         raise checkpoint.forged(state or trail.folder, error) from None
-    except TrainyardError:
+    except TrainyardError as error:
         # All workers leave, at the same step: there is time.
         if saver is not None:
             saver.drain()
+        if not isinstance(error, ServiceError):
+            with suppress(ServiceError, OSError):
+                spool.flush()
         trail.end()
         raise
     except Exception as error:
@@ -182,6 +191,7 @@ def _traced(trail: Trail, saver: Saver | None, state: Path | None) -> Iterator[N
     finally:
         if saver is not None:
             saver.close()
+        spool.close()
 
 
 def _quiet() -> None:

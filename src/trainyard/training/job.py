@@ -19,7 +19,7 @@ class FitJob:
     recipe: Recipe
     data_dir: Path
     scratch_dir: Path
-    """Of this fingerprint: checkpoints/ and spool.jsonl."""
+    """Of this fingerprint, on each node: checkpoints/ and spool.jsonl, which go through `storage` where there is one."""
     fingerprint: str
     weights: Path | None = None
     """File to begin with, as the recipe's `train.start_from` names it."""
@@ -50,14 +50,23 @@ class FitJob:
         """
         return open_store(self.checkpoints) if self.storage is None else open_store(self.storage, self.fingerprint)
 
+    def trail_store(self) -> Store:
+        """Open what all workers see beside the checkpoints: the storage, or the scratch folder, which they share without one.
+
+        Raises:
+            InputError: `storage` is no address.
+            ServiceError: it does not answer.
+        """
+        return open_store(self.scratch_dir) if self.storage is None else self.store()
+
     @property
     def trail(self) -> Path:
-        """Folder of the workers' places."""
+        """Folder of the places of this node's workers."""
         return self.scratch_dir / "trail"
 
     @property
     def spool(self) -> Path:
-        """File of the records."""
+        """File of the records, as the driver reads it."""
         return self.scratch_dir / "spool.jsonl"
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from trainyard.data.batches import Batch, TrainBatches
-from trainyard.errors import InputError, Interrupted
+from trainyard.errors import InputError, Interrupted, MachineError, TrainyardError
 from trainyard.tasks.primary import merit
 from trainyard.tasks.train_config import TrainConfig
 from trainyard.training import share
@@ -25,7 +25,7 @@ from trainyard.training.checkpoint import Facts
 from trainyard.training.pace import Pace, Verdict
 from trainyard.training.recorder import Recorder
 from trainyard.training.saver import Saver
-from trainyard.training.trail import Trail, explain, forget, look_back, repeated, shown
+from trainyard.training.trail import Crash, Left, Trail, explain, look_back, shown
 from trainyard.training.under_way import UnderWay
 
 
@@ -172,18 +172,38 @@ class Keeper(Checkpoint):
         trainer.should_stop = trainer.should_stop or finished
 
     def _look_back(self, trainer: pl.Trainer) -> None:
-        """Begin the trail, unless it says that the attempts before this one all ended at the same samples."""
-        crash = None
+        """Begin the trail and the records, unless the attempts before this one all ended at the same samples."""
+        # No worker writes its own trail before all have read what the last attempt's left on their nodes.
+        left = self._left_on_all_nodes()
+        problem: TrainyardError | None = None
+        attempt = ""
         if trainer.is_global_zero:
-            crash = repeated(look_back(self.trail.folder))
-            if crash is not None:
-                # Said once: the same command then tries anew.
-                forget(self.trail.folder)
-        # No worker writes its own trail before rank 0 has read what the last attempt's left.
-        if (crash := trainer.strategy.broadcast(crash)) is not None:
-            share_of, ranks = self.batches.share_of, range(self.batches.world_size)
-            raise explain(crash, {rank: share_of(rank, crash.epoch, crash.step) for rank in ranks})
-        self.trail.begin()
+            try:
+                self.recorder.recall()
+                crash, attempt = look_back(self.trail.store, left, share.workers())
+                problem = None if crash is None else self._explained(crash)
+            except TrainyardError as error:
+                problem = error
+            except OSError as error:
+                problem = MachineError(
+                    f"{self.trail.store.address}: cannot be read ({error}); make it readable, then run again"
+                )
+        problem, attempt = trainer.strategy.broadcast((problem, attempt))
+        if problem is not None:
+            raise problem
+        self.trail.begin(attempt)
+
+    def _left_on_all_nodes(self) -> list[Left]:
+        own = self.trail.left_here()
+        if share.workers() == 1:
+            return own
+        every = [own] * share.workers()
+        torch.distributed.all_gather_object(every, own)
+        return [left for node in every for left in node]
+
+    def _explained(self, crash: Crash) -> TrainyardError:
+        share_of, ranks = self.batches.share_of, range(self.batches.world_size)
+        return explain(crash, {rank: share_of(rank, crash.epoch, crash.step) for rank in ranks})
 
     # Saving.
 

@@ -24,6 +24,7 @@ from trainyard.training.cluster_config import ClusterConfig
 from trainyard.training.elastic import NodeWatch, wanted
 from trainyard.training.job import FitJob, FitResult
 from trainyard.training.noticeboard import Noticeboard
+from trainyard.training.relay import Inbox
 from trainyard.training.timing import BEAT_SECONDS, FOLLOW_SECONDS, NOTICE_SECONDS
 from trainyard.training.watch import Watch
 
@@ -53,6 +54,8 @@ class Launch:
         self._nodes: NodeWatch | None = None
         self._board = Noticeboard(self.name)
         self._watch: Watch | None = None
+        self._inbox: Inbox | None = None
+        """Where records come through the storage."""
         self._folder: ray_start.PrivateFolder | None = None
         self._outcome: FitResult | BaseException | None = None
         self._ready, self._done, self._over = threading.Event(), threading.Event(), threading.Event()
@@ -77,9 +80,12 @@ class Launch:
 
         Raises:
             Interrupted: workers were lost more often than `cluster.max_restarts`, or nodes for good.
+            ServiceError: the last records cannot be taken from the storage.
             TrainyardError: whatever `ready` raises, and whatever the workers met.
         """
         _take_signals_back()
+        if self.job.storage is not None:
+            self._inbox = Inbox(self.job.store(), self.job.spool)
         try:
             while not self._done.wait(FOLLOW_SECONDS):
                 watch()
@@ -92,6 +98,7 @@ class Launch:
             if self._nodes is None or not self._nodes.hopeless:
                 self._let_save(watch, max(NOTICE_SECONDS, self.cluster.stop_seconds))
             raise
+        self._receive_rest()
         watch()
         self._tell()
         if isinstance(self._outcome, workers.Lost):
@@ -128,6 +135,8 @@ class Launch:
     def _end(self) -> None:
         self._ready.wait()
         self._stop.set()
+        if self._inbox is not None:
+            self._inbox.stop()
         if not self.workers:
             # A thread that computes while the interpreter ends would crash it.
             self._done.wait()
@@ -146,7 +155,7 @@ class Launch:
         say(self.job.recipe.name, "train", line)
 
     def _tell(self) -> None:
-        for watcher in (self._nodes, self._watch):
+        for watcher in (self._nodes, self._watch, self._inbox):
             if watcher is not None:
                 for line in watcher.news():
                     self._say(line)
@@ -179,7 +188,19 @@ class Launch:
             # Workers that have just begun say so within two beats; before that, there is nothing to save.
             if self._watch is not None and not self._watch.trains and waited > 2 * BEAT_SECONDS:
                 break
+        self._receive_rest()
         watch()
+
+    def _receive_rest(self) -> None:
+        """Copy the last records from the storage. Only a training that is whole needs all of them now."""
+        if self._inbox is None:
+            return
+        self._inbox.stop()
+        if isinstance(self._outcome, FitResult):
+            self._inbox.collect()
+        elif not self._inbox.problem:
+            with suppress(ServiceError, OSError):
+                self._inbox.collect()
 
     def _stopped(self) -> str | None:
         """Return why the workers were asked to save and to leave, if they were."""

@@ -35,11 +35,10 @@ class ObjectStore:
         self.root = "/".join((path.rstrip("/"), *parts))
 
     def names(self, name: str = "") -> list[str]:
-        from pyarrow.fs import FileSelector
+        return sorted(info.base_name for info in self._listed(name))
 
-        selector = FileSelector(self._key(name), allow_not_found=True)
-        found = self._bounded(lambda: self.filesystem.get_file_info(selector))
-        return sorted(info.base_name for info in found)
+    def sizes(self, name: str = "") -> dict[str, int]:
+        return dict(sorted((info.base_name, info.size) for info in self._listed(name) if info.is_file))
 
     def read(self, name: str) -> bytes:
         def call() -> bytes:
@@ -91,6 +90,13 @@ class ObjectStore:
                 self.filesystem.delete_dir(info.path)
 
         self._bounded(call)
+
+    def _listed(self, name: str) -> list[Any]:
+        from pyarrow.fs import FileSelector
+
+        selector = FileSelector(self._key(name), allow_not_found=True)
+        found: list[Any] = self._bounded(lambda: self.filesystem.get_file_info(selector))
+        return found
 
     def _key(self, name: str) -> str:
         return f"{self.root}/{name}".rstrip("/")

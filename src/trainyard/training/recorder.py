@@ -6,10 +6,10 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Literal
 
-from trainyard.training import fault, spool
+from trainyard.training import fault
+from trainyard.training.spool import Record, Spool
 
 RECORD_SECONDS = 1.0
 """At least this long between two records within an epoch."""
@@ -18,8 +18,8 @@ RECORD_SECONDS = 1.0
 class Recorder:
     """Appends records, but none that an earlier attempt has appended: steps done again give the same numbers."""
 
-    def __init__(self, path: Path, total_steps: int) -> None:
-        self.path = path
+    def __init__(self, spool: Spool, total_steps: int) -> None:
+        self.spool = spool
         self.total_steps = total_steps
         self.earlier_seconds = 0.0
         self.started = time.monotonic()
@@ -29,6 +29,16 @@ class Recorder:
         self.newest = {"progress": 0, "epoch": 0}
         """Optimizer step of the newest record of each kind."""
 
+    def recall(self) -> None:
+        """Take note of what earlier attempts have recorded.
+
+        Raises:
+            OSError: it cannot be read.
+            ServiceError: the storage does not answer.
+        """
+        for record in self.spool.read():
+            self.newest[record.kind] = max(self.newest[record.kind], record.step)
+
     def begin(self, step: int, history: list[dict[str, float]]) -> None:
         """Begin at a step; append what an earlier attempt had saved but not recorded.
 
@@ -37,8 +47,6 @@ class Recorder:
         """
         self.started = self.recorded = time.monotonic()
         self.start_step = step
-        for record in spool.Reader(self.path).read():
-            self.newest[record.kind] = max(self.newest[record.kind], record.step)
         for epoch, values in enumerate(history):
             self.append("epoch", epoch, int(values["step"]), values)
 
@@ -66,7 +74,7 @@ class Recorder:
                 return
             fault.point("report", step)
             rate = (time.monotonic() - self.started) / max(1, step - self.start_step)
-            record = spool.Record(
+            record = Record(
                 kind=kind,
                 epoch=epoch,
                 step=step,
@@ -75,7 +83,7 @@ class Recorder:
                 values=dict(values),
                 resumed=self.resumed,
             )
-            spool.append(self.path, record)
+            self.spool.append(record)
             self.resumed = False
             self.newest[kind] = step
 
@@ -83,5 +91,5 @@ class Recorder:
         """Tell the user something; a disk that is full is told of elsewhere."""
         with self._lock, suppress(OSError):
             step, seconds = self.newest["progress"], self.seconds()
-            record = spool.Record(kind="progress", epoch=0, step=step, seconds=seconds, left_seconds=0, values={}, note=text)
-            spool.append(self.path, record)
+            record = Record(kind="progress", epoch=0, step=step, seconds=seconds, left_seconds=0, values={}, note=text)
+            self.spool.append(record)

@@ -41,16 +41,25 @@ class Saver:
     written before is whole in any case. For rank 0 alone.
     """
 
-    def __init__(self, place: Store | Path, fingerprint: str, say: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        place: Store | Path,
+        fingerprint: str,
+        say: Callable[[str], None] | None = None,
+        first: Callable[[], None] | None = None,
+    ) -> None:
         """Prepare to write.
 
         Args:
             place: where checkpoints go.
             fingerprint: of the training.
             say: is told, in the thread that writes, of each save that failed and is no problem yet.
+            first: is called in that thread before each checkpoint, which exists only if it comes back: a training that goes on
+                from there takes for granted what was recorded before.
         """
         self.store = open_store(place) if isinstance(place, Path) else place
         self.fingerprint = fingerprint
+        self.first = first
         self.say = say or logging.getLogger(__name__).warning
         self._changed = threading.Condition()
         self._waiting: list[_Submission] = []
@@ -150,6 +159,8 @@ class Saver:
         deadline = time.monotonic() + (RETRY_SECONDS if facts.ended else 0.0)
         while True:
             try:
+                if self.first is not None:
+                    self.first()
                 checkpoint.write(self.store, facts, save)
                 break
             except ServiceError:

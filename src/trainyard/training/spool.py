@@ -1,6 +1,7 @@
-"""The worker's record of a training, appended line by line to a local file, and its reader on the driver's side.
+"""The worker's record of a training, line by line, and its reader on the driver's side.
 
-Only rank 0 writes. Nothing that reads it (terminal, tracking server) can delay a step.
+Only rank 0 writes: to the file that the driver reads, or, where there is a storage, on the way of `relay.py`. Nothing that
+reads it (terminal, tracking server) can delay a step.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,14 +39,76 @@ class Record:
     """Seconds since 1970 when it was made, which is what a tracking store is told, whenever it is sent."""
 
 
+class Spool(Protocol):
+    """Where rank 0's records go."""
+
+    def read(self) -> Iterator[Record]:
+        """Yield all that earlier attempts have left there."""
+
+    def append(self, record: Record) -> None:
+        """Add one. OSError: the disk is full or broken."""
+
+    def flush(self) -> None:
+        """Return once all that was added is where the driver finds it. ServiceError: the store is away."""
+
+    def close(self) -> None:
+        """Add nothing more."""
+
+
+class FileSpool:
+    """A file that the driver reads as well."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> Iterator[Record]:
+        """Yield all records that are whole."""
+        return Reader(self.path).read()
+
+    def append(self, record: Record) -> None:
+        """Add one; it is there as soon as this returns."""
+        append(self.path, record)
+
+    def flush(self) -> None:
+        """Do nothing: what is added is there."""
+
+    def close(self) -> None:
+        """Do nothing: no file is held open."""
+
+
 def append(path: Path, record: Record) -> None:
     """Add one line; what a killed attempt left of another stays a line of its own."""
+    add_lines(path, [line_of(record)])
+
+
+def add_lines(path: Path, lines: list[bytes]) -> None:
+    """Add some lines, each with its end."""
+    content = b"".join(lines)
     with path.open("ab+") as file:
         if file.tell():
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":
                 file.write(b"\n")
-        file.write(f"{json.dumps(asdict(record))}\n".encode())
+        file.write(content)
+
+
+def line_of(record: Record) -> bytes:
+    """Return the line of a record."""
+    return f"{json.dumps(asdict(record))}\n".encode()
+
+
+def parse(line: bytes) -> Record | None:
+    """Return the record of a line, None where it is torn."""
+    try:
+        return Record(**json.loads(line))
+    except (ValueError, TypeError):
+        return None
+
+
+def whole_lines(path: Path) -> Iterator[bytes]:
+    """Yield the lines of a spool that have an end."""
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        yield from (line for line in file if line.endswith(b"\n"))
 
 
 class Reader:
@@ -63,10 +127,7 @@ class Reader:
                     if not line.endswith(b"\n"):
                         break
                     self.position += len(line)
-                    try:
-                        record = Record(**json.loads(line))
-                    except (ValueError, TypeError):
-                        continue
-                    yield record
+                    if (record := parse(line)) is not None:
+                        yield record
         except FileNotFoundError:
             return

@@ -35,6 +35,9 @@ class Store(Protocol):
     def names(self, name: str = "") -> list[str]:
         """Return what lies right below a name, in order; nothing where there is nothing."""
 
+    def sizes(self, name: str = "") -> dict[str, int]:
+        """Return the files right below a name, in order, with how many bytes each has."""
+
     def read(self, name: str) -> bytes:
         """Return a small file. FileNotFoundError: there is none."""
 
@@ -116,6 +119,10 @@ class FolderStore:
         except (FileNotFoundError, NotADirectoryError):
             return []
         return sorted(entry for entry in found if not entry.startswith("."))
+
+    def sizes(self, name: str = "") -> dict[str, int]:
+        found = {entry: self.size(f"{name}/{entry}" if name else entry) for entry in self.names(name)}
+        return {entry: size for entry, size in found.items() if size is not None}
 
     def read(self, name: str) -> bytes:
         return self.path(name).read_bytes()

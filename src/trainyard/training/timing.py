@@ -41,6 +41,9 @@ FENCE_SECONDS = 1.0
 FENCE_REMOTE_SECONDS = 10.0
 """The same where that file lies in an object store, which takes some hundredths of a second to answer."""
 
+RELAY_SECONDS = 1.0
+"""How often rank 0 puts new records into the storage, where there is one, and the driver looks for them: two requests."""
+
 CONNECT_SECONDS = 5.0
 """How long a cluster's address may take to accept a connection; Ray itself would try for half a minute."""
 
