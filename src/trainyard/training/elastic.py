@@ -1,6 +1,6 @@
 """A training on nodes that come and go: how many workers, what the nodes need, and what is said of those that leave.
 
-Ray itself is imported by `launch.py` alone, which hands in what is asked of it here.
+Imports no Ray: `launch.py` hands in what is asked of it here.
 """
 
 from __future__ import annotations

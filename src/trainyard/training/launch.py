@@ -52,7 +52,7 @@ class Launch:
         self._least = 0
         self._moving = False
         self._nodes: NodeWatch | None = None
-        self._board = Noticeboard(self.name)
+        self._board = Noticeboard(self.name, ray_start.head_store)
         self._watch: Watch | None = None
         self._inbox: Inbox | None = None
         """Where records come through the storage."""
@@ -147,9 +147,7 @@ class Launch:
         if self._nodes is not None and self._nodes.head_lost:
             ray_start.abandon()
             return
-        import ray
-
-        ray.shutdown()
+        ray_start.leave()
 
     def _say(self, line: str) -> None:
         say(self.job.recipe.name, "train", line)
@@ -250,7 +248,7 @@ class Launch:
             self._watch.stop()
             # Whoever was told to leave has left; the next ones listen elsewhere.
             self.name = uuid.uuid4().hex
-            self._board = Noticeboard(self.name)
+            self._board = Noticeboard(self.name, ray_start.head_store)
             self._moving = False
 
     def _connect(self) -> None:

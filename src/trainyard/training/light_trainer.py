@@ -1,16 +1,25 @@
-"""Ray's torch trainer, without the processes that this one has no use for. Imports Ray and torch."""
+"""Ray's torch trainer, without the processes that this one has no use for, and with a count of the nodes that are there now.
+
+Imports Ray and torch: only what already runs with both may import it.
+"""
 
 from __future__ import annotations
 
 import os
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import ray
+from ray.exceptions import RayError
 from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2._internal.execution.scaling_policy import ElasticScalingPolicy
 
 from trainyard.training.ray_start import PRIVATE
-from trainyard.training.scaling import PresentNodes
+from trainyard.training.timing import CONNECT_SECONDS, NODE_ANSWER_SECONDS, NODE_POLL_SECONDS
 
 
 class LightTrainer(TorchTrainer):  # type: ignore[misc]
@@ -30,3 +39,42 @@ class LightTrainer(TorchTrainer):  # type: ignore[misc]
         if os.environ.get(PRIVATE):
             unused = (*unused, PlacementGroupCleanerCallback)
         return [callback for callback in super()._create_default_callbacks() if not isinstance(callback, unused)]
+
+
+class PresentNodes(ElasticScalingPolicy):  # type: ignore[misc]
+    """Ray's elastic policy, which counts on a list of nodes that is up to 20 s old, with one that is asked for anew.
+
+    And a node counts only if it answers: one that was just lost stays on Ray's list until its health checks have failed.
+    """
+
+    _latest_reserved_resources_query_time: float
+
+    def _get_reserved_resources(self) -> dict[str, dict[str, float]] | None:
+        now = time.monotonic()
+        if now - self._latest_reserved_resources_query_time >= NODE_POLL_SECONDS:
+            self._latest_reserved_resources = self._present()
+            self._latest_reserved_resources_query_time = time.monotonic()
+        return self._latest_reserved_resources
+
+    def _present(self) -> dict[str, dict[str, float]] | None:
+        """Return what each node that answers has for this training, or None where Ray does not say."""
+        try:
+            asked_for = self._autoscaling_coordinator.get_reserved_resources.remote(self._requester_id, recompute=True)
+            reserved = ray.get(asked_for, timeout=CONNECT_SECONDS)
+        except (RayError, TimeoutError):
+            return None
+        nodes = {node["NodeID"]: (node["NodeManagerAddress"], node["NodeManagerPort"]) for node in ray.nodes() if node["Alive"]}
+        asked = [identity for identity in reserved if identity in nodes]
+        if not asked:
+            return {}
+        with ThreadPoolExecutor(len(asked)) as pool:
+            answers = pool.map(_answers, [nodes[identity] for identity in asked])
+            return {identity: reserved[identity] for identity, answer in zip(asked, answers, strict=True) if answer}
+
+
+def _answers(address: tuple[Any, ...]) -> bool:
+    try:
+        socket.create_connection(address, timeout=NODE_ANSWER_SECONDS).close()
+    except OSError:
+        return False
+    return True

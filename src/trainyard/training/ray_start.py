@@ -1,4 +1,4 @@
-"""Start a private Ray on this machine, or join a cluster; and say how many workers it can run."""
+"""Start a private Ray on this machine, or join a cluster; ask its nodes; and say how many workers it can run."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import shutil
 import socket
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -25,6 +26,7 @@ from trainyard.training.hardware import gpus, processors
 from trainyard.training.private_access import private_access
 from trainyard.training.timing import (
     CONNECT_SECONDS,
+    NODE_QUESTION_SECONDS,
     OBJECT_STORE_BYTES,
     RAY_WORKER_HANG_SECONDS,
     START_TRIES,
@@ -164,15 +166,42 @@ def head() -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def head_store() -> Any:
+    """Return the connection of this process to Ray's head, which keeps small values for whoever asks."""
+    from ray._private.worker import global_worker
+
+    return global_worker.gcs_client
+
+
+def ask_every_node(question: Callable[..., bool], *arguments: Any) -> list[bool]:
+    """Return what each living node answers."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    ask = ray.remote(num_cpus=0, max_retries=0)(question)
+    places = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in ray.nodes() if node["Alive"]]
+    answers = [ask.options(scheduling_strategy=place).remote(*arguments) for place in places]
+    with suppress(ray.exceptions.RayError):
+        return list(ray.get(answers, timeout=NODE_QUESTION_SECONDS))
+    return [False]
+
+
+def leave() -> None:
+    """Leave the cluster, or end the private Ray."""
+    import ray
+
+    ray.shutdown()
+
+
 def abandon() -> None:
     """Leave a cluster whose head is gone: Ray's own farewell would wait for the head, and end the process after a minute."""
 
-    def leave() -> None:
+    def end() -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(Interrupted.exit_code)
 
-    atexit.register(leave)
+    atexit.register(end)
 
 
 def count_workers(cluster: ClusterConfig, address: str) -> int:

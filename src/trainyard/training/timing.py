@@ -26,6 +26,9 @@ RESIZE_SECONDS = 10.0
 NODE_ANSWER_SECONDS = 2.0
 """How long a node may take to accept a connection, before an elastic training does without it."""
 
+NODE_QUESTION_SECONDS = 60.0
+"""Longest that nodes may take to start a process and answer a question; one that takes longer counts as one that says no."""
+
 NODE_POLL_SECONDS = 1.0
 """How often the driver looks at the list of nodes, and whether the head answers."""
 

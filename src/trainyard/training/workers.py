@@ -22,7 +22,7 @@ from trainyard.training.fence import Fence
 from trainyard.training.job import FitJob, FitResult
 from trainyard.training.nodes import publish_where_needed
 from trainyard.training.noticeboard import Noticeboard
-from trainyard.training.ray_start import PRIVATE
+from trainyard.training.ray_start import PRIVATE, ask_every_node, head_store
 from trainyard.training.timing import ELASTIC_START_SECONDS, RESIZE_SECONDS, WORKER_START_SECONDS
 from trainyard.training.versions import difference, versions
 
@@ -45,7 +45,7 @@ def train(job: FitJob, cluster: ClusterConfig, workers: tuple[int, int], storage
     from trainyard.training.light_trainer import LightTrainer
     from trainyard.training.rendezvous import GangConfig
 
-    publish_where_needed(job)
+    publish_where_needed(job, ask_every_node)
     use_gpu = ray.cluster_resources().get("GPU", 0) > 0
     least, most = workers
     # The controller, which Ray starts from here, reads it.
@@ -123,7 +123,7 @@ def _work(config: dict[str, Any]) -> FitResult | TrainyardError:
     # Buffers are averaged once an epoch by the fit itself: at each step it would cost a message, and an uneven
     # number of validation batches would leave workers waiting for each other.
     strategy = RayDDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True)
-    board = Noticeboard(config["launch"])
+    board = Noticeboard(config["launch"], head_store)
     place = _place(rank, world_size)
     pulse, stop = Pulse(Progress(place)), threading.Event()
 
