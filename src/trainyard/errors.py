@@ -45,6 +45,11 @@ class Interrupted(TrainyardError):
     exit_code = 75
 
 
+BY_EXIT_CODE: dict[int, type[TrainyardError]] = {
+    kind.exit_code: kind for kind in (InputError, MachineError, ServiceError, IntegrityError, Interrupted)
+}
+
+
 def last_line(error: BaseException) -> str:
     """Return the last line of what an error says, which for errors from other processes is their cause."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

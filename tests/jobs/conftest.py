@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.jobs.head import FakeHead, serving
+from trainyard.jobs.spec import JobSpec
 
 DVC_YAML = """\
 stages:
@@ -62,6 +63,23 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     git(root, "add", ".")
     git(root, "commit", "-q", "-m", "start")
     return root
+
+
+@pytest.fixture
+def spec(small: Path) -> JobSpec:
+    return JobSpec(
+        identity="0123456789abcdef",
+        attempt=1,
+        project="small-12345678",
+        targets=("tell",),
+        stages=("make", "tell"),
+        kept=("report.json",),
+        data=(),
+        remote={"name": "store", "url": str(small.parent / "store")},
+        shared=None,
+        commit="f" * 40,
+        dirty=True,
+    )
 
 
 def git(root: Path, *arguments: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from signal import SIGKILL, SIGTERM
 from typing import Any
 
-from trainyard.errors import InputError, IntegrityError, Interrupted, MachineError, ServiceError, TrainyardError
+from trainyard.errors import BY_EXIT_CODE, InputError, Interrupted, MachineError, ServiceError, TrainyardError
 from trainyard.jobs.follow import Line, Say, follow, headline
 from trainyard.jobs.pack import Package, check_size, identity, pack, project_files, project_id
 from trainyard.jobs.plan import Plan, check_remote, missing_deps, read_plan
@@ -26,7 +26,6 @@ from trainyard.jobs.spec import STOP_SECONDS, VARIABLE, JobSpec, job_id
 ENTRYPOINT = "exec python -m trainyard.jobs.driver"
 STOP_LIMIT_SECONDS = STOP_SECONDS + 60.0
 """How long `stop` waits for a job to end."""
-ERRORS: dict[int, type[TrainyardError]] = {2: InputError, 3: MachineError, 4: ServiceError, 5: IntegrityError, 75: Interrupted}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,7 +229,7 @@ def failure(job: Job, log: str) -> TrainyardError:
         )
     if said.startswith("ModuleNotFoundError"):
         return MachineError(f"{job.id}: the cluster lacks a library ({said}); install requirements.lock there")
-    return ERRORS.get(job.exit_code, TrainyardError)(f"{job.id}: {said}")
+    return BY_EXIT_CODE.get(job.exit_code, TrainyardError)(f"{job.id}: {said}")
 
 
 def connect(address: str, token: str | None, say: Callable[[str], None], patience_seconds: float) -> Line:
