@@ -14,30 +14,14 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from small_digits import DATA, recipe
 
-from trainyard.data.digits import DigitsConfig
 from trainyard.data.packed import open_split, read_card, write_arrays, write_card
 from trainyard.data.prepare import prepare
-from trainyard.evaluation.config import EvaluateConfig
-from trainyard.export.config import ExportConfig
-from trainyard.models.cnn_config import CNNConfig
-from trainyard.recipe import Recipe
-from trainyard.tasks.train_config import TrainConfig
 from trainyard.training.fit import fit
 from trainyard.training.job import FitJob
 
-DATA = DigitsConfig(source="digits", seed=0, val_fraction=0.15, test_fraction=0.2)
-RECIPE = Recipe(
-    name="digits",
-    family="cnn",
-    data=DATA,
-    model=CNNConfig(widths=(64, 128, 256), convolutions=2, normalisation="batch", dropout=0.2),
-    train=TrainConfig(
-        epochs=1, batch_size=128, optimizer="adamw", learning_rate=3e-3, schedule="one_cycle", warmup_fraction=0.25
-    ),
-    evaluate=EvaluateConfig(),
-    export=ExportConfig(),
-)
+RECIPE = recipe({"widths": (64, 128, 256), "convolutions": 2, "normalisation": "batch"}, epochs=1)
 
 
 def main() -> None:

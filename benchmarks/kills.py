@@ -19,38 +19,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from small_digits import DATA, recipe
 from tests.training.gang import Gang, assert_same_end, final_state, newest_facts
 
-from trainyard.data.digits import DigitsConfig
 from trainyard.data.prepare import prepare
-from trainyard.evaluation.config import EvaluateConfig
-from trainyard.export.config import ExportConfig
-from trainyard.models.cnn_config import CNNConfig
-from trainyard.recipe import Recipe
 from trainyard.tasks.augment_config import AugmentConfig
-from trainyard.tasks.train_config import TrainConfig
 from trainyard.training import checkpoint
 from trainyard.training.job import FitJob
 
 PHASES = ("forward", "backward", "reduce", "step", "save", "report", "validation")
-DATA = DigitsConfig(source="digits", seed=0, val_fraction=0.15, test_fraction=0.2)
-RECIPE = Recipe(
-    name="digits",
-    family="cnn",
-    data=DATA,
-    model=CNNConfig(widths=(8, 16), convolutions=1, normalisation="batch", dropout=0.2),
-    train=TrainConfig(
-        epochs=2,
-        batch_size=128,
-        optimizer="adamw",
-        learning_rate=3e-3,
-        schedule="one_cycle",
-        warmup_fraction=0.25,
-        augment=AugmentConfig(shift=1, brightness=0.1),
-    ),
-    evaluate=EvaluateConfig(),
-    export=ExportConfig(),
-)
+RECIPE = recipe({"normalisation": "batch"}, augment=AugmentConfig(shift=1, brightness=0.1))
 EVERY = 4
 """Steps between two checkpoints within an epoch."""
 

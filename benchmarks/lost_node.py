@@ -20,10 +20,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from small_digits import DATA  # noqa: E402
 from tests.cluster.clusters import Cluster, Training  # noqa: E402
 from tests.cluster.hosts import Bench, lacking, wait_for  # noqa: E402
 
-from trainyard.data.digits import DigitsConfig  # noqa: E402
 from trainyard.data.prepare import prepare  # noqa: E402
 from trainyard.training.hardware import processors  # noqa: E402
 
@@ -34,7 +34,6 @@ HEALTH = {
     "RAY_health_check_failure_threshold": "4",
 }
 WARM_SECONDS = 15.0
-DATA = DigitsConfig(source="digits", seed=0, val_fraction=0.15, test_fraction=0.2)
 
 
 def main() -> None:

@@ -20,40 +20,23 @@ import time
 from pathlib import Path
 
 import psutil
+from small_digits import DATA, recipe
 
-from trainyard.data.digits import DigitsConfig
 from trainyard.data.prepare import prepare
-from trainyard.evaluation.config import EvaluateConfig
-from trainyard.export.config import ExportConfig
-from trainyard.models.cnn_config import CNNConfig
-from trainyard.recipe import Recipe
-from trainyard.tasks.train_config import TrainConfig
 from trainyard.training.cluster_config import ClusterConfig
 from trainyard.training.hardware import processors
 from trainyard.training.job import FitJob
 from trainyard.training.launch import Launch, started
 from trainyard.training.spool import Reader
 
-DATA = DigitsConfig(source="digits", seed=0, val_fraction=0.15, test_fraction=0.2)
 ENOUGH_EPOCHS = 1_000_000
 
 
 def make_job(folder: Path) -> FitJob:
     prepare("digits", DATA, folder / "packed")
     (folder / "scratch").mkdir()
-    recipe = Recipe(
-        name="digits",
-        family="cnn",
-        data=DATA,
-        model=CNNConfig(widths=(8, 16), convolutions=1, normalisation="group", dropout=0.2),
-        train=TrainConfig(
-            epochs=ENOUGH_EPOCHS, batch_size=64, optimizer="adamw", learning_rate=1e-4, schedule="constant", warmup_fraction=0.0
-        ),
-        evaluate=EvaluateConfig(),
-        export=ExportConfig(),
-    )
     return FitJob(
-        recipe=recipe,
+        recipe=recipe(epochs=ENOUGH_EPOCHS, batch_size=64, learning_rate=1e-4, schedule="constant", warmup_fraction=0.0),
         data_dir=folder / "packed",
         scratch_dir=folder / "scratch",
         fingerprint="restart",

@@ -16,17 +16,13 @@ from itertools import pairwise
 from pathlib import Path
 
 from mlflow.tracking import MlflowClient
+from small_digits import DATA, recipe
 from tests.faults.flaky import Mode, Proxy, mlflow_server
 from tests.tracking.journals import curve, drive, the_run
 
-from trainyard.data.digits import DigitsConfig
 from trainyard.data.packed import read_card
 from trainyard.data.prepare import prepare
-from trainyard.evaluation.config import EvaluateConfig
-from trainyard.export.config import ExportConfig
-from trainyard.models.cnn_config import CNNConfig
 from trainyard.recipe import Recipe
-from trainyard.tasks.train_config import TrainConfig
 from trainyard.tracking.poster import Poster
 from trainyard.tracking.run import Tracking
 from trainyard.training.cluster_config import TrackingConfig
@@ -39,22 +35,13 @@ EPOCHS = 8
 
 
 def main() -> None:
-    data = DigitsConfig(source="digits", seed=0, val_fraction=0.15, test_fraction=0.2)
-    recipe = Recipe(
-        name="digits",
-        family="cnn",
-        data=data,
-        model=CNNConfig(widths=(8, 16), convolutions=1, normalisation="group"),
-        train=TrainConfig(epochs=EPOCHS, batch_size=64, optimizer="adamw", learning_rate=3e-3),
-        evaluate=EvaluateConfig(),
-        export=ExportConfig(),
-    )
+    trained = recipe({"dropout": 0.0}, epochs=EPOCHS, batch_size=64)
     with tempfile.TemporaryDirectory() as folder, mlflow_server(Path(folder)) as port:
         root = Path(folder)
-        prepare("digits", data, root / "packed")
+        prepare("digits", DATA, root / "packed")
         proxy = Proxy(port)
         for mode in ("pass", "drop"):
-            measure(recipe, root, root / mode, proxy, mode, MlflowClient(f"http://127.0.0.1:{port}"))
+            measure(trained, root, root / mode, proxy, mode, MlflowClient(f"http://127.0.0.1:{port}"))
         proxy.close()
 
 

@@ -7,13 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.disks import Disks
 from trainyard.data.digits import DigitsConfig
 from trainyard.data.prepare import prepare
 from trainyard.data.series_csv import SeriesCSVConfig
@@ -43,6 +44,14 @@ def real_data() -> Path:
     if not (folder / "mnist-png.zip").is_file():
         pytest.skip(f"{folder}: no real data there; TRAINYARD_DATA says where they are")
     return folder
+
+
+@pytest.fixture
+def disks() -> Iterator[Disks]:
+    """File systems of the test's own."""
+    made = Disks()
+    yield made
+    made.close()
 
 
 @pytest.fixture

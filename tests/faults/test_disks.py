@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.disks import Disks
 from tests.faults.small import SmallProject, make_small_project
 
 pytestmark = pytest.mark.faults
@@ -16,17 +14,9 @@ RAW = "raw " * 100_000
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
+def disk(disks: Disks, tmp_path: Path) -> Path:
     """A file system of its own, of 300 kB."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small file system needs root")
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(place)], capture_output=True, text=True)
-    if mounted.returncode:
-        pytest.skip(f"this machine mounts no tmpfs: {mounted.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=False)
+    return disks.small(tmp_path / "disk", "300k")
 
 
 def project_with_cache(root: Path, folder: Path, cache: Path, kind: str = "") -> SmallProject:
@@ -39,14 +29,14 @@ def project_with_cache(root: Path, folder: Path, cache: Path, kind: str = "") ->
 
 
 def test_a_disk_that_is_full_when_dvc_keeps_a_result_leaves_a_project_that_goes_on(
-    root: Path, tmp_path: Path, disk: Path
+    root: Path, tmp_path: Path, disks: Disks, disk: Path
 ) -> None:
     project = project_with_cache(root, tmp_path / "project", disk)
     output = project.run("dvc", "repro", "first@a", code=255)
     # Named in docs/trouble.md.
     assert "No space left on device" in output
     assert "Traceback" not in output
-    subprocess.run(["mount", "-o", "remount,size=20m", str(disk)], check=True)
+    disks.remount(disk, "size=20m")
     project.run("trainyard", "repair")
     project.run("dvc", "repro", "first@a")
     assert (project.folder / "a.first").read_text() == f"{RAW}first 1\n"
@@ -54,13 +44,13 @@ def test_a_disk_that_is_full_when_dvc_keeps_a_result_leaves_a_project_that_goes_
 
 
 @pytest.mark.long
-def test_a_read_only_cache_is_named_and_the_project_goes_on(root: Path, tmp_path: Path, disk: Path) -> None:
-    subprocess.run(["mount", "-o", "remount,size=20m,ro", str(disk)], check=True)
+def test_a_read_only_cache_is_named_and_the_project_goes_on(root: Path, tmp_path: Path, disks: Disks, disk: Path) -> None:
+    disks.remount(disk, "size=20m,ro")
     project = project_with_cache(root, tmp_path / "project", disk)
     output = project.run("dvc", "repro", "first@a", code=255)
     assert "Read-only file system" in output
     assert "Traceback" not in output
-    subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+    disks.remount(disk, "rw")
     project.run("trainyard", "repair")
     project.run("dvc", "repro", "first@a")
     assert (project.folder / "a.first").read_text() == f"{RAW}first 1\n"
@@ -68,8 +58,10 @@ def test_a_read_only_cache_is_named_and_the_project_goes_on(root: Path, tmp_path
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", ["hardlink,copy", "symlink"])
-def test_a_cache_on_another_disk_is_never_written_through_a_link(root: Path, tmp_path: Path, disk: Path, kind: str) -> None:
-    subprocess.run(["mount", "-o", "remount,size=20m", str(disk)], check=True)
+def test_a_cache_on_another_disk_is_never_written_through_a_link(
+    root: Path, tmp_path: Path, disks: Disks, disk: Path, kind: str
+) -> None:
+    disks.remount(disk, "size=20m")
     project = project_with_cache(root, tmp_path / "project", disk, kind)
     project.run("dvc", "repro", "second@a")
     before = (project.folder / "a.second").read_text()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.disks import Disks
 from tests.pipeline.conftest import Project, make_project
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.faults]
@@ -75,45 +75,28 @@ def test_ctrl_c_stops_at_once_and_the_same_command_continues(root: Path, tmp_pat
     assert "cnn · train · continues after epoch " in project.run("dvc", "repro", "train@cnn")
 
 
-def test_a_full_disk_is_named_and_nothing_is_lost(root: Path, tmp_path: Path) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small file system needs root")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(disk)], capture_output=True, text=True)
-    if mounted.returncode:
-        pytest.skip(f"this machine mounts no tmpfs: {mounted.stderr.strip()}")
-    try:
-        project = make_project(root, disk)
-        project.run("dvc", "repro", "prepare@cnn")
-        free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
-        filler = disk / "filler"
-        filler.write_bytes(b"x" * max(0, free - 40_000))
-        output = project.run("dvc", "repro", "train@cnn", code=None)
-        assert "disk is full" in output or "No space left" in output
-        assert "Traceback" not in output
-        assert not (disk / "models" / "cnn" / "model.safetensors").exists()
-        filler.unlink()
-        project.run("dvc", "repro", "train@cnn")
-        assert (disk / "models" / "cnn" / "model.safetensors").exists()
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=False)
+def test_a_full_disk_is_named_and_nothing_is_lost(root: Path, tmp_path: Path, disks: Disks) -> None:
+    disk = disks.small(tmp_path / "disk", "12m")
+    project = make_project(root, disk)
+    project.run("dvc", "repro", "prepare@cnn")
+    free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
+    filler = disk / "filler"
+    filler.write_bytes(b"x" * max(0, free - 40_000))
+    output = project.run("dvc", "repro", "train@cnn", code=None)
+    assert "disk is full" in output or "No space left" in output
+    assert "Traceback" not in output
+    assert not (disk / "models" / "cnn" / "model.safetensors").exists()
+    filler.unlink()
+    project.run("dvc", "repro", "train@cnn")
+    assert (disk / "models" / "cnn" / "model.safetensors").exists()
 
 
-def test_a_read_only_folder_is_named(root: Path, tmp_path: Path) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("mounting read-only needs root")
+def test_a_read_only_folder_is_named(root: Path, tmp_path: Path, disks: Disks) -> None:
     project = make_project(root, tmp_path)
     project.run("dvc", "repro", "prepare@cnn")
     models = project.folder / "models"
     models.mkdir()
-    bound = subprocess.run(["mount", "--bind", str(models), str(models)], capture_output=True, text=True)
-    if bound.returncode:
-        pytest.skip(f"this machine binds no folders: {bound.stderr.strip()}")
-    try:
-        subprocess.run(["mount", "-o", "remount,ro,bind", str(models)], check=True)
-        output = project.run("dvc", "repro", "train@cnn", code=None)
-        assert "read-only" in output.lower()
-        assert "Traceback" not in output
-    finally:
-        subprocess.run(["umount", "-l", str(models)], check=False)
+    disks.make_read_only(disks.own(models))
+    output = project.run("dvc", "repro", "train@cnn", code=None)
+    assert "read-only" in output.lower()
+    assert "Traceback" not in output

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import psutil
 import pytest
 from mlflow.tracking import MlflowClient
 
+from tests.disks import Disks
 from tests.faults.flaky import DEADLINE, wait_until
 from tests.pipeline.conftest import TINY, Project
 from tests.tracking.journals import assert_whole, curve, drive, opening, the_run, whole
@@ -110,59 +110,42 @@ def test_a_sender_that_is_killed_is_replaced(
     assert json.loads(tracking.identity())["run_id"] == run.info.run_id
 
 
-@contextmanager
-def mounted(folder: Path, *options: str) -> Iterator[None]:
-    """Mount something at a folder, or skip the test."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting needs root")
-    done = subprocess.run(["mount", *options, str(folder)], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"this machine mounts nothing: {done.stderr.strip()}")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=False)
-
-
-def test_a_read_only_store_gets_all_when_it_can_be_written_again(tmp_path: Path) -> None:
+def test_a_read_only_store_gets_all_when_it_can_be_written_again(tmp_path: Path, disks: Disks) -> None:
     store, root = tmp_path / "store", tmp_path / "project"
     store.mkdir()
     root.mkdir()
     uri = f"sqlite:///{store}/mlflow.db"
     MlflowClient(uri)
     values = opening(uri, artifacts=(tmp_path / "mlartifacts").as_uri())
-    with mounted(store, "--bind", str(store)):
-        subprocess.run(["mount", "-o", "remount,ro,bind", str(store)], check=True)
-        journal = whole(root, values)
-        poster = Poster(root, uri)
-        assert not poster.work()
-        assert "sqlite3.OperationalError" in str(journal.load_state().problem)
-        subprocess.run(["mount", "-o", "remount,rw,bind", str(store)], check=True)
-        drive(poster)
-        assert_whole(MlflowClient(uri), values)
+    disks.make_read_only(disks.own(store))
+    journal = whole(root, values)
+    poster = Poster(root, uri)
+    assert not poster.work()
+    assert "sqlite3.OperationalError" in str(journal.load_state().problem)
+    disks.make_writable(store)
+    drive(poster)
+    assert_whole(MlflowClient(uri), values)
 
 
-def test_a_store_without_room_gets_all_when_there_is_some(tmp_path: Path) -> None:
-    store, root = tmp_path / "store", tmp_path / "project"
-    store.mkdir()
+def test_a_store_without_room_gets_all_when_there_is_some(tmp_path: Path, disks: Disks) -> None:
+    store, root = disks.small(tmp_path / "store", "8m"), tmp_path / "project"
     root.mkdir()
     uri = f"sqlite:///{store}/mlflow.db"
     values = opening(uri, artifacts=(tmp_path / "mlartifacts").as_uri())
-    with mounted(store, "-t", "tmpfs", "-o", "size=8m", "tmpfs"):
-        MlflowClient(uri)
-        filler = store / "filler"
-        with pytest.raises(OSError, match="No space left"), filler.open("wb") as file:
-            while True:
-                file.write(b"x" * 4096)
-                file.flush()
-        journal = whole(root, values)
-        poster = Poster(root, uri)
-        while poster.work():
-            pass
-        assert "full" in str(journal.load_state().problem)
-        filler.unlink()
-        drive(poster)
-        assert_whole(MlflowClient(uri), values)
+    MlflowClient(uri)
+    filler = store / "filler"
+    with pytest.raises(OSError, match="No space left"), filler.open("wb") as file:
+        while True:
+            file.write(b"x" * 4096)
+            file.flush()
+    journal = whole(root, values)
+    poster = Poster(root, uri)
+    while poster.work():
+        pass
+    assert "full" in str(journal.load_state().problem)
+    filler.unlink()
+    drive(poster)
+    assert_whole(MlflowClient(uri), values)
 
 
 @pytest.mark.long

@@ -9,11 +9,12 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from tests.disks import Disks
 from tests.s3 import S3Server
 
 from trainyard.errors import InputError, MachineError, ServiceError
@@ -42,19 +43,6 @@ def make_job(make_recipe: Callable[..., Recipe], packed_digits: Path, tmp_path: 
         return FitJob(recipe=recipe, data_dir=packed_digits, scratch_dir=scratch, fingerprint="f", storage=storage)
 
     return make
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 400 kB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", folder]).returncode:
-        pytest.skip("mounting a small tmpfs needs root")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", folder], check=True)
 
 
 def weights(job: FitJob) -> dict[str, torch.Tensor]:
@@ -183,7 +171,9 @@ def test_a_damaged_newest_checkpoint_is_told_to_the_user(make_job: MakeJob) -> N
     ]
 
 
-def test_a_disk_that_is_full_keeps_the_checkpoint_before_and_works_again_with_room(small_disk: Path) -> None:
+def test_a_disk_that_is_full_keeps_the_checkpoint_before_and_works_again_with_room(disks: Disks, tmp_path: Path) -> None:
+    small_disk = disks.small(tmp_path / "disk", "400k")
+
     def facts(step: int) -> Facts:
         return Facts(fingerprint="a", epoch=step, step=step, ended=True, score=float(step), finished=False)
 
@@ -202,7 +192,7 @@ def test_a_disk_that_is_full_keeps_the_checkpoint_before_and_works_again_with_ro
     assert refused == []
     assert not list((small_disk / "store").rglob("*.tmp"))
 
-    subprocess.run(["mount", "-o", "remount,size=2m", small_disk], check=True)
+    disks.remount(small_disk, "size=2m")
     again = Saver(small_disk / "store", "a")
     again.submit(facts(2), state)
     assert again.drain() is None
