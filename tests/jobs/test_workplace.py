@@ -4,6 +4,7 @@ import dataclasses
 import fcntl
 import json
 import os
+import re
 import time
 from pathlib import Path
 
@@ -56,14 +57,25 @@ def test_dvc_is_told_where_cache_and_remote_are_and_needs_no_git(small: Path, sp
 
 
 def test_a_shared_cache_is_found_or_missed_with_a_word(small: Path, spec: JobSpec, tmp_path: Path) -> None:
-    work = tmp_path / "work"
+    work, mounted = tmp_path / "work", tmp_path / "mnt"
     make_project(small, work)
-    shared = dataclasses.replace(spec, remote=None, shared=str(tmp_path / "mnt"))
+
+    def cache_in_use() -> str:
+        configure(work, dataclasses.replace(spec, remote=None, shared=str(mounted)), tmp_path / "place")
+        return re.findall(r"dir = (.*)", (work / ".dvc" / "config.local").read_text())[0]
+
     with pytest.raises(ServiceError, match="holds no DVC cache on the cluster's head"):
-        configure(work, shared, tmp_path / "place")
-    (tmp_path / "mnt" / ".dvc" / "cache" / "files" / "md5").mkdir(parents=True)
-    configure(work, shared, tmp_path / "place")
-    assert str(tmp_path / "mnt" / ".dvc" / "cache") in (work / ".dvc" / "config.local").read_text()
+        cache_in_use()
+    # A project in which nothing was made so far.
+    (mounted / ".dvc").mkdir(parents=True)
+    assert cache_in_use() == str(mounted / ".dvc" / "cache")
+    # One that keeps its cache elsewhere.
+    (mounted / ".dvc" / "config").write_text("[cache]\n    dir = ../../large\n")
+    assert Path(cache_in_use()).resolve() == tmp_path / "large"
+    # A cache without its project.
+    (mounted / ".dvc").rename(tmp_path / "gone")
+    (mounted / "files" / "md5").mkdir(parents=True)
+    assert cache_in_use() == str(mounted)
 
 
 def test_provenance_is_the_submitter_s(spec: JobSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,7 +82,11 @@ def environment(job_spec: JobSpec, place: Path, inherited: Mapping[str, str]) ->
 
 
 def _shared_cache(shared: Path) -> Path:
-    for cache in (shared / ".dvc" / "cache", shared):
-        if (cache / "files" / "md5").is_dir():
-            return cache
+    """Return the cache of the project in a folder, which may not be there yet, or the cache that the folder is."""
+    from dvc.config import Config
+
+    if (shared / ".dvc").is_dir():
+        return Path(Config(str(shared / ".dvc"))["cache"].get("dir") or shared / ".dvc" / "cache")
+    if (shared / "files" / "md5").is_dir():
+        return shared
     raise ServiceError(f"--shared {shared}: holds no DVC cache on the cluster's head; mount the project there, or use a remote")
