@@ -63,6 +63,14 @@ def test_whole_entries_of_a_cut_off_lock_are_kept_beside_those_of_an_older_copy(
     assert whole.keys() >= whole_part(torn).keys()
 
 
+@pytest.mark.parametrize("name", ["", " m", " md"])
+def test_a_lock_cut_off_in_the_name_of_a_hash_is_damaged(name: str) -> None:
+    whole = lock(2)
+    cut = whole[: whole.rindex(b" md5\n")]
+    assert entries_of(whole) is not None
+    assert entries_of(cut + name.encode()) is None
+
+
 def test_without_a_copy_or_git_the_whole_entries_are_what_is_left(tmp_path: Path) -> None:
     (tmp_path / LOCK).write_bytes(lock(3)[:-20])
     line = mend_lock(tmp_path)

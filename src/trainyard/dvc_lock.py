@@ -65,17 +65,19 @@ def mend_lock(folder: Path) -> str | None:
 
 
 def entries_of(text: bytes | None) -> Entries | None:
-    """Return the entries of a dvc.lock, or None where DVC would refuse it."""
+    """Return the entries of a dvc.lock, or None where DVC would refuse it, or take it for another one."""
     if text is None:
         return None
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+    from voluptuous import Invalid
+
     try:
         values = YAML(typ="safe").load(text.decode())
-    except (YAMLError, UnicodeDecodeError):
+        COMPILED_LOCKFILE_SCHEMA(values)
+    except (YAMLError, UnicodeDecodeError, Invalid):
         return None
-    if not isinstance(values, dict) or values.get("schema") != "2.0" or not values.keys() <= {"schema", "stages", "datasets"}:
-        return None
-    entries = values.get("stages", {})
-    return entries if isinstance(entries, dict) and all(_is_entry(entry) for entry in entries.values()) else None
+    entries: Entries = values.get("stages", {})
+    return entries if all(map(_has_whole_hashes, entries.values())) else None
 
 
 def whole_part(text: bytes) -> Entries:
@@ -94,16 +96,15 @@ def _written(entries: Entries) -> bytes:
     return stream.getvalue().encode()
 
 
-def _is_entry(entry: Any) -> bool:
-    if not isinstance(entry, dict) or "cmd" not in entry:
-        return False
-    files = [file for part in ("deps", "outs") for file in entry.get(part) or []]
-    return all(isinstance(file, dict) and "path" in file and _is_hash(file) for file in files)
+def _has_whole_hashes(entry: dict[str, Any]) -> bool:
+    return all(_is_hash(file) for part in ("deps", "outs") for file in entry.get(part, []))
 
 
 def _is_hash(file: dict[str, Any]) -> bool:
     md5 = file.get("md5")
-    return md5 is None or len(str(md5).removesuffix(".dir")) == 32
+    # A name that is cut off, DVC refuses: with a message that says nothing.
+    named = file.get("hash", "md5") not in (None, "m", "md")
+    return named and (md5 is None or len(str(md5).removesuffix(".dir")) == 32)
 
 
 def _committed(folder: Path) -> bytes | None:
