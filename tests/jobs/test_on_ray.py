@@ -252,6 +252,25 @@ def test_a_training_on_a_cluster_comes_home(cluster: Cluster, project: Project) 
     assert not output.wrote("CANARY-4711")
 
 
+def test_a_training_in_a_shared_folder_needs_no_remote_and_uses_its_cache(cluster: Cluster, root: Path, tmp_path: Path) -> None:
+    # In which nothing was made so far.
+    project = make_project(root, tmp_path)
+    (tmp_path / ".git" / "info" / "exclude").write_text("*.log\n")
+    project.environment["PYTHONPATH"] = str(root / "src")
+    output = Submit(project, "shared.log", "submit", "train@cnn", "--address", cluster.url, "--shared", str(tmp_path))
+    assert output.code() == 0, output.path.read_text()
+    assert output.wrote("cnn · train · epoch 6/6")
+    assert output.wrote("dvc.lock has its results (prepare@cnn, train@cnn); `dvc checkout -d train@cnn` brings the files")
+    model = tmp_path / "models" / "cnn" / "model.safetensors"
+    assert not model.exists()
+    project.run("dvc", "checkout", "-d", "train@cnn")
+    assert model.stat().st_size > 1000
+    assert "up to date" in project.run("dvc", "status", "prepare@cnn", "train@cnn")
+    assert not project.stages_run(project.run("dvc", "repro", "train@cnn"))
+    again = trainyard(project, cluster, "submit", "train@cnn", "--shared", str(tmp_path))
+    assert "did this already; taking its results" in again
+
+
 def test_a_job_is_left_stopped_continued_and_joined(cluster: Cluster, project: Project) -> None:
     gate = project.folder / "gate"
     first = Submit(project, "first.log", "submit", "slow", "--address", cluster.url)
