@@ -25,7 +25,8 @@ def evaluate_stage(arguments: argparse.Namespace, clock: Clock) -> str:
     tracking_config = read_settings(Path("params.yaml"))[1]
 
     from trainyard.data.packed import read_card
-    from trainyard.evaluation.evaluate import ReportPaths, evaluate
+    from trainyard.evaluation.evaluate import evaluate
+    from trainyard.evaluation.paths import ReportPaths
     from trainyard.models.saved import load_model
     from trainyard.provenance import dvc_tags, scratch_root
     from trainyard.tasks.primary import PRIMARY
@@ -34,17 +35,16 @@ def evaluate_stage(arguments: argparse.Namespace, clock: Clock) -> str:
 
     free_scratch(scratch_root(), Path("dvc.lock"))
     report_dir = arguments.report_dir
-    paths = ReportPaths(
-        metrics=report_dir / "evaluate.json", per_class=report_dir / "per_class.csv", figures=report_dir / "figures"
-    )
+    paths = ReportPaths.within(report_dir)
     with Tracking(scratch_root(), tracking_config, recipe, "evaluate") as tracking:
         with clock.work():
             saved = replace(load_model(arguments.model_dir), recipe=recipe)
             scored = evaluate(saved, arguments.data_dir, report_dir / "history.csv", paths)
         tracking.attach(arguments.model_dir / "run.json", saved.fingerprint, read_card(arguments.data_dir))
-        tracking.metrics(headline(scored.metrics, PRIMARY[saved.spec.kind]))
+        tracking.metrics(headline(scored.metrics, PRIMARY[saved.spec.kind]) | scored.by_class)
         tracking.tag({**dvc_tags(Path("dvc.lock"), recipe.name), "baseline": scored.baseline or "none"})
-        tracking.artifacts([paths.metrics, paths.per_class, report_dir / "history.csv"], "evaluate")
+        files = [paths.metrics, paths.report, paths.per_class, paths.worst, paths.results, report_dir / "history.csv"]
+        tracking.artifacts(files, "evaluate")
         tracking.artifacts(sorted(paths.figures.glob("*.png")), "figures")
         tracking.artifacts([arguments.data_dir / "card.json", arguments.data_dir / "card.html"], "data")
     primary = PRIMARY[saved.spec.kind]

@@ -13,8 +13,11 @@ from trainyard.data.packed import Card, Split, SplitName, content_sha256, write_
 from trainyard.errors import IntegrityError
 from trainyard.evaluation.baseline import Baseline
 from trainyard.evaluation.config import EvaluateConfig
-from trainyard.evaluation.evaluate import Evaluation, ReportPaths, all_metrics, evaluate, write_per_class
+from trainyard.evaluation.evaluate import Evaluation, all_metrics, evaluate, write_per_class
+from trainyard.evaluation.metrics import scores, total
+from trainyard.evaluation.paths import ReportPaths
 from trainyard.evaluation.predictions import label_predictions
+from trainyard.evaluation.results import read_results
 from trainyard.export.config import ExportConfig
 from trainyard.models.build import build_network
 from trainyard.models.cnn_config import CNNConfig
@@ -72,7 +75,7 @@ def saved(data_dir: Path) -> SavedModel:
 
 def run(saved: SavedModel, data_dir: Path, report: str = "report") -> tuple[Evaluation, ReportPaths]:
     folder = data_dir.parent / report
-    paths = ReportPaths(metrics=folder / "evaluate.json", per_class=folder / "per_class.csv", figures=folder / "figures")
+    paths = ReportPaths.within(folder)
     return evaluate(saved, data_dir, data_dir.parent / "history.csv", paths), paths
 
 
@@ -94,11 +97,44 @@ def test_evaluation_writes_numbers_a_table_and_figures(saved: SavedModel, data_d
         "confusion_matrix.png",
         "classes.png",
         "samples.png",
+        "calibration.png",
+        "worst.png",
     }
     rows = list(csv.DictReader(paths.per_class.read_text().splitlines()))
     assert [row["class"] for row in rows] == ["dark", "bright", "grey"]
     assert [row["support"] for row in rows] == ["14", "13", "13"]
     assert [row["baseline_f1"] for row in rows] == ["1.0000"] * 3
+
+
+def test_every_test_sample_is_written_once_and_gives_the_metrics_again(saved: SavedModel, data_dir: Path) -> None:
+    found, paths = run(saved, data_dir)
+    results = read_results(paths.results)
+    assert len(results) == 40
+    again = scores("image_classification", total(results.counts()))
+    assert again["accuracy"] == found.metrics["test/accuracy"] and again["macro_f1"] == found.metrics["test/macro_f1"]
+    report = json.loads(paths.report.read_text())
+    assert report["test"] == {"samples": 40, "sha256": results.about.test_sha256}
+    assert report["metrics"] == {name: value for name, value in found.metrics.items() if "seconds" not in name}
+    assert [row["class"] for row in report["classes"]] == ["dark", "bright", "grey"]
+    assert set(found.by_class) == {
+        f"class/{name}/{metric}" for name in ("dark", "bright", "grey") for metric in ("precision", "recall", "f1", "iou")
+    }
+    worst = list(csv.DictReader(paths.worst.read_text().splitlines()))
+    losses = [float(row["loss"]) for row in worst]
+    assert len(worst) == 40 and losses == sorted(losses, reverse=True)
+
+
+def test_a_fitted_temperature_is_reported_beside_what_the_model_says_as_trained(saved: SavedModel, data_dir: Path) -> None:
+    config = replace(saved.recipe.evaluate, temperature="fit")
+    plain, _ = run(saved, data_dir, "plain")
+    fitted, paths = run(replace(saved, recipe=replace(saved.recipe, evaluate=config)), data_dir, "fitted")
+    for name in ("accuracy", "loss", "brier", "ece"):
+        assert fitted.metrics[f"test/{name}"] == plain.metrics[f"test/{name}"]
+    # The validation split holds the same samples here, so the loss can only fall.
+    assert fitted.metrics["test/loss_at_temperature"] < fitted.metrics["test/loss"]
+    calibration = json.loads(paths.report.read_text())["calibration"]
+    assert calibration["temperature"] == fitted.metrics["test/temperature"]
+    assert sum(row["count"] for row in calibration["at_temperature"]["bins"]) == 40
 
 
 def test_evaluation_shows_augmentation_where_the_training_had_some(saved: SavedModel, data_dir: Path) -> None:

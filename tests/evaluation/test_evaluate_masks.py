@@ -15,7 +15,8 @@ from trainyard.data.image_masks import ImageMasksConfig
 from trainyard.data.packed import Card, SplitName, content_sha256, write_arrays, write_card
 from trainyard.errors import InputError
 from trainyard.evaluation.config import EvaluateConfig, RandErrorConfig
-from trainyard.evaluation.evaluate import Evaluation, ReportPaths, evaluate
+from trainyard.evaluation.evaluate import Evaluation, evaluate
+from trainyard.evaluation.paths import ReportPaths
 from trainyard.evaluation.tile_grid import TileConfig
 from trainyard.export.config import ExportConfig
 from trainyard.models.saved import SavedModel
@@ -88,12 +89,8 @@ def score(config: EvaluateConfig, data_dir: Path, network: nn.Module | None = No
     )
     card = data_dir / "card.json"
     spec = InputSpec(kind="segmentation", classes=CLASSES, channels=1, height=24, width=30, data_sha256=_sha256(card))
-    paths = ReportPaths(
-        metrics=data_dir.parent / "evaluate.json",
-        per_class=data_dir.parent / "per_class.csv",
-        figures=data_dir.parent / "figures",
-    )
-    return evaluate(SavedModel(network or Grey(), recipe, spec, "cells-0"), data_dir, data_dir.parent / "history.csv", paths)
+    model = SavedModel(network or Grey(), recipe, spec, "cells-0")
+    return evaluate(model, data_dir, data_dir.parent / "history.csv", ReportPaths.within(data_dir.parent))
 
 
 def _sha256(card: Path) -> str:

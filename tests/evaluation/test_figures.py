@@ -8,12 +8,15 @@ from trainyard.data.packed import Split
 from trainyard.evaluation.figures import class_bars, compact, confusion_matrix, learning_curves, shorten
 from trainyard.evaluation.predictions import Predictions, label_predictions, mask_predictions
 from trainyard.evaluation.samples import (
+    OUTCOMES,
     class_colours,
     image_samples,
     mask_samples,
     mistakes_first,
+    pixel_outcomes,
     sample_iou,
     text_samples,
+    worst_images,
 )
 
 CLASSES = ("background", "a class with $ and $ in its long name", "_hidden")
@@ -114,3 +117,13 @@ def test_counts_are_written_short(number: int, text: str) -> None:
 
 def test_long_names_are_cut() -> None:
     assert shorten("abcdef", 4) == "abc…"
+
+
+def test_each_pixel_is_a_true_or_false_positive_or_negative() -> None:
+    truth, predicted = np.array([[0, 1, 0, 2, 1]]), np.array([[0, 1, 2, 0, 2]])
+    named = [OUTCOMES[number][0] for number in pixel_outcomes(truth, predicted)[0]]
+    assert named == ["true negative", "true positive", "false positive", "false negative", "other class"]
+
+
+def test_the_worst_images_are_drawn(tmp_path: Path, image_split: Split) -> None:
+    assert is_drawn(worst_images(image_split, random_predictions(image_split, 3), CLASSES, 7, tmp_path / "worst.png"))

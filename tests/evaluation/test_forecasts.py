@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from trainyard.data.packed import Split, open_split, read_card
-from trainyard.evaluation.evaluate import ReportPaths, evaluate
+from trainyard.evaluation.evaluate import evaluate
 from trainyard.evaluation.forecast_baselines import fit_linear, naive, run_forecast_baselines, seasonal_naive
 from trainyard.evaluation.forecast_report import raw_mae
 from trainyard.evaluation.forecasts import Errors, block_bootstrap, block_length, errors_of, network_forecast, scores_of
+from trainyard.evaluation.intervals import fit_intervals
+from trainyard.evaluation.paths import ReportPaths
 from trainyard.models.build import build_network
 from trainyard.models.saved import SavedModel
 from trainyard.models.spec import InputSpec
@@ -107,7 +109,7 @@ def test_the_report_compares_model_and_baselines(series_recipe: Recipe, packed_s
     saved = SavedModel(build_network(series_recipe.model, spec), series_recipe, spec, "f")
     history = tmp_path / "history.csv"
     history.write_text("epoch,train/loss,val/loss,val/mse\n1,2,2,2\n2,1,1,1\n3,1,3,3\n")
-    paths = ReportPaths(metrics=tmp_path / "m.json", per_class=tmp_path / "steps.csv", figures=tmp_path / "figures")
+    paths = ReportPaths.within(tmp_path / "report")
     found = evaluate(saved, packed_series, history, paths)
     metrics = json.loads(paths.metrics.read_text())
     assert metrics == found.metrics
@@ -121,7 +123,7 @@ def test_the_report_compares_model_and_baselines(series_recipe: Recipe, packed_s
     rows = list(csv.DictReader(paths.per_class.open()))
     assert [row["step"] for row in rows] == [str(step) for step in range(1, 13)]
     assert np.mean([float(row["mse"]) for row in rows]) == pytest.approx(metrics["test/mse"], rel=1e-4)
-    assert set(rows[0]) == {"step", "mse", "mae", "baseline_mse", "baseline_mae", "raw_mae load", "raw_mae heat"}
+    assert set(rows[0]) == {"step", "mse", "mae", "baseline_mse", "baseline_mae", "coverage", "raw_mae load", "raw_mae heat"}
     assert {path.name for path in paths.figures.iterdir()} == {"forecasts.png", "error_by_step.png", "learning_curves.png"}
 
 
@@ -130,6 +132,38 @@ def test_a_report_without_baselines_stands_alone(series_recipe: Recipe, packed_s
     alone = dataclasses.replace(series_recipe, evaluate=dataclasses.replace(series_recipe.evaluate, baseline=False))
     history = tmp_path / "history.csv"
     history.write_text("epoch,train/loss,val/loss,val/mse\n1,2,2,2\n")
-    paths = ReportPaths(metrics=tmp_path / "m.json", per_class=tmp_path / "steps.csv", figures=tmp_path / "figures")
+    paths = ReportPaths.within(tmp_path / "report")
     found = evaluate(SavedModel(build_network(alone.model, spec), alone, spec, "f"), packed_series, history, paths)
     assert found.baseline is None and not any("baseline" in name for name in found.metrics)
+
+
+def test_intervals_hold_the_share_that_they_were_made_for() -> None:
+    rng = np.random.default_rng(0)
+    # Steps of a random walk, whose naive forecast errs more the farther it looks ahead.
+    val, test = (windows(np.cumsum(rng.normal(size=(4000, 1)), axis=0), 4, 6, 1) for _ in range(2))
+    found = fit_intervals(naive(6, 1), val, 0.9, batch_size=500)
+    assert found is not None
+    assert (np.diff(found.half[:, 0]) > 0).all()
+    # One step ahead, nine of ten steps of a standard normal are below 1.645.
+    assert found.half[0, 0] == pytest.approx(1.645, rel=0.05)
+    covered = errors_of(naive(6, 1), test, 300, found.half)
+    assert scores_of(covered)["coverage"] == pytest.approx(0.9, abs=0.02)
+    assert covered.covered_by_step is not None
+    assert covered.covered_by_step[:, 0] == pytest.approx(np.full(6, 0.9), abs=0.03)
+
+
+def test_intervals_are_the_quantile_of_split_conformal_prediction() -> None:
+    # Nineteen windows: the smallest bound that holds 0.9 of one more is the 18th of the errors, which are 1 ... 19.
+    values = np.zeros((24, 1))
+    values[5:] = np.arange(1.0, 20.0)[:, None]
+    split = windows(values, 4, 1, 1)
+    split.arrays["starts"] = np.arange(1, 20)
+    still = fit_intervals(lambda context: np.zeros((len(context), 1, 1), dtype=np.float32), split, 0.9, batch_size=5)
+    assert still is not None
+    assert still.half.tolist() == [[18.0]]
+
+
+def test_too_few_windows_promise_no_interval() -> None:
+    split = windows(np.zeros((13, 1)), 4, 2, 1)
+    assert len(split) == 8
+    assert fit_intervals(naive(2, 1), split, 0.9, batch_size=5) is None

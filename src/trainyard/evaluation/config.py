@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from trainyard.evaluation.tile_grid import TileConfig, tile_axes
 from trainyard.models.cnn_config import CNNConfig
@@ -39,6 +41,13 @@ class EvaluateConfig:
     mirrored in all eight ways. Scores are then those of the average, and exported models give each position by itself."""
     rand_error: RandErrorConfig | None = None
     """For masks: also score how cells are split and merged. None: pixels alone are compared."""
+    temperature: Literal["none", "fit"] = "none"
+    """For classes. fit: divide the logits by the number at which validation samples have the lowest cross-entropy, and report
+    calibration before and after. No label changes."""
+    threshold: Literal["none", "fit"] = "fit"
+    """For two classes. fit: also score at the probability at which validation samples are labelled best."""
+    interval: Annotated[float, Field(gt=0, lt=1)] | None = 0.9
+    """For series: the share of future values that the interval around each forecast is to hold. None: no intervals."""
     season: Count = 24
     """Steps after which a series is expected to repeat, for the seasonal naive forecast: 24 for hours of a day."""
     seed: Index = 0

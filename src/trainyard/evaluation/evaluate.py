@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import shutil
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from trainyard.data.packed import Split, SplitName, open_split, read_card, verify
+from trainyard.data.packed import Card, Split, SplitName, open_split, read_card, verify
 from trainyard.data.raw import Kind
 from trainyard.errors import InputError, IntegrityError
 from trainyard.evaluation import figures, samples
 from trainyard.evaluation.augmentation_figure import augmented_samples
 from trainyard.evaluation.baseline import Baseline, run_baseline
+from trainyard.evaluation.calibration_figure import reliability_diagram
+from trainyard.evaluation.choices import NONE, Choices, choose, needs_validation
 from trainyard.evaluation.config import EvaluateConfig
 from trainyard.evaluation.forecast_report import report_forecasts
 from trainyard.evaluation.metrics import Estimate, Floats, bootstrap, by_class, estimate, scores, total
+from trainyard.evaluation.paths import ReportPaths
 from trainyard.evaluation.predictions import Predictions, predict, predicted_batches
-from trainyard.evaluation.rand_error import choose
+from trainyard.evaluation.report import (
+    calibration_part,
+    charted,
+    classes_part,
+    tempered_metrics,
+    worst_labels,
+    worst_numbers,
+    write_report,
+)
+from trainyard.evaluation.result_columns import label_columns, mask_columns
+from trainyard.evaluation.results import About, sha256_of_test, write_results
+from trainyard.evaluation.spreadsheet import text_cell, write_table
 from trainyard.evaluation.tiles import segmenter
 from trainyard.files import write_whole
 from trainyard.models.saved import SavedModel
@@ -30,22 +41,8 @@ from trainyard.tasks.primary import PRIMARY
 
 BY_CLASS: dict[Kind, str] = {"image_classification": "f1", "text_classification": "f1", "segmentation": "iou"}
 """The metric by which the classes of model and baseline are compared."""
-
-
-FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""First signs of what a spreadsheet takes for a formula, full-width ones included."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportPaths:
-    """The files that evaluation writes."""
-
-    metrics: Path
-    """JSON, numbers only, for DVC and the tracking server."""
-    per_class: Path
-    """CSV, one row a class, or a step of the horizon."""
-    figures: Path
-    """Folder of PNG files."""
+UNITS: dict[Kind, str] = {"segmentation": "pixels", "text_classification": "texts", "image_classification": "images"}
+"""What is labelled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,52 +52,75 @@ class Evaluation:
     metrics: dict[str, float]
     baseline: str | None
     """What the baseline is, in words."""
+    by_class: dict[str, float]
+    """The metrics of the classes, by names that a tracking server takes."""
 
 
 def evaluate(saved: SavedModel, data_dir: Path, history_path: Path, paths: ReportPaths) -> Evaluation:
-    """Score a trained model and a baseline on the test split, and write metrics, table and figures.
+    """Score a trained model and a baseline on the test split, and write metrics, results by sample, tables and figures.
 
     Raises:
         IntegrityError: the packed data changed since they were prepared, or are not those of the training.
     """
-    config = saved.recipe.evaluate
+    config, kind = saved.recipe.evaluate, saved.spec.kind
     # What an attempt before this one drew is no part of it.
     shutil.rmtree(paths.figures, ignore_errors=True)
-    wanted: dict[SplitName, bool] = {"train": config.baseline, "val": config.rand_error is not None, "test": True}
-    splits = open_verified(data_dir, saved, tuple(name for name, asked in wanted.items() if asked))
-    train, test = splits.get("train"), splits["test"]
-    if saved.spec.kind == "forecasting":
-        metrics, baseline = report_forecasts(saved, train, test, paths.per_class, paths.figures)
+    val = needs_validation(config, kind, len(saved.spec.classes))
+    wanted: dict[SplitName, bool] = {"train": config.baseline, "val": val, "test": True}
+    card, splits = open_verified(data_dir, saved, tuple(name for name, asked in wanted.items() if asked))
+    about = About(
+        recipe=saved.recipe.name,
+        fingerprint=saved.fingerprint,
+        kind=kind,
+        primary=PRIMARY[kind],
+        classes=saved.spec.classes,
+        test_sha256=sha256_of_test(card),
+    )
+    if kind == "forecasting":
+        found = Evaluation(**report_forecasts(saved, splits, about, paths), by_class={})
     else:
-        metrics, baseline = _report_classes(saved, splits, paths)
-    write_whole(paths.metrics, f"{json.dumps(metrics, indent=2)}\n".encode())
+        found = _report_classes(saved, splits, about, paths)
+    write_whole(paths.metrics, f"{json.dumps(found.metrics, indent=2)}\n".encode())
     if saved.recipe.train.augment is not None:
-        seen = open_verified(data_dir, saved, ("train",))["train"]
+        seen = open_verified(data_dir, saved, ("train",))[1]["train"]
         augmented_samples(saved, seen, data_dir, paths.figures / "augmentation.png")
-    figures.learning_curves(history_path, PRIMARY[saved.spec.kind], paths.figures / "learning_curves.png")
-    return Evaluation(metrics=metrics, baseline=baseline)
+    figures.learning_curves(history_path, PRIMARY[kind], paths.figures / "learning_curves.png")
+    return found
 
 
-def _report_classes(
-    saved: SavedModel, splits: Mapping[SplitName, Split], paths: ReportPaths
-) -> tuple[dict[str, float], str | None]:
-    """Score a classifier of samples or pixels and its baseline; write the table of classes and the figures."""
+def _report_classes(saved: SavedModel, splits: Mapping[SplitName, Split], about: About, paths: ReportPaths) -> Evaluation:
+    """Score a classifier of samples or pixels and its baseline; write what came out of it."""
     config, kind, classes = saved.recipe.evaluate, saved.spec.kind, saved.spec.classes
     train, test = splits.get("train"), splits["test"]
     network, batch_size = segmenter(saved.network, saved.recipe.model, config)
-    rand = None
-    if config.rand_error is not None:
-        foreground = class_number(config.rand_error.foreground, classes)
-        val = splits["val"]
-        rand = choose(predicted_batches(network, val, batch_size), val.arrays["masks"], foreground)
-    predictions = predict(network, test, batch_size, rand)
+    choices = NONE
+    if (val := splits.get("val")) is not None:
+        foreground = None if config.rand_error is None else class_number(config.rand_error.foreground, classes)
+        choices = choose(predicted_batches(network, val, batch_size), val, config, len(classes), foreground)
+    predictions = predict(network, test, batch_size, choices)
     baseline = None if train is None else run_baseline(train, test, len(classes), config.seed)
-    metrics = all_metrics(kind, predictions, baseline, config)
-    if rand is not None:
-        metrics["test/rand_threshold"] = rand.threshold
+    metrics = all_metrics(kind, predictions, baseline, config) | chosen_metrics(kind, predictions, choices, config)
+    described = classes_part(classes, class_columns(kind, predictions, baseline))
     write_per_class(paths.per_class, kind, classes, predictions, baseline)
-    _draw(saved, test, predictions, baseline, paths.figures)
-    return metrics, baseline.description if baseline else None
+    parts = {"metrics": metrics, "classes": described, "calibration": calibration_part(predictions, choices)}
+    description = baseline.description if baseline else None
+    write_report(paths.report, about, len(test), description, parts)
+    _write_samples(test, predictions, about, paths)
+    _draw(saved, test, predictions, baseline, choices, paths.figures)
+    return Evaluation(metrics=metrics, baseline=description, by_class=charted(described))
+
+
+def _write_samples(test: Split, predictions: Predictions, about: About, paths: ReportPaths) -> None:
+    """Write what came out for each sample, and the table of the worst ones."""
+    if test.kind == "segmentation":
+        iou = samples.sample_iou(predictions.counts)
+        columns = mask_columns(predictions, iou)
+        shown = {name: values for name, values in columns.items() if values.ndim == 1}
+        worst_numbers(paths.worst, test, -iou, shown)
+    else:
+        columns = label_columns(test, predictions)
+        worst_labels(paths.worst, test, predictions, about.classes)
+    write_results(paths.results, about, test, columns)
 
 
 def class_number(foreground: str, classes: tuple[str, ...]) -> int:
@@ -116,8 +136,8 @@ def class_number(foreground: str, classes: tuple[str, ...]) -> int:
     return classes.index(foreground)
 
 
-def open_verified(data_dir: Path, saved: SavedModel, names: tuple[SplitName, ...]) -> dict[SplitName, Split]:
-    """Open splits of the data that a model was trained on, once their files are hashed.
+def open_verified(data_dir: Path, saved: SavedModel, names: tuple[SplitName, ...]) -> tuple[Card, dict[SplitName, Split]]:
+    """Return the card of the data that a model was trained on, and splits of them, once their files are hashed.
 
     Raises:
         IntegrityError: a file changed, or these are other data.
@@ -129,7 +149,7 @@ def open_verified(data_dir: Path, saved: SavedModel, names: tuple[SplitName, ...
             f"{saved.spec.data_sha256[:12]}; run `dvc repro` to train it on these"
         )
     verify(data_dir, replace(card, arrays={name: card.arrays[name] for name in names}))
-    return {name: open_split(data_dir, name, card) for name in names}
+    return card, {name: open_split(data_dir, name, card) for name in names}
 
 
 def all_metrics(kind: Kind, predictions: Predictions, baseline: Baseline | None, config: EvaluateConfig) -> dict[str, float]:
@@ -150,32 +170,41 @@ def all_metrics(kind: Kind, predictions: Predictions, baseline: Baseline | None,
     return metrics
 
 
-def write_per_class(
-    path: Path, kind: Kind, classes: tuple[str, ...], predictions: Predictions, baseline: Baseline | None
-) -> None:
-    """Write one row a class: its samples or pixels in the test split, its metrics, and the baseline's."""
+def chosen_metrics(kind: Kind, predictions: Predictions, choices: Choices, config: EvaluateConfig) -> dict[str, float]:
+    """Return what was chosen on the validation split, and what it does on the test split."""
+    found: dict[str, float] = {}
+    if choices.rand is not None:
+        found["test/rand_threshold"] = choices.rand.threshold
+    if choices.temperature is not None and predictions.tempered is not None:
+        found |= {"test/temperature": choices.temperature, **tempered_metrics(predictions.tempered)}
+    if choices.threshold is not None and predictions.at_threshold is not None:
+        primary = PRIMARY[kind]
+        value = float(scores(kind, total(predictions.at_threshold))[primary])
+        resampled = bootstrap(kind, predictions.at_threshold, config.bootstrap_samples, config.seed)
+        found["test/threshold"] = choices.threshold
+        found |= _flat(f"test/{primary}_at_threshold", estimate(value, resampled[primary]))
+    return found
+
+
+def class_columns(kind: Kind, predictions: Predictions, baseline: Baseline | None) -> dict[str, Floats]:
+    """Return by class (K,): its samples or pixels in the test split, its metrics, and the baseline's."""
     columns = by_class(kind, total(predictions.counts))
     compared = BY_CLASS[kind]
     if baseline is not None:
         columns[f"baseline_{compared}"] = by_class(kind, total(baseline.predictions.counts))[compared]
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(["class", *columns])
-    for number, name in enumerate(classes):
-        cells = [_cell(column, float(values[number])) for column, values in columns.items()]
-        writer.writerow([_text_cell(name), *cells])
-    write_whole(path, text.getvalue().encode())
+    return columns
 
 
-def _text_cell(text: str) -> str:
-    """Return a text as no spreadsheet runs it: after a quote mark where its first sign begins a formula (OWASP, CSV injection).
-
-    Numbers stay as they are.
-    """
-    with suppress(ValueError):
-        float(text)
-        return text
-    return f"'{text}" if text.startswith(FORMULA_SIGNS) else text
+def write_per_class(
+    path: Path, kind: Kind, classes: tuple[str, ...], predictions: Predictions, baseline: Baseline | None
+) -> None:
+    """Write one row a class."""
+    columns = class_columns(kind, predictions, baseline)
+    rows = [
+        [text_cell(name), *(_cell(column, float(values[number])) for column, values in columns.items())]
+        for number, name in enumerate(classes)
+    ]
+    write_table(path, ["class", *columns], rows)
 
 
 def _with_intervals(
@@ -185,6 +214,8 @@ def _with_intervals(
     found: dict[str, float] = {}
     for name, value in scores(kind, total(predictions.counts)).items():
         found |= _flat(f"{prefix}/{name}", estimate(float(value), resampled[name]))
+    # Without an interval: resampled, it is too large on average, and the percentiles would not be those of its error.
+    found[f"{prefix}/ece"] = predictions.reliability.error
     return found, resampled
 
 
@@ -198,10 +229,11 @@ def _cell(column: str, value: float) -> str:
     return f"{value:.0f}" if column in ("support", "pixels") else f"{value:.4f}"
 
 
-def _draw(saved: SavedModel, test: Split, predictions: Predictions, baseline: Baseline | None, folder: Path) -> None:
+def _draw(
+    saved: SavedModel, test: Split, predictions: Predictions, baseline: Baseline | None, choices: Choices, folder: Path
+) -> None:
     kind, classes, shown = saved.spec.kind, saved.spec.classes, saved.recipe.evaluate.shown_samples
-    unit = {"segmentation": "pixels", "text_classification": "texts", "image_classification": "images"}[kind]
-    figures.confusion_matrix(predictions.confusion, classes, unit, folder / "confusion_matrix.png")
+    figures.confusion_matrix(predictions.confusion, classes, UNITS[kind], folder / "confusion_matrix.png")
     compared = BY_CLASS[kind]
     figures.class_bars(
         by_class(kind, total(predictions.counts))[compared],
@@ -211,9 +243,14 @@ def _draw(saved: SavedModel, test: Split, predictions: Predictions, baseline: Ba
         baseline.description if baseline else "",
         folder / "classes.png",
     )
+    after = predictions.tempered.reliability if predictions.tempered else None
+    path = folder / "calibration.png"
+    reliability_diagram(predictions.reliability, after, choices.temperature, UNITS[kind], path)
     draw = {
         "segmentation": samples.mask_samples,
         "text_classification": samples.text_samples,
         "image_classification": samples.image_samples,
     }[kind]
     draw(test, predictions, classes, shown, folder / "samples.png")
+    if kind == "image_classification":
+        samples.worst_images(test, predictions, classes, shown, folder / "worst.png")

@@ -167,12 +167,12 @@ def name_ticks(axes: Axes, classes: Sequence[str]) -> None:
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write a figure as PNG, without the version and date that would make equal figures differ."""
+    """Write a figure as PNG or SVG, without the version and date that would make equal figures differ."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
         # The user's texts may be in any script; what the font lacks is drawn as a box.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure.savefig(path, metadata={"Software": None})
+        figure.savefig(path, metadata={"Date": None, "Creator": None} if path.suffix == ".svg" else {"Software": None})
     return path
 
 

@@ -14,6 +14,7 @@ from trainyard.data.batches import gather
 from trainyard.data.packed import Split
 from trainyard.evaluation.figures import BLUE, GREY, INK, MUTED, ORANGE, STYLE, save, shorten
 from trainyard.evaluation.forecasts import Errors, Forecast
+from trainyard.evaluation.intervals import Intervals
 
 COLUMNS = 3
 """Windows in a row."""
@@ -23,7 +24,13 @@ BASELINE_LINES = ((0, (1, 1)), (0, (4, 2)), (0, (6, 1, 1, 1)))
 
 
 def forecast_samples(
-    split: Split, model: Forecast, baseline: Forecast | None, targets: Sequence[str], shown: int, path: Path
+    split: Split,
+    model: Forecast,
+    baseline: Forecast | None,
+    intervals: Intervals | None,
+    targets: Sequence[str],
+    shown: int,
+    path: Path,
 ) -> Path:
     """Draw windows spread evenly over the test split, one target each in turn, in the target's own unit."""
     chosen = np.unique(np.linspace(0, len(split) - 1, min(shown, len(split))).astype(np.int64))
@@ -44,6 +51,11 @@ def forecast_samples(
             target = position % len(targets)
             mean, std = (float(split.arrays[name][target]) for name in ("mean", "std"))
             seen = np.concatenate([context[position, begin:, target], truth[position, :, target]])
+            if intervals is not None:
+                low, high = (lines[0][2][position] + sign * intervals.half for sign in (-1, 1))
+                band = [values[:, target] * std + mean for values in (low, high)]
+                name = f"interval for {intervals.share:.0%}"
+                axes.fill_between(np.arange(horizon), *band, color=BLUE, alpha=0.18, linewidth=0, label=name)
             axes.plot(np.arange(begin - length, horizon), seen * std + mean, INK, linewidth=1.2, label="truth")
             for name, colour, values in reversed(lines):
                 axes.plot(np.arange(horizon), values[position, :, target] * std + mean, colour, linewidth=1.6, label=name)
@@ -51,7 +63,7 @@ def forecast_samples(
             axes.set_title(f"{shorten(targets[target], 24)}, window {index:,}", fontsize=9)
             axes.grid(axis="y")
         handles, labels = grid[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper right", ncols=3)
+        figure.legend(handles, labels, loc="outside upper right", ncols=len(labels))
         figure.suptitle("Forecasts of the test split, by steps after the context", x=0.01, ha="left", fontweight="bold")
         return save(figure, path)
 

@@ -5,40 +5,65 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from trainyard.data.packed import Split
+from trainyard.data.packed import Split, SplitName
 from trainyard.evaluation.config import EvaluateConfig
 from trainyard.evaluation.forecast_baselines import ForecastBaselines, run_forecast_baselines
 from trainyard.evaluation.forecast_figures import error_by_step, forecast_samples
 from trainyard.evaluation.forecasts import Errors, block_bootstrap, block_length, errors_of, network_forecast, scores_of
+from trainyard.evaluation.intervals import Intervals, fit_intervals
 from trainyard.evaluation.metrics import Floats, estimate
+from trainyard.evaluation.paths import ReportPaths
+from trainyard.evaluation.report import worst_numbers, write_report
+from trainyard.evaluation.result_columns import forecast_columns
+from trainyard.evaluation.results import About, write_results
 from trainyard.files import write_whole
 from trainyard.models.saved import SavedModel
 from trainyard.tasks.primary import PRIMARY
 
 
-def report_forecasts(
-    saved: SavedModel, train: Split | None, test: Split, table: Path, folder: Path
-) -> tuple[dict[str, float], str | None]:
-    """Score a forecaster and, where there is a training split, the baselines; write table and figures.
+def report_forecasts(saved: SavedModel, splits: Mapping[SplitName, Split], about: About, paths: ReportPaths) -> dict[str, Any]:
+    """Score a forecaster and, where there is a training split, the baselines; write what came out of it.
 
     Returns:
-        The metrics, and what the strongest baseline is.
+        metrics: by name.
+        baseline: what the strongest baseline is.
     """
     config, targets = saved.recipe.evaluate, saved.spec.classes
+    train, test, val = splits.get("train"), splits["test"], splits.get("val")
     model = network_forecast(saved.network)
-    errors = errors_of(model, test, config.batch_size)
+    intervals = None
+    if val is not None and config.interval is not None:
+        intervals = fit_intervals(model, val, config.interval, config.batch_size)
+    errors = errors_of(model, test, config.batch_size, intervals.half if intervals else None)
     baselines = None if train is None else run_forecast_baselines(train, test, config.season, config.batch_size)
     metrics = forecast_metrics(errors, baselines, test, targets, config)
-    write_by_step(table, errors, baselines, test, targets)
-    best = baselines.forecast if baselines else None
-    forecast_samples(test, model, best, targets, config.shown_samples, folder / "forecasts.png")
+    if intervals is not None:
+        metrics["test/interval_width"] = float(2 * intervals.half.mean())
+    write_by_step(paths.per_class, errors, baselines, test, targets)
     description = baselines.description if baselines else None
+    parts = {"metrics": metrics, "intervals": _intervals_part(intervals)}
+    write_report(paths.report, about, len(test), description, parts)
+    columns = forecast_columns(errors)
+    write_results(paths.results, replace(about, block=int(metrics["test/bootstrap_block"])), test, columns)
+    worst_numbers(paths.worst, test, columns["mse"], {name: columns[name] for name in ("mse", "mae")})
+    best, folder = baselines.forecast if baselines else None, paths.figures
+    forecast_samples(test, model, best, intervals, targets, config.shown_samples, folder / "forecasts.png")
     error_by_step(errors, baselines.errors if baselines else {}, description or "", folder / "error_by_step.png")
-    return metrics, description
+    return {"metrics": metrics, "baseline": description}
+
+
+def _intervals_part(intervals: Intervals | None) -> dict[str, Any] | None:
+    """Return half widths (H, D), standardised, for the share that they are to hold."""
+    if intervals is None:
+        return None
+    return {"share": intervals.share, "validation_windows": intervals.windows, "half_width": intervals.half.tolist()}
 
 
 def forecast_metrics(
@@ -86,6 +111,8 @@ def write_by_step(
         best = baselines.errors[baselines.best]
         columns["baseline_mse"] = best.squared_by_step.mean(axis=1)
         columns["baseline_mae"] = best.absolute_by_step.mean(axis=1)
+    if errors.covered_by_step is not None:
+        columns["coverage"] = errors.covered_by_step.mean(axis=1)
     raw = _in_units(errors.absolute_by_step, split)
     columns |= {f"raw_mae {target}": raw[:, number] for number, target in enumerate(targets)}
     text = io.StringIO(newline="")

@@ -15,7 +15,7 @@ from torch import nn
 
 from trainyard.data.batches import eval_batches
 from trainyard.data.packed import Split
-from trainyard.evaluation.metrics import Floats
+from trainyard.evaluation.metrics import Floats, resampled_means
 
 Forecast = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """Context (N, context_length, F), standardised, targets first, to the forecast (N, horizon, D)."""
@@ -33,6 +33,10 @@ class Errors:
     """(H, D) mean over the windows."""
     absolute_by_step: Floats
     """(H, D) mean over the windows."""
+    covered: Floats | None = None
+    """(N, D) share of the horizon within the intervals; None where there are none."""
+    covered_by_step: Floats | None = None
+    """(H, D) share of the windows within the intervals."""
 
 
 def network_forecast(network: nn.Module) -> Forecast:
@@ -48,26 +52,40 @@ def network_forecast(network: nn.Module) -> Forecast:
     return forecast
 
 
-def errors_of(forecast: Forecast, split: Split, batch_size: int) -> Errors:
-    """Compare the forecasts of a whole split with what came, batch by batch: all forecasts together may not fit."""
-    squared, absolute = [], []
-    by_step: list[Floats] = [np.zeros(()), np.zeros(())]
+def errors_of(forecast: Forecast, split: Split, batch_size: int, half: Floats | None = None) -> Errors:
+    """Compare the forecasts of a whole split with what came, batch by batch: all forecasts together may not fit.
+
+    Args:
+        forecast: to be compared.
+        split: what came.
+        batch_size: windows forecast at once.
+        half: (H, D) half widths of the intervals around the forecasts, where there are any.
+    """
+    by_window: dict[str, list[Floats]] = {}
+    by_step: dict[str, Floats] = {}
     for batch in eval_batches(split, batch_size):
         errors = forecast(batch.inputs[0].numpy()).astype(np.float64) - batch.targets.numpy()
-        squared.append((errors**2).mean(axis=1))
-        absolute.append(np.abs(errors).mean(axis=1))
-        by_step = [by_step[0] + (errors**2).sum(axis=0), by_step[1] + np.abs(errors).sum(axis=0)]
+        found = {"squared": errors**2, "absolute": np.abs(errors)}
+        if half is not None:
+            found["covered"] = (found["absolute"] <= half).astype(np.float64)
+        for name, values in found.items():
+            by_window.setdefault(name, []).append(values.mean(axis=1))
+            by_step[name] = by_step.get(name, np.zeros(())) + values.sum(axis=0)
     return Errors(
-        squared=np.concatenate(squared),
-        absolute=np.concatenate(absolute),
-        squared_by_step=by_step[0] / len(split),
-        absolute_by_step=by_step[1] / len(split),
+        **{name: np.concatenate(parts) for name, parts in by_window.items()},
+        **{f"{name}_by_step": total / len(split) for name, total in by_step.items()},
     )
 
 
 def scores_of(errors: Errors) -> dict[str, float]:
-    """Return MSE and MAE over all windows, steps and targets."""
-    return {"mse": float(errors.squared.mean()), "mae": float(errors.absolute.mean())}
+    """Return MSE, MAE and, where there are intervals, their coverage, over all windows, steps and targets."""
+    return {name: float(values.mean()) for name, values in _by_window(errors).items()}
+
+
+def _by_window(errors: Errors) -> dict[str, Floats]:
+    """Return what is averaged over the windows (N,), by the name of its mean."""
+    known = {"mse": errors.squared, "mae": errors.absolute, "coverage": errors.covered}
+    return {name: values.mean(axis=1) for name, values in known.items() if values is not None}
 
 
 def block_length(split: Split, stride: int) -> int:
@@ -80,18 +98,8 @@ def block_length(split: Split, stride: int) -> int:
 
 
 def block_bootstrap(errors: Errors, block: int, resamples: int, seed: int) -> dict[str, Floats]:
-    """Return MSE and MAE (resamples,) on each resample of the windows.
+    """Return each mean over the windows on each resample of them (resamples,).
 
-    Circular block bootstrap (Politis and Romano 1992): windows that follow one another share steps, so they are drawn in
-    runs of `block` windows, the first behind the last. Drawing single windows would make the interval far too narrow.
     The draws depend on (seed, N, block) alone, so two models can be compared on each resample.
     """
-    table = np.stack([errors.squared.mean(axis=1), errors.absolute.mean(axis=1)], axis=1)
-    windows = len(table)
-    summed = np.concatenate([np.zeros((1, 2)), np.cumsum(np.concatenate([table, table[:block]]), axis=0)])
-    of_block = summed[block : block + windows] - summed[:windows]
-    rng = np.random.Generator(np.random.Philox(key=[seed, windows]))
-    blocks = -(-windows // block)
-    means = np.stack([of_block[rng.integers(windows, size=blocks)].sum(axis=0) for _ in range(resamples)])
-    means /= blocks * block
-    return {"mse": means[:, 0], "mae": means[:, 1]}
+    return resampled_means(_by_window(errors), block, resamples, seed)

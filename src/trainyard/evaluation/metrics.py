@@ -7,6 +7,7 @@ pixel. So one bootstrap serves all kinds: it sums the same counts over other sam
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +36,8 @@ class SampleCounts:
     """(N, K) labels or pixels where this class is predicted."""
     losses: Floats | None = None
     """(N,) cross-entropy in nats, for masks its mean over the pixels; None where it is not known."""
+    briers: Floats | None = None
+    """(N,) Brier score, for masks its mean over the pixels; None where it is not known."""
     rand_errors: Floats | None = None
     """(N,) of the cells in each mask; None where they were not looked for."""
 
@@ -51,6 +54,8 @@ class Totals:
     """(..., K)"""
     loss: Floats | None = None
     """(...) mean over the samples."""
+    brier: Floats | None = None
+    """(...) mean over the samples."""
     rand_error: Floats | None = None
     """(...) mean over the samples."""
 
@@ -64,11 +69,13 @@ class Estimate:
     high: float
 
 
-def label_counts(labels: Integers, predicted: Integers, num_classes: int, losses: Floats | None = None) -> SampleCounts:
+def label_counts(
+    labels: Integers, predicted: Integers, num_classes: int, losses: Floats | None = None, briers: Floats | None = None
+) -> SampleCounts:
     """Count labels (N,) against predicted ones (N,)."""
     one_hot = np.eye(num_classes)
     truth, guess = one_hot[labels], one_hot[predicted]
-    return SampleCounts(overlap=truth * guess, truth=truth, predicted=guess, losses=losses)
+    return SampleCounts(overlap=truth * guess, truth=truth, predicted=guess, losses=losses, briers=briers)
 
 
 def confusions(truth: Integers, predicted: Integers, num_classes: int) -> NDArray[np.int64]:
@@ -80,13 +87,20 @@ def confusions(truth: Integers, predicted: Integers, num_classes: int) -> NDArra
     return counts.reshape(samples, num_classes, num_classes)
 
 
-def mask_counts(matrices: NDArray[np.int64], losses: Floats | None = None) -> SampleCounts:
+def mask_counts(
+    matrices: NDArray[np.int64],
+    losses: Floats | None = None,
+    briers: Floats | None = None,
+    rand_errors: Floats | None = None,
+) -> SampleCounts:
     """Count pixels from the confusion matrix of each mask (N, K, K)."""
     return SampleCounts(
         overlap=np.diagonal(matrices, axis1=1, axis2=2).astype(np.float64),
         truth=matrices.sum(axis=2).astype(np.float64),
         predicted=matrices.sum(axis=1).astype(np.float64),
         losses=losses,
+        briers=briers,
+        rand_errors=rand_errors,
     )
 
 
@@ -96,9 +110,14 @@ def total(counts: SampleCounts) -> Totals:
         overlap=counts.overlap.sum(axis=0),
         truth=counts.truth.sum(axis=0),
         predicted=counts.predicted.sum(axis=0),
-        loss=None if counts.losses is None else np.asarray(counts.losses.mean()),
-        rand_error=None if counts.rand_errors is None else np.asarray(counts.rand_errors.mean()),
+        **{name: np.asarray(values.mean()) for name, values in means(counts).items()},
     )
+
+
+def means(counts: SampleCounts) -> dict[str, Floats]:
+    """Return what is averaged over the samples (N,), by the name of its mean."""
+    values = {"loss": counts.losses, "brier": counts.briers, "rand_error": counts.rand_errors}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def scores(kind: Kind, totals: Totals) -> dict[str, Floats]:
@@ -121,25 +140,18 @@ def scores(kind: Kind, totals: Totals) -> dict[str, Floats]:
     else:
         found["accuracy"] = share_right
         found["macro_f1"] = mean_dice
-    if totals.loss is not None:
-        found["loss"] = totals.loss
-    if totals.rand_error is not None:
-        found["rand_error"] = totals.rand_error
-    return found
+    known = {"loss": totals.loss, "brier": totals.brier, "rand_error": totals.rand_error}
+    return found | {name: value for name, value in known.items() if value is not None}
 
 
 def by_class(kind: Kind, totals: Totals) -> dict[str, Floats]:
     """Return support and metrics of each class (K,); a class that is neither true nor predicted has NaN."""
     dice = _ratio(2 * totals.overlap, totals.truth + totals.predicted, np.nan)
+    iou = _ratio(totals.overlap, totals.truth + totals.predicted - totals.overlap, np.nan)
+    rates = {"precision": _ratio(totals.overlap, totals.predicted), "recall": _ratio(totals.overlap, totals.truth)}
     if kind == "segmentation":
-        union = totals.truth + totals.predicted - totals.overlap
-        return {"pixels": totals.truth, "iou": _ratio(totals.overlap, union, np.nan), "dice": dice}
-    return {
-        "support": totals.truth,
-        "precision": _ratio(totals.overlap, totals.predicted),
-        "recall": _ratio(totals.overlap, totals.truth),
-        "f1": dice,
-    }
+        return {"pixels": totals.truth, "iou": iou, "dice": dice, **rates}
+    return {"support": totals.truth, **rates, "f1": dice, "iou": iou}
 
 
 def bootstrap(kind: Kind, counts: SampleCounts, resamples: int, seed: int) -> dict[str, Floats]:
@@ -149,8 +161,7 @@ def bootstrap(kind: Kind, counts: SampleCounts, resamples: int, seed: int) -> di
     are not independent. The draws depend on (seed, N) alone, so two models can be compared on each resample.
     """
     samples, num_classes = counts.truth.shape
-    means = {"loss": counts.losses, "rand_error": counts.rand_errors}
-    known = {name: values for name, values in means.items() if values is not None}
+    known = means(counts)
     columns = [counts.overlap, counts.truth, counts.predicted, *(values[:, None] for values in known.values())]
     table = np.concatenate(columns, axis=1)
     rng = np.random.Generator(np.random.Philox(key=[seed, samples]))
@@ -163,6 +174,23 @@ def bootstrap(kind: Kind, counts: SampleCounts, resamples: int, seed: int) -> di
     overlap, truth, predicted = (sums[:, part * num_classes : (part + 1) * num_classes] for part in range(3))
     resampled = {name: sums[:, 3 * num_classes + column] / samples for column, name in enumerate(known)}
     return scores(kind, Totals(overlap=overlap, truth=truth, predicted=predicted, **resampled))
+
+
+def resampled_means(by_window: Mapping[str, Floats], block: int, resamples: int, seed: int) -> dict[str, Floats]:
+    """Return the means of values (N,) on each resample of the windows (resamples,).
+
+    Circular block bootstrap (Politis and Romano 1992): windows that follow one another share steps, so they are drawn in
+    runs of `block` windows, the first behind the last. Drawing single windows would make the interval far too narrow.
+    """
+    table = np.stack(list(by_window.values()), axis=1)
+    windows, columns = table.shape
+    summed = np.concatenate([np.zeros((1, columns)), np.cumsum(np.concatenate([table, table[:block]]), axis=0)])
+    of_block = summed[block : block + windows] - summed[:windows]
+    rng = np.random.Generator(np.random.Philox(key=[seed, windows]))
+    blocks = -(-windows // block)
+    means = np.stack([of_block[rng.integers(windows, size=blocks)].sum(axis=0) for _ in range(resamples)])
+    means /= blocks * block
+    return {name: means[:, column] for column, name in enumerate(by_window)}
 
 
 def estimate(value: float, resampled: Floats) -> Estimate:

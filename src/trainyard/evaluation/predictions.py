@@ -12,10 +12,9 @@ from torch import nn
 
 from trainyard.data.batches import eval_batches
 from trainyard.data.packed import Split
+from trainyard.evaluation.calibration import NOTHING, Calibrated, Probabilities, Reliability, measure, temper
+from trainyard.evaluation.choices import NONE, Choices
 from trainyard.evaluation.metrics import Floats, Integers, SampleCounts, confusions, label_counts, mask_counts
-from trainyard.evaluation.rand_error import RandError
-
-Probabilities = NDArray[np.float32] | NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,62 +28,79 @@ class Predictions:
     counts: SampleCounts
     confusion: NDArray[np.int64]
     """(K, K) labels or pixels, true classes in rows."""
+    reliability: Reliability
+    probabilities: Probabilities | None = None
+    """(N, K) of every sample; None for masks, whose probabilities would take 4 K bytes a pixel."""
+    tempered: Calibrated | None = None
+    """Once the temperature was applied; None where none was fitted."""
+    at_threshold: SampleCounts | None = None
+    """At the chosen threshold; None where none was chosen."""
 
 
-def predict(network: nn.Module, split: Split, batch_size: int, rand: RandError | None = None) -> Predictions:
-    """Run a network over a whole split in fp32; `rand` says which regions of masks to compare, too.
+def predict(network: nn.Module, split: Split, batch_size: int, choices: Choices = NONE) -> Predictions:
+    """Run a network over a whole split in fp32; `choices` says what else is measured.
 
     Probabilities of masks are reduced batch by batch: of a whole split they take 4 K bytes a pixel.
     """
     batches = predicted_batches(network, split, batch_size)
     if split.kind == "segmentation":
-        return mask_predictions(batches, split.arrays["masks"], rand)
-    return label_predictions(np.concatenate(list(batches)), split.arrays["labels"])
+        return mask_predictions(batches, split.arrays["masks"], choices)
+    return label_predictions(np.concatenate(list(batches)), split.arrays["labels"], choices)
 
 
-def label_predictions(probabilities: Probabilities, labels: Integers) -> Predictions:
+def label_predictions(probabilities: Probabilities, labels: Integers, choices: Choices = NONE) -> Predictions:
     """Compare probabilities (N, K) with labels (N,)."""
     num_classes = probabilities.shape[1]
+    truth = np.asarray(labels)
     predicted = probabilities.argmax(axis=1)
-    losses = _cross_entropy(probabilities[np.arange(len(labels)), labels])
-    confusion = np.bincount(np.asarray(labels) * num_classes + predicted, minlength=num_classes**2)
+    measured = measure(probabilities, truth)
+    confusion = np.bincount(truth * num_classes + predicted, minlength=num_classes**2)
+    at_threshold = None
+    if choices.threshold is not None:
+        at_threshold = label_counts(truth, (probabilities[:, 1] >= choices.threshold).astype(np.int64), num_classes)
     return Predictions(
         classes=predicted,
         confidence=probabilities.max(axis=1).astype(np.float32),
-        counts=label_counts(np.asarray(labels), predicted, num_classes, losses),
+        counts=label_counts(truth, predicted, num_classes, measured.losses, measured.briers),
         confusion=confusion.reshape(num_classes, num_classes),
+        reliability=measured.reliability,
+        probabilities=probabilities,
+        tempered=None if choices.temperature is None else measure(temper(probabilities, choices.temperature), truth),
+        at_threshold=at_threshold,
     )
 
 
-def mask_predictions(batches: Iterable[Probabilities], masks: Integers, rand: RandError | None = None) -> Predictions:
+def mask_predictions(batches: Iterable[Probabilities], masks: Integers, choices: Choices = NONE) -> Predictions:
     """Compare batches of probabilities (n, K, H, W) with masks (N, H, W), in order."""
-    predicted, confidence, losses, counts, confusion = [], [], [], [], 0
+    predicted, confidence, measured, tempered, matrices = [], [], [], [], []
+    at_threshold: list[NDArray[np.int64]] = []
     rand_errors: list[Floats] = []
     start = 0
     for probabilities in batches:
         truth = np.asarray(masks[start : start + len(probabilities)])
         start += len(probabilities)
+        num_classes = probabilities.shape[1]
         classes = probabilities.argmax(axis=1).astype(np.uint8)
-        matrices = confusions(truth, classes, probabilities.shape[1])
-        given = np.take_along_axis(probabilities, truth[:, None].astype(np.int64), axis=1).astype(np.float64)
         predicted.append(classes)
         confidence.append(probabilities.max(axis=1).mean(axis=(1, 2)))
-        losses.append(_cross_entropy(given).mean(axis=(1, 2, 3)))
-        counts.append(mask_counts(matrices))
-        if rand is not None:
-            rand_errors.append(rand.of(probabilities, truth))
-        confusion = confusion + matrices.sum(axis=0)
+        measured.append(measure(probabilities, truth))
+        matrices.append(confusions(truth, classes, num_classes))
+        if choices.temperature is not None:
+            tempered.append(measure(temper(probabilities, choices.temperature), truth))
+        if choices.threshold is not None:
+            found = (probabilities[:, 1] >= choices.threshold).astype(np.uint8)
+            at_threshold.append(confusions(truth, found, num_classes))
+        if choices.rand is not None:
+            rand_errors.append(choices.rand.of(probabilities, truth))
+    whole, counted = _joined(measured), np.concatenate(matrices)
     return Predictions(
         classes=np.concatenate(predicted),
         confidence=np.concatenate(confidence).astype(np.float32),
-        counts=SampleCounts(
-            overlap=np.concatenate([part.overlap for part in counts]),
-            truth=np.concatenate([part.truth for part in counts]),
-            predicted=np.concatenate([part.predicted for part in counts]),
-            losses=np.concatenate(losses),
-            rand_errors=np.concatenate(rand_errors) if rand_errors else None,
-        ),
-        confusion=np.asarray(confusion),
+        counts=mask_counts(counted, whole.losses, whole.briers, np.concatenate(rand_errors) if rand_errors else None),
+        confusion=counted.sum(axis=0),
+        reliability=whole.reliability,
+        tempered=_joined(tempered) if tempered else None,
+        at_threshold=mask_counts(np.concatenate(at_threshold)) if at_threshold else None,
     )
 
 
@@ -96,8 +112,9 @@ def predicted_batches(network: nn.Module, split: Split, batch_size: int) -> Iter
             yield network(*batch.inputs).float().softmax(dim=1).numpy()
 
 
-def _cross_entropy(probabilities: Probabilities) -> Floats:
-    """Return the loss in nats from the probability of the true class, at least the smallest float32."""
-    smallest = np.finfo(np.float32).tiny
-    losses: Floats = -np.log(np.maximum(probabilities, smallest).astype(np.float64))
-    return losses
+def _joined(parts: list[Calibrated]) -> Calibrated:
+    return Calibrated(
+        reliability=sum((part.reliability for part in parts), NOTHING),
+        losses=np.concatenate([part.losses for part in parts]),
+        briers=np.concatenate([part.briers for part in parts]),
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps, rc_context
@@ -35,6 +36,15 @@ COLOURS = (
     *("#f5b800", "#7bd389", "#5c1a33", "#9ad0f5", "#005f4b", "#ff9c8a"),
 )
 """Of the classes of a mask, without the greys that an image is made of."""
+OUTCOMES = (
+    ("true negative", "#b4b4b4"),
+    ("true positive", "#009e73"),
+    ("false positive", "#d55e00"),
+    ("false negative", "#0072b2"),
+    ("other class", "#cc79a7"),
+)
+"""What a pixel's label is, by its number, and its colour, which all eyes tell apart (Okabe and Ito 2008). Negatives stay as the
+image is."""
 COLUMNS = 6
 """Images in a row."""
 TEXT_WIDTH = 86
@@ -49,6 +59,27 @@ LARGE_SIDE = 256
 def image_samples(split: Split, predictions: Predictions, classes: Sequence[str], shown: int, path: Path) -> Path:
     """Draw test images with true and predicted class: the most confident mistakes first."""
     chosen = mistakes_first(split.arrays["labels"], predictions, shown)
+    captions = [_caption(split, predictions, classes, index, 16) for index in chosen]
+    return _image_grid(split, chosen, captions, _headline(split, predictions), path)
+
+
+def worst_images(split: Split, predictions: Predictions, classes: Sequence[str], shown: int, path: Path) -> Path:
+    """Draw the test images whose true class was given the least probability, with that probability."""
+    if predictions.probabilities is None or predictions.counts.losses is None:
+        raise ValueError("these predictions hold no probabilities")
+    chosen = np.argsort(-predictions.counts.losses, kind="stable")[:shown]
+    captions = []
+    for index in chosen:
+        truth, predicted = int(split.arrays["labels"][index]), int(predictions.classes[index])
+        is_it = f"is {shorten(classes[truth], 14)}: {_percent(float(predictions.probabilities[index, truth]))}"
+        said = f"said {shorten(classes[predicted], 14)}: {predictions.confidence[index]:.1%}"
+        captions.append((f"{said}\n{is_it}", GREEN if truth == predicted else RED))
+    title = f"The {len(chosen)} worst of {len(split):,} test samples: the true class was given the least probability"
+    return _image_grid(split, chosen, captions, title, path)
+
+
+def _image_grid(split: Split, chosen: NDArray[np.int64], captions: Sequence[tuple[str, str]], title: str, path: Path) -> Path:
+    """Draw images in rows, each under its caption in a colour."""
     columns = min(COLUMNS, len(chosen))
     rows = -(-len(chosen) // columns)
     with rc_context(STYLE):
@@ -56,11 +87,10 @@ def image_samples(split: Split, predictions: Predictions, classes: Sequence[str]
         grid = figure.subplots(rows, columns, squeeze=False).ravel()
         for axes in grid:
             axes.axis("off")
-        for axes, index in zip(grid, chosen, strict=False):
+        for axes, index, (caption, colour) in zip(grid, chosen, captions, strict=False):
             show_image(axes, split.arrays["images"][index])
-            caption, colour = _caption(split, predictions, classes, index, 16)
             axes.set_title(caption, color=colour, fontsize=8.5, loc="center")
-        figure.suptitle(_headline(split, predictions), x=0.01, ha="left", fontweight="bold", fontsize=11)
+        figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=11)
         return save(figure, path)
 
 
@@ -97,25 +127,38 @@ def mask_samples(split: Split, predictions: Predictions, classes: Sequence[str],
     worst = ranked[: shown - shown // 2]
     others = ranked[np.linspace(len(worst), len(ranked) - 1, shown // 2).astype(int)]
     colours = class_colours(len(classes))
+    outcome_colours = np.array([to_rgb(colour) for _, colour in OUTCOMES])
     with rc_context(STYLE):
-        figure = Figure(figsize=(4 * inches + 0.4, inches * shown + 0.9), layout="constrained")
+        figure = Figure(figsize=(4 * inches + 0.4, inches * shown + 1.1), layout="constrained")
         grid = figure.subplots(shown, 4, squeeze=False)
-        for axes, title in zip(grid[0], ("image", "truth", "prediction", "errors"), strict=True):
+        for axes, title in zip(grid[0], ("image", "truth", "prediction", "right and wrong"), strict=True):
             axes.set_title(title, loc="center")
         for row, index in zip(grid, [*worst, *others], strict=True):
             image, truth = split.arrays["images"][index], np.asarray(split.arrays["masks"][index])
-            wrong = truth != predictions.classes[index]
+            outcome = pixel_outcomes(truth, predictions.classes[index])
             show_image(row[0], image)
             show_image(row[1], image, colours[truth], truth > 0)
             show_image(row[2], image, colours[predictions.classes[index]], predictions.classes[index] > 0)
-            show_image(row[3], image, np.broadcast_to(to_rgb(RED), (*wrong.shape, 3)), wrong)
+            show_image(row[3], image, outcome_colours[outcome], outcome > 0)
             score = f"IoU {iou[index]:.2f}" + (f", Rand error {rand[index]:.2f}" if rand is not None else "")
             row[0].set_ylabel(score, fontsize=9, color=RED if index in worst else INK)
+        outcomes = OUTCOMES if len(classes) > 2 else OUTCOMES[:-1]
         seen = np.union1d(split.arrays["masks"][[*worst, *others]], predictions.classes[[*worst, *others]])
-        _legend(figure, [(classes[number], colours[number]) for number in seen if number > 0])
+        shown_classes = [(classes[number], tuple(colours[number].tolist())) for number in seen if number > 0]
+        _legend(figure, [("right and wrong:", outcomes), ("classes:", shown_classes)])
         title = f"Test samples: the {len(worst)} worst of {len(split):,}, then others"
         figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=11)
         return save(figure, path)
+
+
+def pixel_outcomes(truth: NDArray[np.integer], predicted: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Return the number in OUTCOMES of each pixel (H, W); class 0 is the background, positive is every other."""
+    outcomes = np.zeros(truth.shape, dtype=np.int64)
+    outcomes[(truth > 0) & (predicted == truth)] = 1
+    outcomes[(truth == 0) & (predicted > 0)] = 2
+    outcomes[(truth > 0) & (predicted == 0)] = 3
+    outcomes[(truth > 0) & (predicted > 0) & (predicted != truth)] = 4
+    return outcomes
 
 
 def mistakes_first(labels: NDArray[np.integer], predictions: Predictions, shown: int) -> NDArray[np.int64]:
@@ -163,16 +206,25 @@ def show_image(
         spine.set_visible(False)
 
 
-def _legend(figure: Figure, shown: Sequence[tuple[str, NDArray[np.float64]]]) -> None:
-    """Write the classes under a figure, in rows; matplotlib itself fills columns first."""
-    if not shown:
-        return
-    longest = max(len(name) for name, _ in shown)
-    columns = min(len(shown), 10 if longest < 4 else 6 if longest < 12 else 4)
-    # matplotlib leaves out a label that begins with an underscore.
-    patches = [Patch(color=tuple(colour.tolist()), label=f" {shorten(name, 20)}") for name, colour in shown]
-    by_column = [patch for column in range(columns) for patch in patches[column::columns]]
-    figure.legend(handles=by_column, loc="outside lower center", ncols=columns, fontsize=8.5)
+def _legend(figure: Figure, groups: Sequence[tuple[str, Sequence[tuple[str, Any]]]]) -> None:
+    """Write groups of names and colours under a figure, each from a row of its own on, after its title."""
+    longest = max(len(name) for _, group in groups for name, _ in group)
+    columns = max(len(groups[0][1]), 10 if longest < 4 else 6 if longest < 12 else 4)
+    nothing = Patch(alpha=0, label=" ")
+    rows = []
+    for title, group in groups:
+        # matplotlib leaves out a label that begins with an underscore.
+        patches = [Patch(color=colour, label=f" {shorten(name, 20)}") for name, colour in group]
+        for start in range(0, len(patches), columns):
+            row = patches[start : start + columns]
+            rows.append([nothing if start else Patch(alpha=0, label=title), *row, *[nothing] * (columns - len(row))])
+    # matplotlib fills columns first.
+    by_column = [patch for column in zip(*rows, strict=True) for patch in column]
+    figure.legend(handles=by_column, loc="outside lower center", ncols=columns + 1, fontsize=8.5, columnspacing=1.2)
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}" if share >= 0.001 else f"{100 * share:.2g}%"
 
 
 def _caption(split: Split, predictions: Predictions, classes: Sequence[str], index: int, width: int) -> tuple[str, str]:
