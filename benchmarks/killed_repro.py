@@ -32,7 +32,7 @@ sys.path.insert(0, str(ROOT))
 from tests.pipeline.conftest import Project, make_project  # noqa: E402
 
 RECIPES = ("cnn", "unet", "lstm")
-STAGES = ("prepare", "train", "evaluate", "export")
+STAGES = ("prepare", "train", "evaluate", "gate", "export")
 MEASURED = ("seconds", "samples_per_s", "latency", "throughput")
 ORPHAN_SECONDS = 10.0
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
+COPIED = ("src/", "pipeline/", "champions/", ".dvc/", "dvc.yaml", ".dvcignore", ".gitignore", "requirements.lock")
 RAW = {
     "mnist": "mnist-png.zip",
     "cifar10": "cifar10-jpg.zip",
@@ -68,7 +69,7 @@ def make_project(folder: Path, name: str, data: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True).stdout
     for file in listed.split("\0"):
-        if file.startswith(("src/", "pipeline/", ".dvc/", "dvc.yaml", ".dvcignore", ".gitignore", "requirements.lock")):
+        if file.startswith(COPIED):
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / file, folder / file)
     recipe = YAML(typ="safe").load(ROOT / "examples" / f"{name}.yaml")

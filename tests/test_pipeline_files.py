@@ -33,6 +33,9 @@ SHARED = {
 """Listed for all sources and families, though not all use them: dvc.yaml cannot know which do."""
 
 
+STAGES = ("prepare", "train", "evaluate", "gate", "export")
+
+
 def stages(root: Path) -> dict[str, Any]:
     values = YAML(typ="safe", pure=True).load(root / "dvc.yaml")
     return {name: stage["do"] for name, stage in values["stages"].items()}
@@ -59,7 +62,7 @@ def listed_code(root: Path, stage: str, recipe: Recipe) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("stage", ["prepare", "train", "evaluate", "export"])
+@pytest.mark.parametrize("stage", STAGES)
 def test_each_stage_lists_the_code_that_can_change_its_result(root: Path, stage: str) -> None:
     for recipe in recipes(root):
         needed = {str(source_path(name).relative_to(root)) for name in stage_code(stage, recipe)}
@@ -69,7 +72,7 @@ def test_each_stage_lists_the_code_that_can_change_its_result(root: Path, stage:
         assert listed - needed - SHARED == set(), f"{stage} of {recipe.name} does not use these"
 
 
-@pytest.mark.parametrize("stage", ["prepare", "train", "evaluate", "export"])
+@pytest.mark.parametrize("stage", STAGES)
 def test_each_stage_is_a_script_that_runs_from_the_projects_folder(root: Path, stage: str) -> None:
     command = stages(root)[stage]["cmd"]
     assert command.startswith(f"PYTHONPATH=src python pipeline/{stage}.py ${{key}} ")
@@ -81,10 +84,10 @@ def test_each_stage_is_a_script_that_runs_from_the_projects_folder(root: Path, s
 
 def test_no_stage_depends_on_where_it_runs(root: Path) -> None:
     for stage in stages(root).values():
-        assert all(name.startswith("recipes.${key}.") for name in stage["params"])
+        assert all(f"{name}.".startswith("recipes.${key}.") for name in stage["params"])
 
 
-@pytest.mark.parametrize("stage", ["prepare", "train", "evaluate", "export"])
+@pytest.mark.parametrize("stage", STAGES)
 def test_a_recipe_that_does_not_exist_is_refused_by_every_stage(root: Path, stage: str, tmp_path: Path) -> None:
     places = [str(tmp_path / str(number)) for number in range(stages(root)[stage]["cmd"].count("${key}") - 1)]
     done = subprocess.run(
@@ -109,6 +112,7 @@ SCORING_NEEDS_NOT = ("pytorch_lightning", "ray", "torchmetrics")
         ("trainyard.data.prepare", PREPARE_NEEDS_NOT),
         ("trainyard.training.fit", ("ray", "mlflow", "onnx", "sklearn")),
         ("trainyard.evaluation.evaluate", (*SCORING_NEEDS_NOT, "mlflow", "onnx")),
+        ("trainyard.evaluation.gate", (*PREPARE_NEEDS_NOT, "sklearn")),
         ("trainyard.export.export", (*SCORING_NEEDS_NOT, "mlflow", "sklearn", "matplotlib")),
         ("trainyard.cli", (*PREPARE_NEEDS_NOT, "sklearn", "numpy")),
     ],

@@ -195,6 +195,24 @@ def report() -> None:
 
 
 @app.command()
+def promote(
+    recipe: Annotated[str, typer.Argument(help="Whose model, as it is now, later ones are held against.")],
+    force: Annotated[bool, typer.Option("--force", help="Also where the model did not pass the gate.")] = False,
+) -> None:
+    """Make a recipe's model its champion: stage `gate` refuses models that are worse than it, beyond chance."""
+    from trainyard.evaluation.champion import promote as make_champion
+    from trainyard.provenance import git_tags
+    from trainyard.recipe import read_recipe
+
+    name = read_recipe(PARAMS, recipe).name
+    commit = git_tags(Path.cwd()).get("mlflow.source.git.commit", "")
+    champion = make_champion(Path.cwd(), name, commit, force=force)
+    typer.echo(
+        f"{name}: {champion.fingerprint} is the champion, {champion.metric} {champion.value:.4f}. Next: git add champions"
+    )
+
+
+@app.command()
 def sync() -> None:
     """Send what waits for the tracking server, and say of runs that were killed that they were."""
     from trainyard.provenance import scratch_root

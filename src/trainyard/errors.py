@@ -5,6 +5,7 @@ TrainyardError                 shown as one headline, without a traceback
   MachineError      exit 3     this machine: disk, port, memory, library
   ServiceError      exit 4     a service elsewhere: the tracking server, a store
   IntegrityError    exit 5     refused, because a file is not what it claims to be
+  Rejected          exit 6     a model that is not good enough
   Interrupted       exit 75    stopped half-way; the same command continues
 """
 
@@ -37,6 +38,12 @@ class IntegrityError(TrainyardError):
     """A file does not match the hash that it was written with, or could run code."""
 
     exit_code = 5
+
+
+class Rejected(TrainyardError):
+    """A model is not as good as its recipe asks for."""
+
+    exit_code = 6
 
 
 class Interrupted(TrainyardError):

@@ -23,6 +23,7 @@ RESULT_FREE = (
     # It says what is wrong; what is left out for it, the sources decide.
     "trainyard.data.problems",
     "trainyard.evaluation.config",
+    "trainyard.evaluation.gate_config",
     "trainyard.export.config",
     # They pass on what a training says while it runs, and say when it is saved.
     "trainyard.training.fault",
@@ -44,6 +45,7 @@ ROOTS: dict[str, tuple[str, ...]] = {
     "prepare": ("trainyard.data.prepare", "trainyard.data.{source}", "trainyard.data.unpack", "trainyard.data.arrange"),
     "train": ("trainyard.training.fit",),
     "evaluate": ("trainyard.evaluation.evaluate", "trainyard.models.saved"),
+    "gate": ("trainyard.evaluation.gate",),
     "export": ("trainyard.export.export", "trainyard.models.saved"),
 }
 """Where each stage's own work begins."""

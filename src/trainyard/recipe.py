@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -14,6 +14,7 @@ from trainyard.data.sources import KINDS, DataConfig
 from trainyard.errors import InputError, IntegrityError
 from trainyard.evaluation import config as evaluation_config
 from trainyard.evaluation.config import EvaluateConfig
+from trainyard.evaluation.gate_config import GateConfig
 from trainyard.export.config import ExportConfig
 from trainyard.models.cnn_config import CNNConfig, smallest_side
 from trainyard.models.lstm_config import LSTMConfig
@@ -35,6 +36,8 @@ FAMILY_KINDS: dict[str, tuple[Kind, ...]] = {
 """The kinds of data that each family learns from."""
 BLOCKS: dict[str, Any] = {"data": DataConfig, "train": TrainConfig, "evaluate": EvaluateConfig, "export": ExportConfig}
 """The blocks that are alike in all families."""
+OPTIONAL: dict[str, Any] = {"gate": GateConfig}
+"""Those that may be left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +51,7 @@ class Recipe:
     train: TrainConfig
     evaluate: EvaluateConfig
     export: ExportConfig
+    gate: GateConfig = field(default_factory=GateConfig)
 
     @property
     def kind(self) -> Kind:
@@ -111,7 +115,9 @@ def recipe_from_json(values: dict[str, Any], where: Path) -> Recipe:
         IntegrityError: `where` holds something else.
     """
     try:
-        schemas = {**BLOCKS, "model": MODELS[values["family"]]}
+        # Recipes of models that were trained before there was an optional block are recipes, too.
+        optional = {key: schema for key, schema in OPTIONAL.items() if key in values}
+        schemas = {**BLOCKS, **optional, "model": MODELS[values["family"]]}
         blocks = {
             key: TypeAdapter(schema).validate_json(json.dumps(values[key]), strict=True, extra="forbid")
             for key, schema in schemas.items()
@@ -144,12 +150,13 @@ def _read(params: Params, name: str, problems: list[Problem]) -> Recipe | None:
         problems.append(
             Problem(params.line(*keys), f"recipes.{name}", "is no name for files", "use letters, digits, '-' and '_'")
         )
-    valid = ("family", *BLOCKS, "model")
+    wanted = ("family", *BLOCKS, "model")
+    valid = (*wanted, *OPTIONAL)
     for key in block:
         if key not in valid:
             expected = f"valid here: {', '.join(valid)}{nearest(str(key), valid)}"
             problems.append(Problem(params.line(*keys, key), f"recipes.{name}.{key}", "no such key", expected))
-    for key in valid:
+    for key in wanted:
         if key not in block:
             problems.append(Problem(params.line(*keys), f"recipes.{name}.{key}", "is missing", "add it"))
     data = block.get("data")
@@ -158,7 +165,7 @@ def _read(params: Params, name: str, problems: list[Problem]) -> Recipe | None:
         expected = "name the raw data's file or folder; requirements.lock for data that come with the libraries"
         problems.append(Problem(params.line(*keys, "data"), f"recipes.{name}.data.path", "is missing", expected))
     family = block.get("family")
-    schemas = dict(BLOCKS)
+    schemas = {**BLOCKS, **OPTIONAL}
     if family in MODELS:
         schemas["model"] = MODELS[family]
     elif "family" in block:

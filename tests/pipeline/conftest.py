@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-COPIED = ("src/", "pipeline/", ".dvc/", "dvc.yaml", ".dvcignore", ".gitignore", "requirements.lock")
+COPIED = ("src/", "pipeline/", ".dvc/", "dvc.yaml", ".dvcignore", ".gitignore", "requirements.lock", "champions/")
 TINY = """\
 recipes:
   cnn:
@@ -21,6 +21,7 @@ recipes:
     model: {widths: [8, 16], convolutions: 1, normalisation: group, dropout: 0.2}
     train: {epochs: 6, batch_size: 64, optimizer: adamw, learning_rate: 5e-3, schedule: one_cycle, warmup_fraction: 0.25}
     evaluate: {bootstrap_samples: 50}
+    gate: {on_fail: warn}
     export: {latency_runs: 5}
   unet:
     family: unet
@@ -28,6 +29,7 @@ recipes:
     model: {depth: 2, base_width: 4, normalisation: group}
     train: {epochs: 2, batch_size: 16, optimizer: adamw, learning_rate: 5e-3, loss: cross_entropy_dice}
     evaluate: {bootstrap_samples: 50}
+    gate: {on_fail: warn}
     export: {latency_runs: 5}
   lstm:
     family: lstm
@@ -35,6 +37,7 @@ recipes:
     model: {embedding_size: 8, hidden_size: 8}
     train: {epochs: 2, batch_size: 32, optimizer: adamw, learning_rate: 5e-3}
     evaluate: {bootstrap_samples: 50}
+    gate: {on_fail: warn}
     export: {latency_runs: 5}
 cluster:
   workers: 0
@@ -111,10 +114,7 @@ def make_project(root: Path, folder: Path, params: Mapping[str, str] | None = No
         check=True,
     )
     for name in listed.stdout.decode().split("\0"):
-        if (
-            name.startswith(("src/", "pipeline/", ".dvc/", "dvc.yaml", ".dvcignore", ".gitignore", "requirements.lock"))
-            and (root / name).is_file()
-        ):
+        if name.startswith(COPIED) and (root / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(root / name, folder / name)
     text = TINY

@@ -12,7 +12,7 @@ from tests.pipeline.conftest import Project
 
 pytestmark = pytest.mark.pipeline
 RECIPES = ("cnn", "unet", "lstm")
-STAGES = ("prepare", "train", "evaluate", "export")
+STAGES = ("prepare", "train", "evaluate", "gate", "export")
 
 
 def runs(project: Project) -> list[tuple[str, str]]:
@@ -75,7 +75,7 @@ def test_a_changed_rate_runs_one_recipes_later_stages_and_going_back_runs_none(p
     weights = project.folder / "models" / "cnn" / "model.safetensors"
     before, runs_before, identity = sha256(weights), len(runs(project)), (weights.parent / "run.json").read_text()
     project.change("learning_rate: 5e-3, schedule", "learning_rate: 2e-3, schedule")
-    assert project.stages_run(project.run("dvc", "repro")) == ["train@cnn", "evaluate@cnn", "export@cnn"]
+    assert project.stages_run(project.run("dvc", "repro")) == ["train@cnn", "evaluate@cnn", "gate@cnn", "export@cnn"]
     assert sha256(weights) != before
     assert len(runs(project)) == runs_before + 1
 

@@ -15,6 +15,7 @@ from trainyard.errors import IntegrityError
 from trainyard.tasks.primary import PRIMARY, merit
 
 STAGES = ("train", "evaluate", "export")
+READ = (*STAGES, "gate")
 NOTHING = "-"
 NAMES = {"mean_iou": "mean IoU", "macro_f1": "macro F1", "mse": "MSE, lower wins"}
 WHERE_NEXT = (
@@ -48,7 +49,7 @@ def read_reports(folder: Path) -> Reports:
         IntegrityError: one cannot be read.
     """
     found: Reports = {}
-    for stage in STAGES:
+    for stage in READ:
         path = folder / f"{stage}.json"
         if not path.is_file():
             continue
@@ -108,7 +109,7 @@ def _row(name: str, reports: Reports) -> list[RenderableType]:
         Text.assemble((name, "bold"), "\n", (NAMES.get(primary, primary), "dim")),
         _score(scores, f"test/{primary}"),
         _score(scores, f"baseline/{primary}"),
-        verdict(scores, primary),
+        Text.assemble(verdict(scores, primary), *_gate(reports.get("gate", {}))),
         training,
         size,
         latency,
@@ -130,6 +131,11 @@ def _score(scores: dict[str, Any], name: str) -> Text:
     if f"{name}_low" in scores:
         text.append(f"\n{scores[f'{name}_low']:.3f}-{scores[f'{name}_high']:.3f}", style="dim")
     return text
+
+
+def _gate(verdict: dict[str, Any]) -> list[str | tuple[str, str]]:
+    """Return a second line where the gate is not content with a model."""
+    return [] if verdict.get("passed", True) else ["\n", ("gate: no", "red")]
 
 
 def _where_next() -> Table:
