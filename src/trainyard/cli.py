@@ -213,6 +213,25 @@ def promote(
 
 
 @app.command()
+def compare(
+    first: Annotated[str, typer.Argument(help="A recipe, or the path of a predictions.parquet, or of a champion's folder.")],
+    second: Annotated[str, typer.Argument(help="Another one, tested on the same samples.")],
+    resamples: Annotated[int, typer.Option(min=100, help="Of the test samples, for the intervals.")] = 10_000,
+    json: Annotated[bool, typer.Option("--json", help="For programs: one JSON document.")] = False,
+) -> None:
+    """Say whether two models differ on the same test samples, or by chance alone; the reason is beside each number."""
+    from trainyard.evaluation.comparison_page import as_json, compare_files, render
+
+    found = compare_files(Path.cwd(), first, second, resamples)
+    if json:
+        typer.echo(dumps(as_json(found), indent=2, ensure_ascii=False))
+        return
+    from rich.console import Console
+
+    Console().print(render(found))
+
+
+@app.command()
 def sync() -> None:
     """Send what waits for the tracking server, and say of runs that were killed that they were."""
     from trainyard.provenance import scratch_root
