@@ -232,6 +232,38 @@ def compare(
 
 
 @app.command()
+def repeat(
+    recipe: Annotated[str, typer.Argument(help="The recipe to train several times.")],
+    seeds: Annotated[int, typer.Option(min=2, help="How many seeds, from the recipe's own one on.")] = 5,
+) -> None:
+    """Train a recipe with several seeds, and say how much its test metrics differ from one to the next."""
+    from rich.console import Console
+
+    from trainyard.studies.repeat import render
+    from trainyard.studies.repeat import repeat as train_again
+
+    Console().print(render(train_again(Path.cwd(), recipe, seeds)))
+
+
+@app.command("learning-curve")
+def learning_curve(
+    recipe: Annotated[str, typer.Argument(help="The recipe to train on shares of its training samples.")],
+    fractions: Annotated[str, typer.Option(help="The shares, with commas between them.")] = "0.1,0.3,1",
+    same_epochs: Annotated[
+        bool,
+        typer.Option("--same-epochs", help="See a small share no more often than all; by default, as many steps are taken."),
+    ] = False,
+) -> None:
+    """Show how test quality grows with the training samples, for the network and the baseline: is more data worth its cost?"""
+    from rich.console import Console
+
+    from trainyard.studies.learning_curve import learning_curve as draw
+    from trainyard.studies.learning_curve import parse_fractions, render
+
+    Console().print(render(draw(Path.cwd(), recipe, parse_fractions(fractions), same_epochs=same_epochs)))
+
+
+@app.command()
 def sync() -> None:
     """Send what waits for the tracking server, and say of runs that were killed that they were."""
     from trainyard.provenance import scratch_root

@@ -31,6 +31,9 @@ from trainyard.tracking.sender import Sender
 from trainyard.training.cluster_config import TrackingConfig
 from trainyard.training.spool import Reader, Record
 
+PARENT_VARIABLE = "TRAINYARD_PARENT_RUN"
+"""Environment: the key of the run that those of this process belong to."""
+
 
 class Tracking:
     """The run of a recipe's state, as one stage adds to it. A context: at its end what waits is sent, or kept for later."""
@@ -197,6 +200,7 @@ class Tracking:
             "restored": restored,
             "params": masked(flatten(self.recipe.to_json())),
             "tags": masked({"trainyard.recipe": self.recipe.name, **tags}),
+            "parent": os.environ.get(PARENT_VARIABLE),
             "dataset": dataset(card),
         }
         self.journal = Journal.create(self.root, self.stage, self.recipe.name, opening)

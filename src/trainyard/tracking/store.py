@@ -26,6 +26,7 @@ import mlflow.store.db.utils
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 FINAL = ("INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST", "NOT_IMPLEMENTED")
 """Answers that will be the same next time."""
@@ -127,6 +128,7 @@ class Store:
             experiment = self._experiment(opening["experiment"], opening["artifacts"])
             run = self._find(experiment, opening) or self._create(experiment, opening, at)
             run_id = str(run.info.run_id)
+            self._place_below(experiment, run, opening)
         begun = run.data.tags.get(KEY_TAG) == opening["run_key"] and WHOLE_TAG not in run.data.tags
         return run_id, self._fill(run_id, opening) if begun else []
 
@@ -230,6 +232,13 @@ class Store:
             found = self._by_tag(experiment, FINGERPRINT_TAG, opening["fingerprint"])[:1]
         # The oldest of twins, so that everyone takes the same.
         return found[-1] if found else None
+
+    def _place_below(self, experiment: str, run: Run, opening: Mapping[str, Any]) -> None:
+        """Show a run below the one that it belongs to, once that one is there."""
+        if not (key := opening.get("parent")) or MLFLOW_PARENT_RUN_ID in run.data.tags:
+            return
+        if parents := self._by_tag(experiment, KEY_TAG, key):
+            self.client.set_tag(run.info.run_id, MLFLOW_PARENT_RUN_ID, parents[-1].info.run_id)
 
     def _by_tag(self, experiment: str, tag: str, value: str) -> list[Run]:
         return list(self.client.search_runs([experiment], f"tags.`{tag}` = '{value}'", max_results=100))
