@@ -1,4 +1,4 @@
-"""An S3 server on loopback, in a process of its own that ends with the test's."""
+"""An S3 server, on loopback unless told otherwise, in a process of its own that ends with the test's."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from types import TracebackType
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 SERVE = """
 import sys
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
-server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+server = ThreadedMotoServer(sys.argv[1], 0, verbose=False)
 server.start()
 print(server.get_host_and_port()[1], flush=True)
 sys.stdin.read()
@@ -23,17 +24,22 @@ sys.stdin.read()
 class S3Server:
     """`with S3Server() as server: server.url`; any credentials serve."""
 
+    def __init__(self, address: str = "127.0.0.1", prefix: Sequence[str] = ()) -> None:
+        """`prefix` is the command that runs another one where the address is."""
+        self.address = address
+        self.prefix = prefix
+
     def __enter__(self) -> S3Server:
         pytest.importorskip("moto", reason="moto[server,s3] is not installed")
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", SERVE],
+            [*self.prefix, sys.executable, "-W", "ignore", "-c", SERVE, self.address],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
         )
         assert self.process.stdout is not None
-        self.url = f"http://127.0.0.1:{int(self.process.stdout.readline())}"
+        self.url = f"http://{self.address}:{int(self.process.stdout.readline())}"
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -20,6 +20,7 @@ from tests.cluster.hosts import Bench, Host, wait_for
 from trainyard.training.checkpoint import kept_weights
 from trainyard.training.spool import Reader, Record
 
+EPOCHS = 40
 PORT = 6379
 START_TRIES = 5
 SOURCES = Path(trainyard.__file__).parents[1]
@@ -58,17 +59,30 @@ class Training:
         (self.folder / "params.yaml").write_text(text)
         self.log = self.folder / "driver.log"
         self.process: subprocess.Popen[bytes] | None = None
-        self._reader = Reader(self.scratch / "spool.jsonl")
+        self.scratch = self.folder / "scratch"
+        """The folder of checkpoints and records, as the driver sees it."""
+        self.environment = dict(cluster.environment)
+        self._prefix: list[str] = []
+        self._reader: Reader | None = None
         self._records: list[Record] = []
 
-    @property
-    def scratch(self) -> Path:
-        """The folder of checkpoints and records."""
-        return self.folder / "scratch"
+    def keep_apart(self) -> None:
+        """Let every host, and the driver, see a folder of its own where the scratch folder is."""
+        place = self.folder / "scratch"
+        place.mkdir()
+        for host in self.cluster.hosts.values():
+            own = self.folder / host.name
+            own.mkdir()
+            host.bind(own, place)
+        self.scratch = self.folder / "driver"
+        self.scratch.mkdir()
+        bound = 'mount --bind "$1" "$2" && shift 2 && exec "$@"'
+        self._prefix = ["unshare", "--mount", "bash", "-c", bound, "apart", str(self.scratch), str(place)]
 
     @property
     def records(self) -> list[Record]:
         """All that was recorded so far."""
+        self._reader = self._reader or Reader(self.scratch / "spool.jsonl")
         self._records.extend(self._reader.read())
         return self._records
 
@@ -81,9 +95,10 @@ class Training:
         """Run the driver on a host, the head if no other is named."""
         host = host or self.cluster.head
         driver = Path(__file__).with_name("driver.py")
-        environment = {**self.cluster.environment, "PYTHONPATH": str(SOURCES)}
+        environment = {**self.environment, "PYTHONPATH": str(SOURCES)}
         # In the training's own folder, where its lock is its own.
         command = [
+            *self._prefix,
             "env",
             f"--chdir={self.folder}",
             sys.executable,
@@ -110,6 +125,13 @@ class Training:
             return any(record.resumed for record in self.records)
 
         wait_for(there, lambda: f"a new attempt; the driver said {self.said}")
+
+    def catch_host(self) -> Host:
+        """Freeze a host with a worker, not the head, in the midst of the training, and return it."""
+        host = self.cluster.host_of_a_worker()
+        host.freeze()
+        assert self.runs(), self.said
+        return host
 
     def runs(self) -> bool:
         """Whether the driver has not ended."""
@@ -245,6 +267,13 @@ class Cluster:
         return [
             (address, identity) for address, _, identity in (entry.partition(",") for entry in printed.splitlines()[-1].split())
         ]
+
+    def train(self, name: str, *, epochs: int = EPOCHS, workers: Any = 2, until: int = 2, **settings: Any) -> Training:
+        """Start a training, and return it once so many of its epochs are finished."""
+        training = Training(self, name, epochs=epochs, workers=workers, **settings)
+        training.start()
+        training.reach(until)
+        return training
 
     def host_of_a_worker(self) -> Host:
         """Return a host that is not the head and has a worker."""

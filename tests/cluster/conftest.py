@@ -8,12 +8,10 @@ from pathlib import Path
 import pytest
 
 import trainyard
-from tests.cluster.clusters import Cluster, Training
+from tests.cluster.clusters import EPOCHS, Cluster, Training
 from tests.cluster.hosts import Bench, lacking
 from trainyard.data.digits import DigitsConfig
 from trainyard.data.prepare import prepare
-
-EPOCHS = 40
 
 
 @pytest.fixture(scope="session")

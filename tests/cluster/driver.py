@@ -13,6 +13,7 @@ from trainyard.stage import Clock, run_stage
 from trainyard.tasks.primary import PRIMARY
 from trainyard.training.job import FitJob
 from trainyard.training.launch import started
+from trainyard.training.outcome import open_storage
 from trainyard.training.spool import Reader
 
 
@@ -20,8 +21,11 @@ def train(clock: Clock) -> str:
     folder, data_dir = Path(sys.argv[1]), Path(sys.argv[2])
     recipe = read_recipe(folder / "params.yaml", "cnn")
     cluster = read_settings(folder / "params.yaml")[0]
-    job = FitJob(recipe=recipe, data_dir=data_dir, scratch_dir=folder / "scratch", fingerprint="f")
-    job.scratch_dir.mkdir(exist_ok=True)
+    scratch = folder / "scratch"
+    scratch.mkdir(exist_ok=True)
+    job = FitJob(recipe=recipe, data_dir=data_dir, scratch_dir=scratch, fingerprint="f", storage=cluster.storage)
+    if job.storage is not None:
+        job = open_storage(job)
     progress, reader = TrainProgress("cnn", recipe.train.epochs, PRIMARY["image_classification"]), Reader(job.spool)
 
     def watch() -> None:

@@ -169,7 +169,7 @@ class Host:
         (child,) = psutil.Process(self.init.pid).children()
         self.pid = child.pid
         for folder in self.hidden:
-            subprocess.run([*self._enter(), "mount", "-t", "tmpfs", "tmpfs", str(folder)], check=True, capture_output=True)
+            subprocess.run([*self.enter(), "mount", "-t", "tmpfs", "tmpfs", str(folder)], check=True, capture_output=True)
 
     def run(self, *command: str, environment: Mapping[str, str] | None = None) -> str:
         """Run a command on the host to its end and return what it printed.
@@ -178,7 +178,7 @@ class Host:
             AssertionError: its exit status was not 0.
         """
         done = subprocess.run(
-            [*self._enter(), *command],
+            [*self.enter(), *command],
             env={**self.environment, **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -193,7 +193,7 @@ class Host:
         """Start a command on the host."""
         with log.open("wb") as file:
             return subprocess.Popen(
-                [*self._enter(), *command],
+                [*self.enter(), *command],
                 env={**self.environment, **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=file,
@@ -233,6 +233,10 @@ class Host:
             with suppress(psutil.Error):
                 process.resume()
 
+    def bind(self, source: Path, target: Path) -> None:
+        """Let the host see one folder where another one is, until it is switched off."""
+        subprocess.run([*self.enter(), "mount", "--bind", str(source), str(target)], check=True, capture_output=True)
+
     def cut(self) -> None:
         """Cut the host's link: nothing arrives, and no end is told of it."""
         _run("ip", "link", "set", self.link, "down")
@@ -254,7 +258,8 @@ class Host:
         """Let the link be as fast as it can."""
         _run("nsenter", f"--net=/run/netns/{self.namespace}", "tc", "qdisc", "del", "dev", "eth0", "root")
 
-    def _enter(self) -> list[str]:
+    def enter(self) -> list[str]:
+        """Return the command that runs another one on the host."""
         return ["nsenter", f"--target={self.pid}", "--mount", "--uts", "--net", "--pid"]
 
     def _ip(self, *arguments: str) -> None:

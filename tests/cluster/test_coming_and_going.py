@@ -9,8 +9,7 @@ import time
 
 import pytest
 
-from tests.cluster.clusters import Cluster, Training
-from tests.cluster.conftest import EPOCHS
+from tests.cluster.clusters import EPOCHS, Cluster, Training
 from tests.cluster.hosts import wait_for
 
 pytestmark = [pytest.mark.cluster, pytest.mark.faults, pytest.mark.long, pytest.mark.timeout(1800)]
@@ -23,12 +22,8 @@ def take_spare_away(cluster: Cluster) -> None:
 
 def test_a_fixed_number_of_workers_waits_for_its_host_to_come_back(cluster: Cluster, undisturbed: Training) -> None:
     take_spare_away(cluster)
-    training = Training(cluster, "back", epochs=EPOCHS, workers=2)
-    training.start()
-    training.reach(2)
-    host = cluster.host_of_a_worker()
-    host.freeze()
-    assert training.runs()
+    training = cluster.train("back")
+    host = training.catch_host()
     host.kill()
     wait_for(lambda: f"node {host.name} ({host.address}) has left the cluster" in training.said, "the loss to be noticed")
     assert training.runs()
@@ -39,12 +34,8 @@ def test_a_fixed_number_of_workers_waits_for_its_host_to_come_back(cluster: Clus
 
 def test_hosts_that_stay_away_end_the_run_and_it_can_be_continued(cluster: Cluster, undisturbed: Training) -> None:
     take_spare_away(cluster)
-    training = Training(cluster, "away", epochs=EPOCHS, workers=2, lost_node_seconds=5)
-    training.start()
-    training.reach(2)
-    host = cluster.host_of_a_worker()
-    host.freeze()
-    assert training.runs()
+    training = cluster.train("away", lost_node_seconds=5)
+    host = training.catch_host()
     host.kill()
     said = training.end(75)
     assert "the cluster has had room for fewer than 2 workers for 5 s" in said
@@ -58,12 +49,8 @@ def test_hosts_that_stay_away_end_the_run_and_it_can_be_continued(cluster: Clust
 
 def test_a_host_that_is_back_at_once_is_counted_once(cluster: Cluster, undisturbed: Training) -> None:
     take_spare_away(cluster)
-    training = Training(cluster, "flap", epochs=EPOCHS, workers=2)
-    training.start()
-    training.reach(2)
-    host = cluster.host_of_a_worker()
-    host.freeze()
-    assert training.runs()
+    training = cluster.train("flap")
+    host = training.catch_host()
     host.kill()
     # At once: Ray may still count on the node that was here before.
     host.switch_on()
@@ -76,9 +63,7 @@ def test_a_host_that_is_back_at_once_is_counted_once(cluster: Cluster, undisturb
 
 @pytest.mark.parametrize("seconds", [1, 5])
 def test_a_link_that_is_cut_for_seconds_changes_nothing(cluster: Cluster, undisturbed: Training, seconds: int) -> None:
-    training = Training(cluster, f"cut-{seconds}", epochs=EPOCHS, workers=2)
-    training.start()
-    training.reach(2)
+    training = cluster.train(f"cut-{seconds}")
     host = cluster.host_of_a_worker()
     host.cut()
     assert training.runs()
@@ -92,12 +77,8 @@ def test_an_elastic_training_shrinks_and_grows_and_sees_the_same(cluster: Cluste
     """Long enough that a host can start, and be noticed, before it is over."""
     take_spare_away(cluster)
     epochs = 20 * EPOCHS
-    training = Training(cluster, "elastic", epochs=epochs, workers=[1, 2])
-    training.start()
-    training.reach(2)
-    host = cluster.host_of_a_worker()
-    host.freeze()
-    assert training.runs()
+    training = cluster.train("elastic", epochs=epochs, workers=[1, 2])
+    host = training.catch_host()
     host.kill()
     training.resumed()
     assert {name: len(pids) for name, pids in cluster.workers().items() if pids} == {"head": 1}
@@ -113,12 +94,9 @@ def test_an_elastic_training_shrinks_and_grows_and_sees_the_same(cluster: Cluste
 
 
 def test_a_lost_head_ends_the_run_and_a_new_one_continues_it(cluster: Cluster, undisturbed: Training) -> None:
-    training = Training(cluster, "headless", epochs=EPOCHS, workers=2)
-    training.start()
-    training.reach(2)
+    training = cluster.train("headless")
     (server,) = cluster.head.processes("gcs/gcs_server")
-    cluster.host_of_a_worker().freeze()
-    assert training.runs()
+    training.catch_host()
     os.kill(server.pid, signal.SIGKILL)
     said = training.end(75)
     assert f"the head of the cluster, {cluster.address}, has not answered for" in said
@@ -130,9 +108,7 @@ def test_a_lost_head_ends_the_run_and_a_new_one_continues_it(cluster: Cluster, u
 
 
 def test_a_killed_driver_leaves_no_worker_and_continues(cluster: Cluster, undisturbed: Training) -> None:
-    training = Training(cluster, "driverless", epochs=EPOCHS, workers=2)
-    training.start()
-    training.reach(2)
+    training = cluster.train("driverless")
     assert training.runs()
     for process in cluster.head.processes("driver.py"):
         process.kill()
@@ -149,9 +125,7 @@ def test_a_killed_driver_leaves_no_worker_and_continues(cluster: Cluster, undist
 def test_slow_links_change_nothing_but_the_time(cluster: Cluster, undisturbed: Training) -> None:
     if shutil.which("tc") is None:
         pytest.skip("this machine has no `tc`")
-    training = Training(cluster, "slow", epochs=EPOCHS, workers=2)
-    training.start()
-    training.reach(1)
+    training = cluster.train("slow", until=1)
     for host in cluster.hosts.values():
         host.slow("1mbit")
     assert training.runs()
@@ -165,12 +139,8 @@ def test_slow_links_change_nothing_but_the_time(cluster: Cluster, undisturbed: T
 
 def test_a_frozen_host_is_done_without_and_its_old_worker_writes_no_more(cluster: Cluster, undisturbed: Training) -> None:
     """Frozen as a machine that swaps or is moved: every connection stays, and later everything goes on at once."""
-    training = Training(cluster, "frozen", epochs=EPOCHS, workers=2)
-    training.start()
-    training.reach(2)
-    host = cluster.host_of_a_worker()
-    host.freeze()
-    assert training.runs()
+    training = cluster.train("frozen")
+    host = training.catch_host()
     training.resumed()
     host.thaw()
     training.end()
@@ -178,9 +148,7 @@ def test_a_frozen_host_is_done_without_and_its_old_worker_writes_no_more(cluster
 
 
 def test_a_host_about_to_be_taken_away_is_left_before(cluster: Cluster, undisturbed: Training) -> None:
-    training = Training(cluster, "drained", epochs=EPOCHS, workers=2)
-    training.start()
-    training.reach(2)
+    training = cluster.train("drained")
     host = cluster.host_of_a_worker()
     assert training.runs()
     try:
