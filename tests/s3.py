@@ -77,5 +77,8 @@ class S3Server:
             access_key="test-key",
             secret_key="test-secret",
             region="us-east-1",
+            # Its first answer is one that imports much.
+            connect_timeout=60.0,
+            request_timeout=120.0,
             allow_bucket_creation=True,
         ).create_dir(name)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.s3 import S3Server
 
 from trainyard.data.digit_scenes import DigitScenesConfig
 from trainyard.data.prepare import prepare
@@ -24,6 +25,14 @@ Build = Callable[..., FitJob]
 SCENES = DigitScenesConfig(source="digit_scenes", scenes=60, size=32, seed=0, val_fraction=0.2, test_fraction=0.2)
 EVERY = 3
 """Steps between two checkpoints within an epoch."""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[S3Server]:
+    """An object store, for all tests of a module."""
+    with S3Server() as started:
+        started.make_bucket("bucket")
+        yield started
 
 
 @pytest.fixture(scope="session")

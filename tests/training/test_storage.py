@@ -45,6 +45,10 @@ def make_job(make_recipe: Callable[..., Recipe], packed_digits: Path, tmp_path: 
     return make
 
 
+def quiet() -> None:
+    """Hear nothing of what comes."""
+
+
 def weights(job: FitJob) -> dict[str, torch.Tensor]:
     return kept_weights(job.store(), "f", "last")[0]
 
@@ -66,7 +70,7 @@ def test_another_machine_continues_from_the_storage_to_the_same_bits(make_job: M
         newest = scan(job.store(), "f")[0][-1]
         newest.store.delete(newest.name)
         other = open_storage(make_job("s3://bucket/trainyard", "other"))
-        with ready(other) as here:
+        with ready(other, quiet) as here:
             result = fit(here)
         assert result.resumed_epoch == 2
         assert same(weights(other), weights(whole))
@@ -249,15 +253,15 @@ def test_a_node_without_the_drivers_storage_is_named_before_training(make_job: M
     place = tmp_path / "shared"
     place.mkdir()
     job = open_storage(make_job(str(place)))
-    with ready(job) as here:
+    with ready(job, quiet) as here:
         assert here.data_dir == job.data_dir
     shutil.rmtree(place / "f")
     said = rf"{os.uname().nodename}: {place}/f is not the folder that the driver sees there; mount it"
-    with pytest.raises(MachineError, match=said), ready(job):
+    with pytest.raises(MachineError, match=said), ready(job, quiet):
         pass
     (place / "f").mkdir()
     (place / "f" / "mark").write_text("another's")
-    with pytest.raises(MachineError, match=said), ready(job):
+    with pytest.raises(MachineError, match=said), ready(job, quiet):
         pass
 
 

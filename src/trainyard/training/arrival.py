@@ -1,4 +1,4 @@
-"""What a worker needs before it trains: the storage that the driver sees, and the data; all workers together, or none."""
+"""What a worker needs before it trains: the driver's storage, data, weights to begin with; all workers together, or none."""
 
 from __future__ import annotations
 
@@ -12,15 +12,21 @@ import torch.distributed
 
 from trainyard.errors import MachineError, TrainyardError
 from trainyard.training.job import MARK, FitJob
-from trainyard.training.node_cache import data_here
+from trainyard.training.node_cache import Told
+from trainyard.training.node_data import data_here
+from trainyard.training.node_weights import weights_here
 
 ROUND_SECONDS = 5.0
 """Between two times that workers ask each other; far less than what a group of processes waits for one of them."""
 
 
 @contextmanager
-def ready(job: FitJob) -> Iterator[FitJob]:
+def ready(job: FitJob, told: Told) -> Iterator[FitJob]:
     """Return the job as it is on this node, once all workers have what they need; every worker calls it.
+
+    Args:
+        job: as the driver knows it.
+        told: is called, in another thread, whenever more of what this node has to fetch has come.
 
     Raises:
         MachineError: the node of one of them does not see the storage, or the data, or has no room.
@@ -33,7 +39,7 @@ def ready(job: FitJob) -> Iterator[FitJob]:
 
         def prepare() -> None:
             try:
-                outcome.append(_prepared(job, stack))
+                outcome.append(_prepared(job, stack, told))
             except TrainyardError as error:
                 outcome.append(error)
             except Exception as error:
@@ -50,7 +56,7 @@ def ready(job: FitJob) -> Iterator[FitJob]:
         yield own
 
 
-def _prepared(job: FitJob, stack: ExitStack) -> FitJob:
+def _prepared(job: FitJob, stack: ExitStack, told: Told) -> FitJob:
     host = socket.gethostname()
     try:
         job.scratch_dir.mkdir(parents=True, exist_ok=True)
@@ -64,7 +70,9 @@ def _prepared(job: FitJob, stack: ExitStack) -> FitJob:
         ) from None
     except OSError as error:
         raise MachineError(f"{host}: {error.filename}: {error.strerror or error}; make it readable and writable") from error
-    return replace(job, data_dir=stack.enter_context(data_here(job)))
+    return replace(
+        job, data_dir=stack.enter_context(data_here(job, told)), weights=stack.enter_context(weights_here(job, told))
+    )
 
 
 def _all_have(outcome: list[FitJob | TrainyardError], done: threading.Event) -> bool:

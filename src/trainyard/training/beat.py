@@ -2,9 +2,9 @@
 
 The rule for a hang. A worker that says nothing for SILENCE_SECONDS is stopped, or something in it holds the interpreter's
 lock. One that speaks, but whose training stays in one phase of a step, may do so for ten times the longest it has been in
-that phase before, and for LEAST_SECONDS at least; in a phase that is new to it, where things are compiled, or while it
-saves, for as long as that may take. Workers wait for each other in every reduction, so all of them must be past their limit,
-and the one that got least far is to blame.
+that phase before, and for LEAST_SECONDS at least; in a phase that is new to it, where things are compiled, or while it saves,
+for as long as that may take; while it fetches data, for as long as the next piece may take. Workers wait for each other in
+every reduction, so all of them must be past their limit, and the one that got least far is to blame.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from statistics import fmean, median
+from typing import Literal
 
 from trainyard.training.timing import (
+    FETCH_SECONDS,
     HANG_FACTOR,
     LAG_FACTOR,
     LAG_STEPS,
@@ -26,7 +28,8 @@ from trainyard.training.timing import (
     SILENCE_SECONDS,
 )
 
-PHASES = ("start", "between steps", "forward", "backward", "optimizer", "validation", "epoch end", "saving", "over")
+FETCHING = "fetching"
+PHASES = ("start", FETCHING, "between steps", "forward", "backward", "optimizer", "validation", "epoch end", "saving", "over")
 """In the order of a step and an epoch: of two workers in one step, the one in the earlier phase got less far."""
 
 
@@ -103,6 +106,10 @@ class Progress:
             self.longest[before] = spent
         self.at = (epoch, step, phase, now)
 
+    def arrive(self, phase: Literal["start", "fetching"]) -> None:
+        """Get on in a phase before the training, where how long one took says nothing of the next time."""
+        self.at = (0, 0, phase, self.clock())
+
     def beat(self) -> Beat:
         """Return what to say now."""
         epoch, step, phase, since = self.at
@@ -119,6 +126,8 @@ class Progress:
     def _limit(self, phase: str) -> float:
         if phase == "saving":
             return SAVING_SECONDS
+        if phase == FETCHING:
+            return FETCH_SECONDS
         longest = self.longest.get(phase)
         return NEW_PHASE_SECONDS if longest is None else max(LEAST_SECONDS, HANG_FACTOR * longest)
 

@@ -37,6 +37,17 @@ class FitJob:
     """Optimizer steps a multiple of which is followed by a checkpoint. None: none."""
 
     @property
+    def weights_sha256(self) -> str | None:
+        """Of `weights`, as the recipe states it; None: what lies there is taken as it is."""
+        wanted = self.recipe.train.start_from
+        return None if wanted is None else wanted.sha256
+
+    @property
+    def cache_bytes(self) -> int:
+        """Most that a node keeps of what it has fetched."""
+        return int(self.data_cache_gigabytes * 1e9)
+
+    @property
     def checkpoints(self) -> Path:
         """Folder of the checkpoints, where there is no `storage`."""
         return self.scratch_dir / "checkpoints"

@@ -1,10 +1,12 @@
-"""Packed data on every node: memory-mapped where the node sees the project's folder, otherwise fetched once from the storage.
+"""What a node had to fetch, kept on its disk for the next training, and never more of it than it may take.
 
-    <storage>/data/<sha256>/card.json, train/images.npy, ...     put there by the driver, the card last
-    <cache>/<sha256>/...     <cache>/<sha256>.part/...     <cache>/<sha256>.lock
+    <cache>/<sha256>/...        whole
+    <cache>/<sha256>.part/...   on its way, or what an attempt that was cut short has left
+    <cache>/<sha256>.lock       held by whoever uses or fetches it; in it, for how many bytes there must be room
+    <cache>/room                held for the moment in which room is made and reserved
 
-The cache is TRAINYARD_CACHE, or trainyard/ in the user's cache folder. A data set is named by the hash of all its content, so
-it is never another one; it is held by its lock while a process uses it, and the least recently used ones go first.
+The cache is TRAINYARD_CACHE, or trainyard/ in the user's cache folder. What is in it is named by the hash of all its content,
+so it is never something else. What is in use stays, and of the rest the least recently used goes first.
 """
 
 from __future__ import annotations
@@ -13,180 +15,168 @@ import fcntl
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
-from trainyard.data.packed import Card, file_sha256, hashes, read_card
-from trainyard.errors import IntegrityError, MachineError, ServiceError
+from trainyard.data.packed import file_sha256
+from trainyard.errors import IntegrityError, MachineError
 from trainyard.files import flush
-from trainyard.training.job import FitJob
-from trainyard.training.store import Store, open_store, put
+from trainyard.training.store import Store
 
-CARD = "card.json"
 ATTEMPTS = 3
 """How often a file is fetched anew that came damaged."""
+ROOM = "room"
+Told = Callable[[], object]
+"""Is called whenever something more has come."""
 
 
-def publish(job: FitJob) -> None:
-    """Put the packed data of a job into its storage, unless they are there.
+class Content(Protocol):
+    """Something that a node may have to fetch."""
 
-    Raises:
-        ServiceError: the storage does not answer.
-        OSError: the storage is a folder, and full or read-only.
-    """
-    card = read_card(job.data_dir)
-    store = open_store(str(job.storage), "data", card.sha256)
-    content = (job.data_dir / CARD).read_bytes()
-    with suppress(FileNotFoundError):
-        if store.read(CARD) == content:
-            return
-    for name in hashes(card):
-        with (job.data_dir / name).open("rb") as source:
-            store.write(name, lambda target, source=source: shutil.copyfileobj(source, target, 2**20))  # type: ignore[misc]
-    # The card alone makes them exist.
-    put(store, CARD, content)
+    sha256: str
+    """Its name in the cache."""
+    what: str
+    """For people."""
+
+    def is_in(self, folder: Path) -> bool:
+        """Say whether a folder holds it."""
+
+    def bytes_needed(self, part: Path) -> int:
+        """Return how many bytes it has; what is fetched to know that goes to `part`."""
+
+    def fetch(self, part: Path, told: Told) -> None:
+        """Bring it into a folder, which may hold what an earlier attempt has brought."""
 
 
 @contextmanager
-def data_here(job: FitJob) -> Iterator[Path]:
-    """Return a folder of this node with the packed data of a job, which stays as it is within the block.
+def kept(content: Content, limit: int, told: Told) -> Iterator[Path]:
+    """Return a folder of the cache that holds some content, which stays as it is within the block; fetch it if need be.
+
+    Args:
+        content: what is needed.
+        limit: most bytes that the cache may take.
+        told: is called whenever something more of it has come.
 
     Raises:
-        MachineError: the node does not see them and there is no storage, or its cache is too small or full.
-        ServiceError: the storage does not answer.
-        IntegrityError: what lies in the storage is not what the driver has.
+        MachineError: the cache is too small or full.
+        ServiceError, IntegrityError: as `content` raises them.
     """
-    if job.data_sha256 is None or is_visible(job.data_dir, job.data_sha256):
-        yield job.data_dir
-        return
-    host = socket.gethostname()
-    if job.storage is None:
-        raise MachineError(
-            f"{host}: {job.data_dir} is not there, or is not what the driver has; share this folder with all nodes, or set "
-            "cluster.storage in params.yaml to a place from which they fetch the data"
-        )
     cache = cache_folder()
     with ExitStack() as stack:
         try:
             cache.mkdir(parents=True, exist_ok=True)
-            lock = stack.enter_context((cache / f"{job.data_sha256}.lock").open("a"))
-            folder = _held(job, cache, lock)
+            lock = stack.enter_context((cache / f"{content.sha256}.lock").open("a", encoding="utf-8"))
+            folder = _held(content, cache, lock, limit, told)
         except OSError as error:
             what = f"{error.filename or cache}: {error.strerror or error}"
-            raise MachineError(f"{host}: {what}; make room there, or writable, then run the same command again") from error
+            raise MachineError(
+                f"{socket.gethostname()}: {what}; make room there, or writable, then run the same command again"
+            ) from error
         yield folder
 
 
-def is_visible(folder: Path, sha256: str) -> bool:
-    """Say whether a folder of this node holds the packed data with this hash."""
-    try:
-        return read_card(folder).sha256 == sha256
-    except (IntegrityError, OSError):
-        return False
-
-
 def cache_folder() -> Path:
-    """Return where this node keeps data that it has fetched."""
+    """Return where this node keeps what it has fetched."""
     if place := os.environ.get("TRAINYARD_CACHE"):
         return Path(place)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trainyard" / "data"
 
 
-def _held(job: FitJob, cache: Path, lock: IO[str]) -> Path:
-    """Return the folder of the data, whole, and held by a shared lock from now on."""
-    sha256 = str(job.data_sha256)
-    folder = cache / sha256
-    while True:
-        fcntl.flock(lock, fcntl.LOCK_SH)
-        if is_visible(folder, sha256):
-            # Used now: the others go first.
-            os.utime(lock.name)
-            return folder
-        # One process of the node fetches; the others wait here, and find it done.
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not is_visible(folder, sha256):
-            _fetch(job, cache)
+def fetch_file(store: Store, name: str, path: Path, expected: str, told: Told) -> None:
+    """Bring one file from a store, unless it is there.
 
-
-def _fetch(job: FitJob, cache: Path) -> None:
-    """Bring the data into the cache; what an earlier attempt has brought is kept where its hash is right."""
-    sha256 = str(job.data_sha256)
-    store = open_store(str(job.storage), "data", sha256)
-    part = cache / f"{sha256}.part"
-    part.mkdir(exist_ok=True)
-    card = _card(store, part, sha256)
-    sizes = [store.size(name) or 0 for name in hashes(card)]
-    _make_room(cache, sha256, sum(sizes), int(job.data_cache_gigabytes * 1e9))
-    for name, expected in hashes(card).items():
-        _fetch_file(store, name, part / name, expected)
-    shutil.rmtree(cache / sha256, ignore_errors=True)
-    os.replace(part, cache / sha256)
-
-
-def _card(store: Store, part: Path, sha256: str) -> Card:
-    try:
-        (part / CARD).write_bytes(store.read(CARD))
-    except FileNotFoundError:
-        raise ServiceError(
-            f"{store.address}: holds no data with this hash; run the same command again to put them there"
-        ) from None
-    card = read_card(part)
-    if card.sha256 != sha256 or any(Path(name).is_absolute() or ".." in Path(name).parts for name in hashes(card)):
-        raise IntegrityError(f"{store.address}/{CARD}: is the card of other data; delete {store.address} and run again")
-    return card
-
-
-def _fetch_file(store: Store, name: str, path: Path, expected: str) -> None:
+    Raises:
+        IntegrityError: what lies in the store has not the hash that is expected.
+        ServiceError: the store does not answer.
+    """
     if path.is_file() and file_sha256(path) == expected:
+        told()
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     for _ in range(ATTEMPTS):
         try:
-            if store.fetch(name, path) == expected:
+            if store.fetch(name, path, told) == expected:
                 flush(path)
                 return
         except FileNotFoundError:
             break
     path.unlink(missing_ok=True)
-    raise IntegrityError(f"{store.address}/{name}: is not what its card says; delete {store.address} and run again")
+    raise IntegrityError(f"{store.address}/{name}: is not what it should be; delete {store.address} and run again")
 
 
-def _make_room(cache: Path, sha256: str, needed: int, limit: int) -> None:
-    """Delete the least recently used data until these fit; those in use stay.
+def _held(content: Content, cache: Path, lock: IO[str], limit: int, told: Told) -> Path:
+    """Return the folder of some content, whole, and held by a shared lock from now on."""
+    folder = cache / content.sha256
+    while True:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        if content.is_in(folder):
+            # Used now: the others go first.
+            os.utime(lock.name)
+            return folder
+        # One process of the node fetches; the others wait here, and find it done.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not content.is_in(folder):
+            part = cache / f"{content.sha256}.part"
+            part.mkdir(exist_ok=True)
+            _reserve(content, cache, lock, content.bytes_needed(part), limit)
+            content.fetch(part, told)
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(part, folder)
+
+
+def _reserve(content: Content, cache: Path, lock: IO[str], needed: int, limit: int) -> None:
+    """Delete what was least recently used until there is room for some content, and keep that room from others.
 
     Raises:
-        MachineError: they do not fit.
+        MachineError: it does not fit.
     """
-    others = sorted((path for path in cache.glob("*.lock") if path.stem != sha256), key=lambda path: path.stat().st_mtime)
-    held = sum(_size(cache, path.stem) for path in others)
-    for path in others:
-        if held + needed <= limit:
-            break
-        held -= _drop(cache, path)
-    if held + needed > limit:
-        raise MachineError(
-            f"{socket.gethostname()}: {cache}: the data need {needed / 1e9:.2f} GB, and {held / 1e9:.2f} of {limit / 1e9:g} GB "
-            "are in use; raise cluster.data_cache_gigabytes"
+    with (cache / ROOM).open("a") as room:
+        # Two that each looked for themselves would both find the same room.
+        fcntl.flock(room, fcntl.LOCK_EX)
+        others = sorted(
+            (path for path in cache.glob("*.lock") if path.stem != content.sha256), key=lambda path: path.stat().st_mtime
         )
+        held = sum(_size(cache, path.stem) for path in others)
+        for path in others:
+            if held + needed <= limit:
+                break
+            held -= _drop(cache, path)
+        if held + needed > limit:
+            raise MachineError(
+                f"{socket.gethostname()}: {cache}: {content.what} need {needed / 1e9:.2f} GB, and {held / 1e9:.2f} of "
+                f"{limit / 1e9:g} GB are in use; raise cluster.data_cache_gigabytes"
+            )
+        lock.truncate(0)
+        lock.write(str(needed))
+        lock.flush()
 
 
 def _drop(cache: Path, lock_path: Path) -> int:
-    """Delete one data set, unless a process uses it; return how many bytes that gives back."""
+    """Delete some content, unless a process uses it; return how many bytes that gives back."""
     with lock_path.open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return 0
         size = _size(cache, lock_path.stem)
-        # The card first: what is left of a deletion that was cut short is no data set. The lock stays: others may wait for it.
-        for suffix in ("", ".part"):
-            (cache / f"{lock_path.stem}{suffix}" / CARD).unlink(missing_ok=True)
-            shutil.rmtree(cache / f"{lock_path.stem}{suffix}", ignore_errors=True)
+        # Under another name first: what is left of a deletion that was cut short is no content. The lock stays: others may
+        # wait for it.
+        with suppress(FileNotFoundError):
+            part = cache / f"{lock_path.stem}.part"
+            shutil.rmtree(part, ignore_errors=True)
+            os.replace(cache / lock_path.stem, part)
+            shutil.rmtree(part, ignore_errors=True)
+        lock.truncate(0)
         return size
 
 
 def _size(cache: Path, sha256: str) -> int:
+    """Return how many bytes some content takes, or may still take."""
     folders = (cache / sha256, cache / f"{sha256}.part")
-    return sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())
+    there = sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())
+    try:
+        return max(there, int((cache / f"{sha256}.lock").read_text(encoding="utf-8")))
+    except ValueError:
+        return there

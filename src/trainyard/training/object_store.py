@@ -65,13 +65,13 @@ class ObjectStore:
 
         self._bounded(call, watched)
 
-    def fetch(self, name: str, path: Path) -> str:
+    def fetch(self, name: str, path: Path, told: Callable[[], object] | None = None) -> str:
         watched = _Watched()
 
         def call() -> str:
             source = self.filesystem.open_input_stream(self._key(name), compression=None)
             with source, path.open("wb") as target:
-                return copy(source, watched.watch(target))
+                return copy(source, watched.watch(target), told)
 
         sha256: str = self._bounded(call, watched)
         return sha256

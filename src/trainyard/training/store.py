@@ -47,8 +47,11 @@ class Store(Protocol):
     def write(self, name: str, save: Save) -> None:
         """Let `save` write a file; it appears, or takes the place of the one before, when all of it is there."""
 
-    def fetch(self, name: str, path: Path) -> str:
-        """Copy a file to this machine and return the sha256 of what came. FileNotFoundError: there is none."""
+    def fetch(self, name: str, path: Path, told: Callable[[], object] | None = None) -> str:
+        """Copy a file to this machine and return the sha256 of what came. FileNotFoundError: there is none.
+
+        `told` is called whenever a piece of it has come.
+        """
 
     def delete(self, name: str) -> None:
         """Delete a file, or all that lies below a name; nothing to delete is no error."""
@@ -148,9 +151,9 @@ class FolderStore:
                 error.filename = error.filename or str(path)
             raise
 
-    def fetch(self, name: str, path: Path) -> str:
+    def fetch(self, name: str, path: Path, told: Callable[[], object] | None = None) -> str:
         with self.path(name).open("rb") as source, path.open("wb") as target:
-            return copy(source, target)
+            return copy(source, target, told)
 
     def delete(self, name: str) -> None:
         path = self.path(name)
@@ -169,10 +172,12 @@ def _make_folder(folder: Path) -> None:
     flush(folder.parent)
 
 
-def copy(source: Any, target: Any) -> str:
-    """Copy what is left of a file to another one and return its sha256."""
+def copy(source: Any, target: Any, told: Callable[[], object] | None = None) -> str:
+    """Copy what is left of a file to another one, call `told` after each piece, and return its sha256."""
     digest = hashlib.sha256()
     while piece := source.read(CHUNK_BYTES):
         target.write(piece)
         digest.update(piece)
+        if told is not None:
+            told()
     return digest.hexdigest()

@@ -76,6 +76,9 @@ NEW_PHASE_SECONDS = 600.0
 """How long a phase may take that the process has not been through before: the first step and the first validation compile,
 fill caches, and start libraries. Ray's default for anything."""
 
+FETCH_SECONDS = 600.0
+"""How long a node that fetches data or weights may go without a piece more; all of it may take as long as it needs."""
+
 SAVING_SECONDS = 600.0
 """How long a checkpoint may take: large ones go to slow stores."""
 

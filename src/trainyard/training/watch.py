@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from trainyard.errors import InputError, TrainyardError
-from trainyard.training.beat import Hang, Hearing, Place
+from trainyard.training.beat import FETCHING, Hang, Hearing, Place
 from trainyard.training.failure import Failure
 from trainyard.training.job import FitJob
 from trainyard.training.memory import killed_for_memory
@@ -80,7 +80,7 @@ class Watch:
     @property
     def trains(self) -> bool:
         """Whether a worker has begun to train, so that there is something to save."""
-        return any(beat.phase not in ("start", "over") for beat in self.hearing.beats.values())
+        return any(beat.phase not in ("start", FETCHING, "over") for beat in self.hearing.beats.values())
 
     @property
     def cause(self) -> str:

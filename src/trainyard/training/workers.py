@@ -139,8 +139,9 @@ def _work(config: dict[str, Any]) -> FitResult | TrainyardError:
             Speaker(
                 pulse, say=lambda beat: board.post(f"rank-{rank}", beat.encode()), listen=listen, spare=spare.prepare, stop=stop
             ),
-            ready(config["job"]) as job,
+            ready(config["job"], lambda: pulse.progress.arrive("fetching")) as job,
         ):
+            pulse.progress.arrive("start")
             return fit(
                 job,
                 rank=rank,
