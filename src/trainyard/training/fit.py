@@ -26,7 +26,7 @@ from trainyard.tasks.build import build_task
 from trainyard.tasks.primary import PRIMARY
 from trainyard.training import checkpoint, fault, trace
 from trainyard.training.global_norm import normalise_over_workers
-from trainyard.training.hardware import choose_precision, room_for_data
+from trainyard.training.hardware import choose_precision, room_for_data, take_device
 from trainyard.training.job import FitJob, FitResult
 from trainyard.training.keeper import Keeper
 from trainyard.training.recorder import Recorder
@@ -134,11 +134,9 @@ def fit(
         num_sanity_val_steps=0,
     )
     device = trainer.strategy.root_device
+    take_device(device)
     batches.held = hold(train_split, device, room_for_data(device))
     scoring.held = hold(val_split, device, room_for_data(device))
-    if device.type == "cuda":
-        # NCCL sends from the current device.
-        torch.cuda.set_device(device)
     found = restore(job, store, rank)
     resume = found.checkpoint.facts if found is not None else None
     for line in found.refused if found is not None else ():

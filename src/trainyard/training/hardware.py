@@ -35,6 +35,18 @@ def has_native_bf16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
+def take_device(device: torch.device) -> None:
+    """Have what this thread computes and sends go to a device.
+
+    Each thread begins at the first GPU, whatever its process has been given, and NCCL sends from the current one: before
+    anything is sent, every worker must have taken its own, or two of them meet on one GPU, and hang.
+    """
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+
+
 def room_for_data(device: torch.device) -> int:
     """Return how many bytes of a split may live on the device that trains; 0 where that is the host, which has them mapped."""
     import torch

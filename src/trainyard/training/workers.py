@@ -11,7 +11,7 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainyard.errors import MachineError, TrainyardError, last_line
 from trainyard.training import notice, spare
@@ -19,12 +19,16 @@ from trainyard.training.beat import Place, Progress
 from trainyard.training.cluster_config import ClusterConfig
 from trainyard.training.failure import failure_of
 from trainyard.training.fence import Fence
+from trainyard.training.hardware import take_device
 from trainyard.training.job import FitJob, FitResult
 from trainyard.training.nodes import publish_where_needed
 from trainyard.training.noticeboard import Noticeboard
 from trainyard.training.ray_start import PRIVATE, ask_every_node, head_store
 from trainyard.training.timing import ELASTIC_START_SECONDS, RESIZE_SECONDS, WORKER_START_SECONDS
 from trainyard.training.versions import difference, versions
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Lost(Exception):
@@ -132,8 +136,9 @@ def _work(config: dict[str, Any]) -> FitResult | TrainyardError:
             board.stop(f"{place} was told to end")
         return board.stopped() is not None
 
-    if config["versions"] and (problem := _agree(difference(config["versions"], versions(), place.host), world_size)):
-        return MachineError(problem)
+    problem = difference(config["versions"], versions(), place.host) if config["versions"] else ""
+    if problems := meet(strategy.root_device, problem, world_size):
+        return MachineError(problems)
     try:
         with (
             Speaker(
@@ -160,8 +165,15 @@ def _work(config: dict[str, Any]) -> FitResult | TrainyardError:
         raise
 
 
-def _agree(problem: str, workers: int) -> str:
-    """Return the problems of all workers, so that none goes on alone."""
+def meet(device: torch.device, problem: str, workers: int) -> str:
+    """Take this worker's device, and only then send for the first time: return the problems of all, so that none goes on alone.
+
+    Args:
+        device: what this worker is to compute on.
+        problem: what keeps it from working; empty where nothing does.
+        workers: how many meet.
+    """
+    take_device(device)
     if workers == 1:
         return problem
     import torch.distributed
