@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -156,6 +157,28 @@ def test_a_run_that_is_killed_and_resumed_has_each_step_once(
     assert curve(client, run.info.run_id, "train/step_loss") == [(4, 2.5), (5, 2.4), (6, 2.0)]
     assert curve(client, run.info.run_id, "train/loss") == [(0, 3.0), (1, 1.0)]
     assert curve(client, run.info.run_id, "train/step_gradient_norm") == [(4, 1.0), (5, 1.0), (6, 1.0)]
+
+
+def test_a_finished_training_that_is_handed_on_again_has_its_summary_once(
+    make_tracking: MakeTracking, send: Send, card: Card, tmp_path: Path
+) -> None:
+    def hand_on() -> None:
+        with make_tracking("train") as tracking:
+            tracking.start(tmp_path / "run.json", "f-1", card, {})
+            with tracking.running(tmp_path / "spool.jsonl"):
+                tracking.metrics({"best/accuracy": 0.5, "epochs": 3})
+
+    hand_on()
+    # The first one's journal still waits, and one process sends both.
+    time.sleep(0.002)
+    hand_on()
+    client = send()
+    hand_on()
+    send()
+    (run,) = runs(client)
+    assert run.info.status == "FINISHED"
+    for name in ("best/accuracy", "epochs"):
+        assert len(client.get_metric_history(run.info.run_id, name)) == 1
 
 
 def test_artifacts_are_sent_as_they_were_and_lie_beside_the_project(

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 
 from tests.tracking.journals import begin, drive, opening, the_run, whole
 from trainyard.errors import ServiceError
-from trainyard.tracking.journal import Journal
+from trainyard.tracking.journal import Journal, now
 from trainyard.tracking.poster import Poster
 from trainyard.tracking.schema import check_schema
 
@@ -151,3 +151,20 @@ def change_version(uri: str, version: str) -> None:
     with sqlite3.connect(uri.removeprefix("sqlite:///")) as connection:
         connection.execute("update alembic_version set version_num = ?", (version,))
     connection.close()
+
+
+def test_an_attempt_that_is_told_of_late_does_not_undo_the_end_of_a_later_one(
+    tmp_path: Path, uri: str, send: Callable[[], MlflowClient]
+) -> None:
+    values = opening(uri)
+    killed = begin(tmp_path / "one machine", values)
+    killed.release()
+    later = now() + 60_000
+    finished = begin(tmp_path, values)
+    finished.append("status", {"status": "FINISHED"}, at=later)
+    finished.append("end", {})
+    finished.release()
+    client = send()
+    drive(Poster(tmp_path / "one machine", uri))
+    run = the_run(client, values["run_key"])
+    assert (run.info.status, run.info.end_time) == ("FINISHED", later)

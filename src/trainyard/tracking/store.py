@@ -89,7 +89,7 @@ class Known:
     """What this process knows of a run's metrics."""
 
     sure: bool = False
-    """Nothing is in the store but what this process was told is stored."""
+    """Nothing is in the store but what this process has sent; the points of curves among it are not noted down."""
     metrics: dict[str, Stored] = field(default_factory=dict)
 
 
@@ -140,15 +140,15 @@ class Store:
         """
         known = self.known.setdefault(run_id, Known())
         try:
-            if not known.sure:
-                with self._asked():
-                    points = self._missing(run_id, known, points)
+            with self._asked():
+                points = self._missing(run_id, known, points)
             self._send(run_id, "metrics", [Metric(p.key, p.value, p.at, p.step) for p in points])
         except Away:
             self.doubt(run_id, {point.key for point in points})
             raise
-        if not known.sure:
-            for point in points:
+        for point in points:
+            # Those of curves come again with the same moment, which a store has once; there may be millions of them.
+            if not (known.sure and point.once):
                 known.metrics[point.key].add(point.step, point.at, point.value)
 
     def doubt(self, run_id: str, keys: set[str]) -> None:
@@ -183,16 +183,20 @@ class Store:
     def status(self, run_id: str, opening: Mapping[str, Any], status: str, at: int) -> None:
         """Say how a run stands; at its end, remove twins that a lost answer made.
 
+        What is told late, after another attempt has ended the run, changes nothing.
+
         Raises:
             Away, Refused: as they say.
         """
         with self._asked():
+            run = self.client.get_run(run_id)
+            if status != "FINISHED" and run.info.end_time is not None and at < run.info.end_time:
+                return
             if status == "RUNNING":
                 self.client.update_run(run_id, status=status)
                 return
             self.client.set_terminated(run_id, status, end_time=at)
-            experiment = self.client.get_run(run_id).info.experiment_id
-            for twin in self._by_tag(experiment, KEY_TAG, opening["run_key"]):
+            for twin in self._by_tag(run.info.experiment_id, KEY_TAG, opening["run_key"]):
                 if twin.info.run_id != run_id:
                     self.client.delete_run(twin.info.run_id)
 
@@ -301,10 +305,9 @@ class Store:
 
     def _missing(self, run_id: str, known: Known, points: Sequence[Point]) -> list[Point]:
         for key in {point.key for point in points} - known.metrics.keys():
-            stored = Stored()
-            for point in self.client.get_metric_history(run_id, key):
+            stored = known.metrics[key] = Stored()
+            for point in () if known.sure else self.client.get_metric_history(run_id, key):
                 stored.add(point.step, point.timestamp, point.value)
-            known.metrics[key] = stored
         return [point for point in points if not known.metrics[point.key].has(point)]
 
     @contextmanager
