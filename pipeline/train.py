@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from trainyard.recipe import Recipe
     from trainyard.tracking.run import Tracking
     from trainyard.training.launch import Launch
+    from trainyard.training.lease import Lease
 
 
 def main() -> None:
@@ -31,13 +32,15 @@ def train(arguments: argparse.Namespace, clock: Clock) -> str:
     from trainyard.data.packed import read_card, verify
     from trainyard.fingerprint import fingerprint
     from trainyard.models.spec import InputSpec, check_input
+    from trainyard.progress import say
     from trainyard.provenance import scratch_root
     from trainyard.recipe import check_kind, read_recipe, read_settings
     from trainyard.tasks.train_config import check_train
     from trainyard.tracking.run import Tracking
     from trainyard.training.job import FitJob
     from trainyard.training.launch import started
-    from trainyard.training.outcome import free_scratch, free_storage, open_scratch, open_storage
+    from trainyard.training.lease import held
+    from trainyard.training.outcome import bring_identity, check_storage, free_scratch, free_storage, open_scratch, open_storage
 
     recipe = read_recipe(Path("params.yaml"), arguments.recipe)
     cluster, tracking_config = read_settings(Path("params.yaml"))
@@ -64,11 +67,15 @@ def train(arguments: argparse.Namespace, clock: Clock) -> str:
         checkpoint_steps=cluster.checkpoint_steps,
     )
     if cluster.storage is not None:
+        check_storage(cluster.storage)
         free_storage(cluster.storage, lock)
-        job = open_storage(job)
-    with Tracking(scratch_root(), tracking_config, recipe, "train") as tracking, started(job, cluster) as launched:
-        # The workers, and the process that talks to MLflow, start while this one imports torch.
-        return follow(launched, card, tracking, arguments, clock)
+    with held(job.store(), lambda text: say(recipe.name, "train", text)) as lease:
+        if job.storage is not None:
+            job = open_storage(job)
+            bring_identity(job)
+        with Tracking(scratch_root(), tracking_config, recipe, "train") as tracking, started(job, cluster) as launched:
+            # The workers, and the process that talks to MLflow, start while this one imports torch.
+            return follow(launched, card, tracking, lease, arguments, clock)
 
 
 def start(recipe: Recipe, card: Card) -> Path | None:
@@ -87,7 +94,7 @@ def start(recipe: Recipe, card: Card) -> Path | None:
     return path.resolve()
 
 
-def follow(launched: Launch, card: Card, tracking: Tracking, arguments: argparse.Namespace, clock: Clock) -> str:
+def follow(launched: Launch, card: Card, tracking: Tracking, lease: Lease, arguments: argparse.Namespace, clock: Clock) -> str:
     """Show and record a training while it runs, and write what came out."""
     from trainyard.files import write_whole
     from trainyard.models.saved import save_model
@@ -97,14 +104,16 @@ def follow(launched: Launch, card: Card, tracking: Tracking, arguments: argparse
     from trainyard.tasks.primary import PRIMARY
     from trainyard.training.checkpoint import kept_weights
     from trainyard.training.hardware import describe
-    from trainyard.training.outcome import close_scratch, summarise, write_history, write_metrics
+    from trainyard.training.outcome import RUN, close_scratch, share_identity, summarise, write_history, write_metrics
     from trainyard.training.spool import Reader
 
     job, recipe, mark = launched.job, launched.job.recipe, launched.job.fingerprint
     # What cannot be run leaves no run behind.
     launched.ready()
     tags = {**git_tags(Path.cwd()), **dvc_tags(Path("dvc.lock"), recipe.name), **describe()}
-    tracking.start(job.scratch_dir / "run.json", mark, card, {**tags, "workers": str(launched.workers)})
+    tracking.start(job.scratch_dir / RUN, mark, card, {**tags, "workers": str(launched.workers)})
+    if job.storage is not None:
+        share_identity(job)
     primary = PRIMARY[card.kind]
     progress, reader = TrainProgress(recipe.name, recipe.train.epochs, primary), Reader(job.spool)
 
@@ -112,6 +121,7 @@ def follow(launched: Launch, card: Card, tracking: Tracking, arguments: argparse
         for record in tracking.record(reader):
             progress.show(record)
         tracking.watch()
+        lease.check()
 
     with tracking.running(job.spool):
         result = launched.wait(watch)

@@ -3,9 +3,21 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from trainyard.training.outcome import DONE, KEPT_SECONDS, close_scratch, free_scratch, open_scratch
+from trainyard.recipe import Recipe
+from trainyard.training.job import FitJob
+from trainyard.training.outcome import (
+    DONE,
+    KEPT_SECONDS,
+    bring_identity,
+    close_scratch,
+    free_scratch,
+    open_scratch,
+    share_identity,
+)
+from trainyard.training.outcome import RUN as RUN_FILE
 
 RUN = b'{"run_id": "0123", "fingerprint": "cnn-1"}\n'
 
@@ -58,3 +70,24 @@ def test_an_interrupted_training_keeps_all_of_its_folder(tmp_path: Path) -> None
     (folder / "checkpoints").mkdir()
     free_scratch(tmp_path, tmp_path / "dvc.lock")
     assert (open_scratch(tmp_path, "cnn-1", tmp_path / "dvc.lock") / "checkpoints").is_dir()
+
+
+def test_another_machine_continues_the_run_of_the_checkpoints_in_a_storage(
+    make_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    one, other = (
+        FitJob(
+            recipe=make_recipe(),
+            data_dir=tmp_path,
+            scratch_dir=open_scratch(tmp_path / machine, "cnn-1", tmp_path / "dvc.lock"),
+            fingerprint="cnn-1",
+            storage=str(tmp_path / "storage"),
+        )
+        for machine in ("one", "other")
+    )
+    bring_identity(one)
+    assert not (one.scratch_dir / RUN_FILE).exists()
+    (one.scratch_dir / RUN_FILE).write_bytes(RUN)
+    share_identity(one)
+    bring_identity(other)
+    assert (other.scratch_dir / RUN_FILE).read_bytes() == RUN

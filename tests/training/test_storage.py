@@ -24,7 +24,7 @@ from trainyard.training.arrival import ready
 from trainyard.training.checkpoint import Facts, kept_weights, scan
 from trainyard.training.fit import fit
 from trainyard.training.job import FitJob
-from trainyard.training.outcome import close_scratch, free_storage, open_scratch, open_storage
+from trainyard.training.outcome import check_storage, close_scratch, free_storage, open_scratch, open_storage
 from trainyard.training.relay import Inbox
 from trainyard.training.saver import Saver
 from trainyard.training.spool import Reader
@@ -265,9 +265,9 @@ def test_a_node_without_the_drivers_storage_is_named_before_training(make_job: M
         pass
 
 
-def test_a_storage_folder_that_does_not_exist_is_not_made(make_job: MakeJob, tmp_path: Path) -> None:
+def test_a_storage_folder_that_does_not_exist_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match=f"cluster.storage: {tmp_path}/nowhere is no folder on this machine"):
-        open_storage(make_job(str(tmp_path / "nowhere")))
+        check_storage(str(tmp_path / "nowhere"))
 
 
 def test_a_store_that_goes_away_ends_the_training_with_its_address(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ from trainyard.training.beat import Beat
 from trainyard.training.cluster_config import ClusterConfig
 from trainyard.training.elastic import NodeWatch, wanted
 from trainyard.training.job import FitJob, FitResult
+from trainyard.training.lease import TakenOver
 from trainyard.training.noticeboard import Noticeboard
 from trainyard.training.relay import Inbox
 from trainyard.training.timing import BEAT_SECONDS, FOLLOW_SECONDS, NOTICE_SECONDS
@@ -93,6 +94,9 @@ class Launch:
         except KeyboardInterrupt:
             self._say("stops at the next step and saves; Ctrl-C again stops at once")
             self._let_save(watch, self.cluster.stop_seconds)
+            raise
+        except TakenOver:
+            # Nothing may be saved there any more.
             raise
         except Interrupted:
             if self._nodes is None or not self._nodes.hopeless:

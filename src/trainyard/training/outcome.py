@@ -20,6 +20,8 @@ from trainyard.training.store import FolderStore, Store, open_store, put
 
 DONE = "done"
 """Beside the checkpoints of a finished training: the md5 of the run.json that it handed on, by which DVC records it."""
+RUN = "run.json"
+"""Which run in MLflow a training is: in its scratch folder, and beside the checkpoints in a storage."""
 KEPT_SECONDS = 7 * 24 * 3600.0
 """A finished training that DVC never recorded is kept so long."""
 
@@ -67,22 +69,51 @@ def free_scratch(root: Path, lock_path: Path) -> None:
                 shutil.rmtree(done.parent / "checkpoints", ignore_errors=True)
 
 
-def open_storage(job: FitJob) -> FitJob:
-    """Make the storage of a job ready, and return the job that knows its mark; a finished training in it goes on from its end.
+def check_storage(storage: str) -> None:
+    """See that a storage can be used from here.
 
     Raises:
         InputError: `cluster.storage` is no address.
         MachineError: it is a folder that does not exist.
-        ServiceError: it does not answer, or takes nothing.
+        ServiceError: it cannot be opened.
     """
-    root = open_store(str(job.storage))
+    root = open_store(storage)
     if isinstance(root, FolderStore) and not root.folder.is_dir():
         # Made here, it would be a folder of this machine alone where the shared one is not mounted.
         raise MachineError(f"cluster.storage: {root.address} is no folder on this machine; mount it, or make it")
+
+
+def open_storage(job: FitJob) -> FitJob:
+    """Make the storage of a job ready, and return the job that knows its mark; a finished training in it goes on from its end.
+
+    To be called by who holds it.
+
+    Raises:
+        ServiceError: it does not answer, or takes nothing.
+    """
     store, mark = job.store(), secrets.token_hex(8)
     store.delete(DONE)
     put(store, MARK, mark.encode())
     return replace(job, storage_mark=mark)
+
+
+def bring_identity(job: FitJob) -> None:
+    """Continue the run in MLflow that another machine began for the checkpoints in a job's storage.
+
+    Raises:
+        ServiceError: the storage does not answer.
+    """
+    with suppress(FileNotFoundError):
+        write_whole(job.scratch_dir / RUN, job.store().read(RUN))
+
+
+def share_identity(job: FitJob) -> None:
+    """Let other machines know which run in MLflow is that of the checkpoints in a job's storage.
+
+    Raises:
+        ServiceError: the storage does not answer.
+    """
+    put(job.store(), RUN, (job.scratch_dir / RUN).read_bytes())
 
 
 def free_storage(storage: str, lock_path: Path) -> None:

@@ -47,6 +47,20 @@ FENCE_REMOTE_SECONDS = 10.0
 RELAY_SECONDS = 1.0
 """How often rank 0 puts new records into the storage, where there is one, and the driver looks for them: two requests."""
 
+RENEW_SECONDS = 5.0
+"""How often a driver renews its note in the place of the checkpoints: who asks for the place hears of it within that."""
+
+LEASE_SECONDS = 60.0
+"""For how long nothing must be heard of a driver elsewhere before its place is taken over: the longest that a store may take to
+answer it."""
+
+LEASE_POLL_SECONDS = 0.5
+"""How often a driver that waits for another one's word looks for it."""
+
+SETTLE_SECONDS = 2.0
+"""After which a driver that wrote its note to an object store, or over a dead one's, looks whose stands there: by then another
+one that had not seen it has written its own."""
+
 CONNECT_SECONDS = 5.0
 """How long a cluster's address may take to accept a connection; Ray itself would try for half a minute."""
 
