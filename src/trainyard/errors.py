@@ -7,6 +7,7 @@ TrainyardError                 shown as one headline, without a traceback
   IntegrityError    exit 5     refused, because a file is not what it claims to be
   Rejected          exit 6     a model that is not good enough
   Interrupted       exit 75    stopped half-way; the same command continues
+    BeginAgain                 a new process of the same command continues by itself, a few times
 """
 
 
@@ -50,6 +51,16 @@ class Interrupted(TrainyardError):
     """Work stopped half-way and continues when the same command runs again."""
 
     exit_code = 75
+
+
+class BeginAgain(Interrupted):
+    """Work stopped half-way for what a new process would not have: the stage begins again by itself."""
+
+    def __init__(self, what: str, most: int) -> None:
+        """Keep what happened, and how often at most a stage may begin again."""
+        super().__init__(f"{what}; run the same command again to continue from the newest checkpoint")
+        self.what = what
+        self.most = most
 
 
 BY_EXIT_CODE: dict[int, type[TrainyardError]] = {

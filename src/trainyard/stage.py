@@ -16,7 +16,7 @@ from types import FrameType, TracebackType
 from typing import IO
 
 from trainyard.dvc_lock import keep_copy
-from trainyard.errors import Interrupted, MachineError, TrainyardError
+from trainyard.errors import BeginAgain, Interrupted, MachineError, TrainyardError
 from trainyard.inputs import Inputs
 from trainyard.masking import mask
 from trainyard.moved import follow_move
@@ -30,6 +30,9 @@ OPT_OUTS = {
     "TOKENIZERS_PARALLELISM": "false",
     "GIT_PYTHON_REFRESH": "quiet",
 }
+
+BEGUN_AGAIN = "TRAINYARD_BEGUN_AGAIN"
+"""Variable of a stage's own environment: how often it has begun again by itself."""
 
 
 class Clock:
@@ -55,6 +58,7 @@ def run_stage(recipe: str, stage: str, work: Callable[[Clock], str]) -> None:
 
     `work` returns the line that tells what came out.
     """
+    environment = dict(os.environ)
     os.environ.update({name: value for name, value in OPT_OUTS.items() if name not in os.environ})
     signal.signal(signal.SIGTERM, _terminate)
     sys.excepthook = _unexpected
@@ -69,6 +73,11 @@ def run_stage(recipe: str, stage: str, work: Callable[[Clock], str]) -> None:
         say(recipe, stage, f"{line} ({clock.work_seconds:.1f} s work, {clock.overhead_seconds():.1f} s around it)")
     except KeyboardInterrupt:
         _leave(recipe, stage, "stopped; run the same command again to continue", 130)
+    except BeginAgain as error:
+        times = int(environment.get(BEGUN_AGAIN, "0"))
+        if times < error.most:
+            _begin_again(recipe, stage, error, {**environment, BEGUN_AGAIN: str(times + 1)})
+        _leave(recipe, stage, str(error), error.exit_code)
     except TrainyardError as error:
         _leave(recipe, stage, str(error), error.exit_code)
     except OSError as error:
@@ -107,6 +116,14 @@ def _leave(recipe: str, stage: str, message: str, code: int) -> None:
         sys.stderr.write(mask(traceback.format_exc()))
     sys.stderr.flush()
     sys.exit(code)
+
+
+def _begin_again(recipe: str, stage: str, error: BeginAgain, environment: dict[str, str]) -> None:
+    """Become a new process of the same command: with the same number, so that whoever waits for this one goes on waiting."""
+    say(recipe, stage, f"{error.what}; begins again by itself, and continues from the newest checkpoint")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
 
 def _unexpected(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

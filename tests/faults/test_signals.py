@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import tempfile
@@ -67,9 +68,9 @@ def started(project: Project) -> subprocess.Popen[bytes]:
     return process
 
 
-def ended(project: Project, process: subprocess.Popen[bytes]) -> str:
+def ended(project: Project, process: subprocess.Popen[bytes], seconds: float = PATIENCE) -> str:
     """Wait for the end of the stage and of all that it started; return what it said."""
-    process.wait(PATIENCE)
+    process.wait(seconds)
     wait_for(lambda: not processes_of(project), "the end of every process of the training")
     said = (project.folder / "start.log").read_text()
     assert "Traceback" not in said
@@ -154,3 +155,42 @@ def test_a_killed_driver_leaves_nothing_and_the_end_is_bit_identical(root: Path,
 
     project.run(*TRAIN)
     assert weights(project) == continued
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(("part", "most"), [("raylet", 3), pytest.param("gcs_server", 1, marks=pytest.mark.long)])
+def test_a_private_ray_that_is_killed_is_started_again_and_the_end_is_bit_identical(
+    root: Path, tmp_path: Path, part: str, most: int
+) -> None:
+    changes = {"workers: 0": f"workers: 2\n  max_restarts: {most}", "epochs: 6,": "epochs: 60,"}
+    project = prepared(root, tmp_path, changes)
+    process = started(project)
+    wait_for(lambda: steps_kept(project), "a checkpoint")
+    victim = next(each for each in processes_of(project) if each.name() == part)
+    folder = re.search(r"/\S+?/ty-\w+", " ".join(victim.cmdline()))
+    assert folder is not None
+    victim.kill()
+    said = ended(project, process, 3 * PATIENCE)
+    assert process.returncode == 0, said
+    assert f"cnn · train · the private Ray's {part} (pid {victim.pid}) was ended by SIGKILL; begins again by itself" in said
+    assert "cnn · train · continues after epoch " in said
+    assert not Path(folder[0]).exists()
+    continued = weights(project)
+    project.run(*TRAIN)
+    assert weights(project) == continued
+
+
+@pytest.mark.long
+def test_a_private_ray_that_may_not_be_started_again_ends_the_training_to_be_continued(root: Path, tmp_path: Path) -> None:
+    project = prepared(root, tmp_path, {**LONG, "workers: 0": "workers: 2\n  max_restarts: 0"})
+    process = started(project)
+    wait_for(lambda: steps_kept(project), "a checkpoint")
+    next(each for each in processes_of(project) if each.name() == "raylet").kill()
+    said = ended(project, process)
+    assert process.returncode == 75
+    assert "was ended by SIGKILL; run the same command again to continue from the newest checkpoint" in said
+    kept = steps_kept(project)
+    process = started(project)
+    process.send_signal(signal.SIGTERM)
+    ended(project, process)
+    assert steps_kept(project) > kept

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from trainyard.errors import Interrupted, MachineError, ServiceError, TrainyardError, last_line
+from trainyard.errors import BeginAgain, Interrupted, MachineError, ServiceError, TrainyardError, last_line
 from trainyard.lean import load_lightning
 from trainyard.progress import say
 from trainyard.training import ray_start, workers
@@ -82,6 +83,7 @@ class Launch:
         Raises:
             Interrupted: workers were lost more often than `cluster.max_restarts`, or nodes for good.
             ServiceError: the last records cannot be taken from the storage.
+            BeginAgain: the private Ray was lost.
             TrainyardError: whatever `ready` raises, and whatever the workers met.
         """
         _take_signals_back()
@@ -95,8 +97,8 @@ class Launch:
             self._say("stops at the next step and saves; Ctrl-C again stops at once")
             self._let_save(watch, self.cluster.stop_seconds)
             raise
-        except TakenOver:
-            # Nothing may be saved there any more.
+        except (BeginAgain, TakenOver):
+            # Nobody can be told to save, or may.
             raise
         except Interrupted:
             if self._nodes is None or not self._nodes.hopeless:
@@ -105,13 +107,20 @@ class Launch:
         self._receive_rest()
         watch()
         self._tell()
+        return self._result()
+
+    def _result(self) -> FitResult:
+        """Return what the fit that has ended came to, or raise why it came to nothing."""
+        if isinstance(self._outcome, FitResult):
+            return self._outcome
+        self._look_after_ray()
         if isinstance(self._outcome, workers.Lost):
             raise self._lost(self._outcome)
+        if isinstance(self._outcome, workers.ControllerLost):
+            raise self._without_controller(self._outcome)
         if isinstance(self._outcome, Interrupted) and (reason := self._stopped()):
             raise Interrupted(f"{reason}, and all workers have saved; run the same command again to continue")
-        if not isinstance(self._outcome, FitResult):
-            raise self._outcome or RuntimeError("the fit has no outcome")
-        return self._outcome
+        raise self._outcome or RuntimeError("the fit has no outcome")
 
     @property
     def notes(self) -> dict[str, str]:
@@ -145,11 +154,15 @@ class Launch:
             # A thread that computes while the interpreter ends would crash it.
             self._done.wait()
             return
+        if self._folder is not None and ray_start.lost_part():
+            ray_start.kill_private(self._folder.path)
+            ray_start.abandon(_exit_code(sys.exception()))
+            return
         for watcher in (self._watch, self._nodes):
             if watcher is not None:
                 watcher.stop()
         if self._nodes is not None and self._nodes.head_lost:
-            ray_start.abandon()
+            ray_start.abandon(_exit_code(sys.exception()))
             return
         ray_start.leave()
 
@@ -167,7 +180,13 @@ class Launch:
         for watcher in (self._nodes, self._watch):
             if watcher is not None:
                 watcher.check()
+        self._look_after_ray()
         self._make_way()
+
+    def _look_after_ray(self) -> None:
+        """Raise BeginAgain if the private Ray is not whole any more."""
+        if self._ready.is_set() and self._folder is not None and (what := ray_start.lost_part()):
+            raise BeginAgain(what, self.cluster.max_restarts)
 
     def _make_way(self) -> None:
         """Have the workers save and start elsewhere, if one of them is on a node that is about to be taken away."""
@@ -218,6 +237,11 @@ class Launch:
             f"training of {self.job.recipe.name}: workers were lost {self.cluster.max_restarts + 1} times, "
             f"the last time: {cause}; run the same command again to continue from the last checkpoint"
         )
+
+    def _without_controller(self, error: workers.ControllerLost) -> Interrupted:
+        if self._folder is not None:
+            return BeginAgain(str(error), self.cluster.max_restarts)
+        return Interrupted(f"{error}; see that the cluster is whole, and run the same command again to continue")
 
     def _live(self) -> None:
         try:
@@ -270,7 +294,9 @@ class Launch:
         except TrainyardError:
             raise
         except Exception as error:  # Ray raises RuntimeError, ConnectionError, ValueError and more for the same thing
-            if self.address == "local":
+            if self._folder is not None:
+                # What has started of it would go on writing into a folder that is being deleted.
+                ray_start.kill_private(self._folder.path)
                 raise MachineError(
                     f"Ray could not start on this machine ({last_line(error)}); free memory, or set cluster.workers: 0"
                 ) from error
@@ -278,6 +304,13 @@ class Launch:
                 found = " ".join(str(error).split())
                 raise MachineError(f"cluster.address: {self.address}: {found}; install the same versions here") from error
             raise ServiceError(f"cluster.address: {self.address} does not answer ({last_line(error)}); start it") from error
+
+
+def _exit_code(error: BaseException | None) -> int:
+    """Return with which exit code a process ends that ends with an error, or without."""
+    if isinstance(error, KeyboardInterrupt):
+        return 130
+    return 0 if error is None else getattr(error, "exit_code", 1)
 
 
 def _take_signals_back() -> None:

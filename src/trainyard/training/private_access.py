@@ -10,6 +10,9 @@ from pathlib import Path
 
 from trainyard.training.access import MODE, TOKEN, TOKEN_PATH, loopback_interface
 
+TOKEN_FILE = "token"
+"""In the folder of a private Ray."""
+
 
 @contextmanager
 def private_access(folder: Path) -> Iterator[None]:
@@ -20,7 +23,7 @@ def private_access(folder: Path) -> Iterator[None]:
     """
     from ray._private import ray_constants
 
-    path = folder / "token"
+    path = folder / TOKEN_FILE
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(secrets.token_hex(32))
     interface = loopback_interface()

@@ -7,6 +7,7 @@ import fcntl
 import logging
 import os
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -17,15 +18,16 @@ from typing import IO, Any
 
 import psutil
 
-from trainyard.errors import Interrupted, ServiceError
+from trainyard.errors import ServiceError
 from trainyard.params import ParamsError
-from trainyard.training.access import LOOPBACK, check_cluster
+from trainyard.training.access import LOOPBACK, TOKEN_PATH, check_cluster
 from trainyard.training.cluster_config import ClusterConfig
 from trainyard.training.elastic import Node, code_environment
 from trainyard.training.hardware import gpus, processors
-from trainyard.training.private_access import private_access
+from trainyard.training.private_access import TOKEN_FILE, private_access
 from trainyard.training.timing import (
     CONNECT_SECONDS,
+    KILLED_SECONDS,
     NODE_QUESTION_SECONDS,
     OBJECT_STORE_BYTES,
     RAY_WORKER_HANG_SECONDS,
@@ -36,6 +38,8 @@ from trainyard.training.timing import (
 
 PRIVATE = "TRAINYARD_PRIVATE_RAY"
 """Variable of the environment: set where Ray is this process's own."""
+VITAL = ("gcs_server", "raylet")
+"""Ray's own processes without which it can do nothing: the one that knows all others, and the one that starts them."""
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 
 
@@ -124,12 +128,48 @@ def start_private(folder: PrivateFolder, cluster: ClusterConfig, workers: int) -
 
 
 def kill_private(folder: Path) -> None:
-    """Kill all processes of the private Ray that has the folder, at once."""
-    for process in psutil.Process().children():
+    """Kill all processes of the private Ray that has the folder, at once, and wait until they are gone."""
+    found = _processes(folder)
+    for process in found:
+        with suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(found, timeout=KILLED_SECONDS)
+
+
+def _processes(folder: Path) -> list[psutil.Process]:
+    """Return the processes of a private Ray: this one's children with theirs, and those whose parents have ended."""
+    me, found = psutil.Process(), []
+    for process in me.children():
         with suppress(psutil.Error):
             if str(folder) in " ".join(process.cmdline()):
-                for each in [process, *process.children(recursive=True)]:
-                    each.kill()
+                found += [process, *process.children(recursive=True)]
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            # Other children of this process have it in their environment too.
+            of_it = process.environ().get(TOKEN_PATH) == str(folder / TOKEN_FILE)
+            if of_it and me.pid not in (process.pid, process.ppid()) and process not in found:
+                found.append(process)
+    return found
+
+
+def lost_part() -> str | None:
+    """Return which process the private Ray has lost that it cannot do without, and how; None while it has both.
+
+    Ray itself says nothing where the one that starts processes has ended, and ends this process a minute after the one that
+    knows all others.
+    """
+    if "ray" not in sys.modules:
+        # It could not even be started.
+        return None
+    import ray
+
+    node = ray._private.worker._global_node
+    for name, process in node.dead_processes() if node is not None else ():
+        if name in VITAL:
+            code = process.returncode
+            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"has ended with exit code {code}"
+            return f"the private Ray's {name} (pid {process.pid}) {how}"
+    return None
 
 
 def join(address: str, insecure: bool) -> None:
@@ -193,13 +233,13 @@ def leave() -> None:
     ray.shutdown()
 
 
-def abandon() -> None:
-    """Leave a cluster whose head is gone: Ray's own farewell would wait for the head, and end the process after a minute."""
+def abandon(code: int) -> None:
+    """Leave a Ray that is gone, with an exit code: its own farewell would wait for it, and end the process after a minute."""
 
     def end() -> None:
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(Interrupted.exit_code)
+        os._exit(code)
 
     atexit.register(end)
 

@@ -38,6 +38,9 @@ HEAD_SECONDS = 20.0
 START_TRIES = 3
 """How often a private Ray is started that was not there within Ray's own 30 s."""
 
+KILLED_SECONDS = 10.0
+"""How long processes that were killed may take to be gone, which one that waits for a disk is late with."""
+
 FENCE_SECONDS = 1.0
 """How often a worker looks whether a later attempt has taken over: one small file is read."""
 

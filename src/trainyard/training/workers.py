@@ -35,14 +35,20 @@ class Lost(Exception):
     """Workers were lost more often than is allowed."""
 
 
+class ControllerLost(Exception):
+    """Ray's own process that looks after the workers was lost, or the node that it was on."""
+
+
 def train(job: FitJob, cluster: ClusterConfig, workers: tuple[int, int], storage: Path, launch: str) -> FitResult:
     """Run a fit on a group of at least and at most so many workers, and replace the group when one is lost.
 
     Raises:
         Lost: workers were lost more often than `cluster.max_restarts`.
+        ControllerLost: nobody looks after the workers any more.
         TrainyardError: what the workers met.
     """
     import ray
+    from ray.exceptions import RayActorError
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.v2.api.exceptions import TrainingFailedError
 
@@ -85,6 +91,8 @@ def train(job: FitJob, cluster: ClusterConfig, workers: tuple[int, int], storage
         result = trainer.fit()
     except TrainingFailedError as error:
         raise Lost(last_line(error)) from error
+    except RayActorError as error:
+        raise ControllerLost(f"Ray's controller of the training was lost ({last_line(error)})") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     outcome = result.return_value
