@@ -18,6 +18,7 @@ recipes:
     model: {widths: [8, 16], convolutions: 1, normalisation: group, dropout: 0.2}
     train: {epochs: 1, batch_size: 64, optimizer: adamw, learning_rate: 5e-3}
     evaluate: {bootstrap_samples: 20}
+    gate: {on_fail: warn}
     export: {latency_runs: 2}
 cluster:
   workers: 0
