@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 
 COPIED = ("src/", "pipeline/", ".dvc/", "dvc.yaml", ".dvcignore", ".gitignore", "requirements.lock", "champions/")
+TRAINYARD = ("python", "-c", "from trainyard.cli import main; main()")
+"""With the project's own code, wherever the command is installed from."""
 TINY = """\
 recipes:
   cnn:
@@ -137,3 +140,18 @@ def project(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     made = make_project(root, tmp_path_factory.mktemp("project"))
     made.first_output = made.run("dvc", "repro")  # type: ignore[attr-defined]
     return made
+
+
+@pytest.fixture(scope="module")
+def one(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project whose recipe cnn was exported once."""
+    made = make_project(root, tmp_path_factory.mktemp("one"))
+    made.environment["PYTHONPATH"] = "src"
+    made.run("dvc", "repro", "export@cnn")
+    return made
+
+
+def rows(project: Project, query: str) -> list[tuple[str, ...]]:
+    """Return what MLflow's store answers."""
+    with sqlite3.connect(project.folder / "mlflow.db") as connection:
+        return list(connection.execute(query))

@@ -3,30 +3,12 @@
 from __future__ import annotations
 
 import json
-import sqlite3
-from pathlib import Path
 
 import pytest
 
-from tests.pipeline.conftest import Project, make_project
+from tests.pipeline.conftest import TRAINYARD, Project, rows
 
 pytestmark = pytest.mark.pipeline
-TRAINYARD = ("python", "-c", "from trainyard.cli import main; main()")
-"""With the project's own code, wherever the command is installed from."""
-
-
-@pytest.fixture(scope="module")
-def one(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project whose recipe cnn was exported once."""
-    made = make_project(root, tmp_path_factory.mktemp("one"))
-    made.environment["PYTHONPATH"] = "src"
-    made.run("dvc", "repro", "export@cnn")
-    return made
-
-
-def rows(project: Project, query: str) -> list[tuple[str, ...]]:
-    with sqlite3.connect(project.folder / "mlflow.db") as connection:
-        return list(connection.execute(query))
 
 
 def test_a_model_below_the_minimum_is_evaluated_and_not_exported(one: Project) -> None:

@@ -12,12 +12,13 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from trainyard.data.packed import file_sha256
 from trainyard.errors import InputError, IntegrityError
-from trainyard.evaluation.results import Results, read_results, write_compared
+from trainyard.evaluation.results import Results, read_made, read_results, write_compared
 from trainyard.files import write_whole
+
+THROUGH_GATE = "run `dvc repro gate` first"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,17 +68,17 @@ def promote(root: Path, recipe: str, commit: str, *, force: bool) -> Champion:
     """
     reports, models = root / "reports" / recipe, root / "models" / recipe
     results = read_results(reports / "predictions.parquet")
-    saved = _read(models / "recipe.json")
+    saved = read_made(models / "recipe.json", THROUGH_GATE)
     if results.about.fingerprint != saved["fingerprint"]:
         raise InputError(
             f"{recipe}: its evaluation is of {results.about.fingerprint}, not of the model in {models}; run `dvc repro`"
         )
-    gate = _read(reports / "gate.json")
+    gate = read_made(reports / "gate.json", THROUGH_GATE)
     if gate["fingerprint"] != saved["fingerprint"] or not (gate["passed"] or force):
         raise InputError(
             f"{recipe}: did not pass the gate (reports/{recipe}/gate.json says why); --force promotes it all the same"
         )
-    metrics, metric = _read(reports / "evaluate.json"), results.about.primary
+    metrics, metric = read_made(reports / "evaluate.json", THROUGH_GATE), results.about.primary
     folder = root / "champions" / recipe
     write_compared(reports / "predictions.parquet", folder / "results.parquet")
     champion = Champion(
@@ -95,13 +96,3 @@ def promote(root: Path, recipe: str, commit: str, *, force: bool) -> Champion:
     # Last: without it there is no champion.
     write_whole(folder / "champion.json", f"{json.dumps(asdict(champion), indent=2)}\n".encode())
     return champion
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return values
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; run `dvc repro gate` first") from None
-    except ValueError as error:
-        raise IntegrityError(f"{path}: cannot be read ({error}); run `dvc repro` to make it again") from None

@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from trainyard.errors import InputError, IntegrityError
+from trainyard.errors import IntegrityError
 from trainyard.evaluation.champion import read_champion
 from trainyard.evaluation.comparison import differences
 from trainyard.evaluation.gate_config import GateConfig
 from trainyard.evaluation.metrics import Estimate
-from trainyard.evaluation.results import Results, read_results
+from trainyard.evaluation.results import Results, read_made, read_results
 from trainyard.files import write_whole
 from trainyard.tasks.primary import merit
 
@@ -115,13 +115,7 @@ def read_metrics(path: Path) -> dict[str, Any]:
         InputError: there are none yet.
         IntegrityError: the file cannot be read.
     """
-    try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return values
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; run `dvc repro` to evaluate the recipe") from None
-    except ValueError as error:
-        raise IntegrityError(f"{path}: cannot be read ({error}); run `dvc repro` to make it again") from None
+    return read_made(path, "run `dvc repro` to evaluate the recipe")
 
 
 def _minimum(minimum: float, metric: str, value: float) -> Check:

@@ -142,6 +142,26 @@ def read_results(path: Path) -> Results:
     return results
 
 
+def read_made(path: Path, missing: str) -> dict[str, Any]:
+    """Return the JSON object in a file that a stage made.
+
+    Args:
+        path: of the file.
+        missing: what to do where there is none.
+
+    Raises:
+        InputError: there is no file yet.
+        IntegrityError: it cannot be read.
+    """
+    try:
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return values
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; {missing}") from None
+    except ValueError as error:
+        raise IntegrityError(f"{path}: cannot be read ({error}); run `dvc repro` to make it again") from None
+
+
 def _write(path: Path, about: About, table: Any) -> None:
     from pyarrow import parquet
 
