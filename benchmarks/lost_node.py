@@ -29,8 +29,8 @@ from trainyard.training.hardware import processors  # noqa: E402
 
 HEALTH = {
     "RAY_health_check_initial_delay_ms": "5000",
-    "RAY_health_check_period_ms": "2000",
-    "RAY_health_check_timeout_ms": "2000",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "1500",
     "RAY_health_check_failure_threshold": "4",
 }
 WARM_SECONDS = 15.0
