@@ -152,10 +152,10 @@ def digests(folder: Path, recipe: str) -> dict[str, str]:
 
 
 def content(path: Path) -> bytes:
-    """Return a file without times and rates, and without the number of the run."""
+    """Return a file without times and rates, and without the names of the run."""
     if path.name in ("train.json", "evaluate.json", "export.json", "run.json"):
         values = json.loads(path.read_text())
-        return json.dumps({key: value for key, value in values.items() if not measured(key) and key != "run_id"}).encode()
+        return json.dumps({key: value for key, value in values.items() if not measured(key) and key not in ("run_id", "run_key")}).encode()
     if path.name == "history.csv":
         rows = list(csv.DictReader(io.StringIO(path.read_text())))
         return json.dumps([{key: value for key, value in row.items() if not measured(key)} for row in rows]).encode()
