@@ -34,6 +34,8 @@ from tests.pipeline.conftest import Project, make_project  # noqa: E402
 RECIPES = ("cnn", "unet", "lstm")
 STAGES = ("prepare", "train", "evaluate", "gate", "export")
 MEASURED = ("seconds", "samples_per_s", "latency", "throughput")
+NAMES = ("run_id", "run_key")
+"""Of the run, which are others each time."""
 ORPHAN_SECONDS = 10.0
 
 
@@ -155,7 +157,8 @@ def content(path: Path) -> bytes:
     """Return a file without times and rates, and without the names of the run."""
     if path.name in ("train.json", "evaluate.json", "export.json", "run.json"):
         values = json.loads(path.read_text())
-        return json.dumps({key: value for key, value in values.items() if not measured(key) and key not in ("run_id", "run_key")}).encode()
+        kept = {key: value for key, value in values.items() if not measured(key) and key not in NAMES}
+        return json.dumps(kept).encode()
     if path.name == "history.csv":
         rows = list(csv.DictReader(io.StringIO(path.read_text())))
         return json.dumps([{key: value for key, value in row.items() if not measured(key)} for row in rows]).encode()
