@@ -17,6 +17,7 @@ import io
 import os
 import stat
 import struct
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -46,6 +47,8 @@ Size = tuple[int, int]
 RULES = 2
 """Number of the rules above, and of what is noted of each image: what was decoded by others is decoded again."""
 
+_ONE_AT_A_TIME = threading.Lock()
+"""What is warned of goes to whoever listens in the process: two threads that decode would hear each other's warnings."""
 _GREY = {"1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
 _ALPHA = {"RGBA", "RGBa", "LA", "La", "PA"}
 _TURNS = {
@@ -131,15 +134,19 @@ def read_image_and_facts(
 ) -> tuple[NDArray[np.uint8], ImageFacts]:
     """Return what `read_image` does, and the facts of the header."""
     with _regular(path) as file, _decoding(path) as complaints:
-        image, facts = _load(file, complaints)
-        image = _to_bytes(image)
-        mode = "L" if (channels or facts.channels) == 1 else "RGB"
-        if image.mode != mode:
-            image = image.convert(mode)
-        if size is not None:
-            image = _fit(image, size, resize, Image.Resampling.BILINEAR)
-        pixels = np.frombuffer(image.tobytes(), dtype=np.uint8).reshape(image.height, image.width, -1)
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1)), facts
+        return _pixels(_whole(file), complaints, channels, size, resize, MAX_PIXELS)
+
+
+def decode_image(
+    data: bytes, *, channels: Channels | None, size: Size | None, resize: Resize, max_pixels: int = MAX_PIXELS
+) -> tuple[NDArray[np.uint8], ImageFacts]:
+    """Return what `read_image_and_facts` does of a file with these bytes; more than `max_pixels` are refused by the header.
+
+    Raises:
+        ImageFileError: as `read_image`.
+    """
+    with _decoding(data) as complaints:
+        return _pixels(data, complaints, channels, size, resize, max_pixels)
 
 
 def read_mask(path: Path, *, colours: Mapping[tuple[int, int, int], int] | None = None) -> NDArray[np.int64]:
@@ -152,7 +159,7 @@ def read_mask(path: Path, *, colours: Mapping[tuple[int, int, int], int] | None 
         ImageFileError: as `read_image`, and for a JPEG, which changes values, or a colour without an id.
     """
     with _regular(path) as file, _decoding(path) as complaints:
-        image, facts = _load(file, complaints)
+        image, facts = _load(_whole(file), complaints, MAX_PIXELS)
     if facts.format in ("JPEG", "MPO"):
         raise ImageFileError("lossy-mask", "a JPEG, which changes the ids at every edge", "save masks as PNG")
     if facts.mode == "F":
@@ -176,15 +183,45 @@ def resize_mask(mask: NDArray[np.uint8], size: Size, resize: Resize) -> NDArray[
     return np.asarray(_fit(Image.fromarray(mask), size, resize, Image.Resampling.NEAREST))
 
 
-def _load(file: BinaryIO, complaints: list[warnings.WarningMessage]) -> tuple[Image.Image, ImageFacts]:
-    """Return a decoded, upright image of which every byte was read."""
+def _pixels(
+    data: bytes,
+    complaints: list[warnings.WarningMessage],
+    channels: Channels | None,
+    size: Size | None,
+    resize: Resize,
+    max_pixels: int,
+) -> tuple[NDArray[np.uint8], ImageFacts]:
+    image, facts = _load(data, complaints, max_pixels)
+    image = _to_bytes(image)
+    mode = "L" if (channels or facts.channels) == 1 else "RGB"
+    if image.mode != mode:
+        image = image.convert(mode)
+    if size is not None:
+        image = _fit(image, size, resize, Image.Resampling.BILINEAR)
+    pixels = np.frombuffer(image.tobytes(), dtype=np.uint8).reshape(image.height, image.width, -1)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1)), facts
+
+
+def _whole(file: BinaryIO) -> bytes:
+    """Return the bytes of a file, of a large one once its header was looked at."""
     if os.fstat(file.fileno()).st_size > _READ_AT_ONCE:
         with Image.open(file, formats=FORMATS) as image:
             _facts(image)
         file.seek(0)
-    data = file.read()
+    return file.read()
+
+
+def _start(source: Path | bytes) -> bytes:
+    if isinstance(source, bytes):
+        return source[:_READ_AT_ONCE]
+    with source.open("rb") as file:
+        return file.read(_READ_AT_ONCE)
+
+
+def _load(data: bytes, complaints: list[warnings.WarningMessage], max_pixels: int) -> tuple[Image.Image, ImageFacts]:
+    """Return a decoded, upright image of which every byte was read."""
     image = Image.open(io.BytesIO(data), formats=FORMATS)
-    facts = _facts(image)
+    facts = _facts(image, max_pixels)
     broken = damage(data, facts.format)
     if not broken:
         image.load()
@@ -210,25 +247,25 @@ def _regular(path: Path) -> BinaryIO:
 
 
 @contextmanager
-def _decoding(path: Path) -> Iterator[list[warnings.WarningMessage]]:
-    """Say in our words what Pillow says of a file it cannot decode."""
+def _decoding(source: Path | bytes) -> Iterator[list[warnings.WarningMessage]]:
+    """Say in our words what Pillow says of a file, or of the bytes of one, that it cannot decode."""
     try:
         # Large images are refused below, whatever Pillow warns of.
-        with warnings.catch_warnings(record=True) as complaints:
+        with _ONE_AT_A_TIME, warnings.catch_warnings(record=True) as complaints:
             warnings.simplefilter("always")
             yield complaints
     except UnidentifiedImageError:
-        raise _unknown(path) from None
+        raise _unknown(_start(source)) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _bomb(str(error)) from None
     except (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, struct.error) as error:
-        reason = str(error).replace(str(path), path.name) or type(error).__name__
+        reason = str(error) or type(error).__name__
+        if isinstance(source, Path):
+            reason = reason.replace(str(source), source.name)
         raise ImageFileError("damaged-image", f"cannot be decoded: {reason}", "restore the file, or take it out") from None
 
 
-def _unknown(path: Path) -> ImageFileError:
-    with path.open("rb") as file:
-        data = file.read(_READ_AT_ONCE)
+def _unknown(data: bytes) -> ImageFileError:
     start = data[:16]
     kind = kind_of(start)
     if kind or not start.strip(b"\0"):
@@ -238,14 +275,14 @@ def _unknown(path: Path) -> ImageFileError:
     return ImageFileError("unknown-format", name, f"whole images of the formats {', '.join(FORMATS)} are read")
 
 
-def _bomb(found: str) -> ImageFileError:
-    return ImageFileError("too-many-pixels", found, f"use images of at most {MAX_PIXELS:,} pixels", "refused")
+def _bomb(found: str, max_pixels: int = MAX_PIXELS) -> ImageFileError:
+    return ImageFileError("too-many-pixels", found, f"use images of at most {max_pixels:,} pixels", "refused")
 
 
-def _facts(image: Image.Image) -> ImageFacts:
+def _facts(image: Image.Image, max_pixels: int = MAX_PIXELS) -> ImageFacts:
     width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise _bomb(f"{width} x {height} = {width * height:,} pixels")
+    if width * height > max_pixels:
+        raise _bomb(f"{width} x {height} = {width * height:,} pixels", max_pixels)
     if _turn(image) in _SIDEWAYS:
         width, height = height, width
     return ImageFacts(
@@ -295,6 +332,9 @@ def _fit(image: Image.Image, size: Size, resize: Resize, resample: Image.Resampl
     scale = max(ratios) if resize == "crop" else min(ratios)
     bound = max if resize == "crop" else min
     scaled = tuple(bound(wanted, max(1, round(side * scale))) for wanted, side in zip((width, height), image.size, strict=True))
+    if scaled[0] * scaled[1] > MAX_PIXELS:
+        # A strip of one pixel's height, say, of which the middle is to be cut.
+        raise _bomb(f"{image.width} x {image.height} pixels become {scaled[0]} x {scaled[1]}, of which the middle is cut")
     image = image.resize((scaled[0], scaled[1]), resample)
     left, top = (image.width - width) // 2, (image.height - height) // 2
     # Outside of the image, Pillow's crop is black.

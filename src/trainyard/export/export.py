@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainyard import __version__
-from trainyard.data.packed import Split, open_split, read_card
+from trainyard.data.packed import Card, Split, open_split, read_card
 from trainyard.data.packed import verify as verify_files
+from trainyard.data.raw_form import form_of, to_json
 from trainyard.errors import IntegrityError
 from trainyard.export.inputs import Inputs, raw_inputs
 from trainyard.export.latency import measure
@@ -59,7 +60,7 @@ def export(saved: SavedModel, data_dir: Path, model_path: Path, parity_path: Pat
     temporary = model_path.with_name(f".{model_path.name}.tmp")
     model_path.unlink(missing_ok=True)
     try:
-        write_onnx(network, saved.spec, _examples(split), temporary, _metadata(saved, data_dir))
+        write_onnx(network, saved.spec, _examples(split), temporary, _metadata(saved, data_dir, card))
         parity = verify(temporary, network, split, config)
         session = open_session(temporary)
         metrics = {
@@ -81,12 +82,13 @@ def _examples(split: Split) -> Inputs:
     return raw_inputs(split, np.arange(min(EXAMPLE_SAMPLES, len(split))))
 
 
-def _metadata(saved: SavedModel, data_dir: Path) -> dict[str, str]:
+def _metadata(saved: SavedModel, data_dir: Path, card: Card) -> dict[str, str]:
     metadata = {
         "recipe": saved.recipe.name,
         "family": saved.recipe.family,
         "fingerprint": saved.fingerprint,
         "trainyard.version": __version__,
+        "raw": json.dumps(to_json(form_of(saved.recipe.data, card))),
     }
     tokenizer = data_dir / "tokenizer.json"
     if tokenizer.is_file():
