@@ -28,7 +28,8 @@ def evaluate_stage(arguments: argparse.Namespace, clock: Clock) -> str:
     from trainyard.evaluation.evaluate import evaluate
     from trainyard.evaluation.paths import ReportPaths
     from trainyard.models.saved import load_model
-    from trainyard.provenance import dvc_tags, scratch_root
+    from trainyard.origin.record import stage_tags
+    from trainyard.provenance import scratch_root
     from trainyard.tasks.primary import PRIMARY
     from trainyard.tracking.run import Tracking
     from trainyard.training.outcome import free_scratch
@@ -42,7 +43,8 @@ def evaluate_stage(arguments: argparse.Namespace, clock: Clock) -> str:
             scored = evaluate(saved, arguments.data_dir, report_dir / "history.csv", paths)
         tracking.attach(arguments.model_dir / "run.json", saved.fingerprint, read_card(arguments.data_dir))
         tracking.metrics(headline(scored.metrics, PRIMARY[saved.spec.kind]) | scored.by_class)
-        tracking.tag({**dvc_tags(Path("dvc.lock"), recipe.name), "baseline": scored.baseline or "none"})
+        made = stage_tags(Path.cwd(), recipe.name, "evaluate", [paths.metrics, paths.results])
+        tracking.tag({**made, "baseline": scored.baseline or "none"})
         files = [paths.metrics, paths.report, paths.per_class, paths.worst, paths.results, report_dir / "history.csv"]
         tracking.artifacts(files, "evaluate")
         tracking.artifacts(sorted(paths.figures.glob("*.png")), "figures")

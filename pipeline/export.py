@@ -27,6 +27,7 @@ def export_stage(arguments: argparse.Namespace, clock: Clock) -> str:
     from trainyard.data.packed import read_card
     from trainyard.export.export import export
     from trainyard.models.saved import load_model
+    from trainyard.origin.record import stage_tags
     from trainyard.provenance import scratch_root
     from trainyard.tracking.run import Tracking
     from trainyard.training.outcome import free_scratch, write_metrics
@@ -39,6 +40,7 @@ def export_stage(arguments: argparse.Namespace, clock: Clock) -> str:
             exported = export(saved, arguments.data_dir, model_dir / "model.onnx", model_dir / "parity.json")
             write_metrics(arguments.report_dir / "export.json", exported.metrics)
         tracking.attach(model_dir / "run.json", saved.fingerprint, read_card(arguments.data_dir))
+        tracking.tag(stage_tags(Path.cwd(), recipe.name, "export", [exported.path, model_dir / "parity.json"]))
         tracking.metrics({f"export/{name}": value for name, value in exported.metrics.items()})
         tracking.onnx_model(exported.path, exported.example, exported.logits)
         tracking.artifacts([model_dir / "parity.json", model_dir / "recipe.json"], "export")

@@ -27,6 +27,7 @@ def gate_stage(arguments: argparse.Namespace, clock: Clock) -> str:
     from trainyard.data.packed import read_card
     from trainyard.errors import Rejected
     from trainyard.evaluation.gate import judge, read_metrics, write_verdict
+    from trainyard.origin.record import stage_tags
     from trainyard.progress import say
     from trainyard.provenance import scratch_root
     from trainyard.tracking.run import Tracking
@@ -38,7 +39,8 @@ def gate_stage(arguments: argparse.Namespace, clock: Clock) -> str:
             verdict = judge(recipe.gate, metrics, report_dir / "predictions.parquet", arguments.champion_dir)
             write_verdict(report_dir / "gate.json", model_dir / "admitted.json", verdict)
         tracking.attach(model_dir / "run.json", verdict.fingerprint, read_card(arguments.data_dir))
-        tracking.tag(verdict.tags())
+        made = stage_tags(Path.cwd(), recipe.name, "gate", [report_dir / "gate.json", model_dir / "admitted.json"])
+        tracking.tag({**made, **verdict.tags()})
         tracking.artifacts([report_dir / "gate.json"], "evaluate")
     failures = "; ".join(verdict.failures())
     if not verdict.admitted:

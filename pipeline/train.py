@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -99,27 +100,39 @@ def follow(launched: Launch, card: Card, tracking: Tracking, lease: Lease, argum
     from trainyard.files import write_whole
     from trainyard.models.saved import save_model
     from trainyard.models.spec import InputSpec, receptive_field
+    from trainyard.origin.record import FOLDER, Placed, write_origin
     from trainyard.progress import TrainProgress
-    from trainyard.provenance import dvc_tags, git_tags
+    from trainyard.provenance import dvc_tags
     from trainyard.tasks.primary import PRIMARY
     from trainyard.training.checkpoint import kept_weights
-    from trainyard.training.hardware import describe
+    from trainyard.training.load import Loads
     from trainyard.training.outcome import RUN, close_scratch, share_identity, summarise, write_history, write_metrics
     from trainyard.training.spool import Reader
 
     job, recipe, mark = launched.job, launched.job.recipe, launched.job.fingerprint
     # What cannot be run leaves no run behind.
     launched.ready()
-    tags = {**git_tags(Path.cwd()), **dvc_tags(Path("dvc.lock"), recipe.name), **describe()}
-    tracking.start(job.scratch_dir / RUN, mark, card, {**tags, "workers": str(launched.workers)})
+    placed = Placed(
+        workers=launched.workers,
+        cpus_per_worker=launched.cluster.cpus_per_worker,
+        address=launched.shown_address,
+        run_name=mark if launched.workers else "none, in the driver's process",
+    )
+    origin, tags = write_origin(job.scratch_dir, recipe, mark, card, placed, Path.cwd())
+    tracking.start(job.scratch_dir / RUN, mark, card, tags)
+    tracking.artifacts(origin, FOLDER)
+    tracking.artifacts([arguments.data_dir / "card.json"], "data")
     if job.storage is not None:
         share_identity(job)
     primary = PRIMARY[card.kind]
     progress, reader = TrainProgress(recipe.name, recipe.train.epochs, primary), Reader(job.spool)
+    loads = Loads(host=os.uname().nodename)
 
     def watch() -> None:
         for record in tracking.record(reader):
             progress.show(record)
+        for sample in launched.loads():
+            tracking.load(loads.take(sample))
         tracking.watch()
         lease.check()
 
@@ -129,14 +142,18 @@ def follow(launched: Launch, card: Card, tracking: Tracking, lease: Lease, argum
         metrics = summarise(result, primary, facts.epoch, receptive_field(recipe.model))
         # What has a curve is not told once more.
         tracking.metrics({name: value for name, value in metrics.items() if name not in result.history[-1]})
-        tracking.tag({"arithmetic": result.precision, **launched.notes})
+        tracking.metrics(loads.summary())
+        hosts = ", ".join(sorted(loads.hosts))
+        tracking.tag({"arithmetic": result.precision, "ray.hosts": hosts, **launched.notes})
     clock.work_seconds += result.history[-1]["seconds"]
 
     model_dir = arguments.model_dir
     spec = InputSpec.from_card(card)
-    save_model(model_dir / "model.safetensors", model_dir / "recipe.json", weights, recipe, spec, mark)
+    weights_sha256 = save_model(model_dir / "model.safetensors", model_dir / "recipe.json", weights, recipe, spec, mark)
     write_history(arguments.report_dir / "history.csv", result.history)
     write_metrics(arguments.report_dir / "train.json", metrics)
+    made = [model_dir / "model.safetensors", model_dir / "recipe.json", arguments.report_dir / "history.csv"]
+    tracking.tag({**dvc_tags(Path("dvc.lock"), recipe.name, "train", made), "weights.sha256": weights_sha256})
     tracking.finish()
     run = tracking.identity()
     write_whole(model_dir / "run.json", run)

@@ -12,6 +12,7 @@ import typer
 from trainyard.errors import InputError, TrainyardError
 from trainyard.jobs import commands
 from trainyard.masking import mask
+from trainyard.origin import commands as origin_commands
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 PARAMS = Path("params.yaml")
@@ -312,6 +313,7 @@ def ui(
 
 
 commands.register(app)
+origin_commands.register(app)
 
 
 def main() -> None:

@@ -101,14 +101,14 @@ def _whole_copy(kept: Kept, source: Path) -> bytes | Path | None:
 
 def _named(folder: Path) -> Iterator[Kept]:
     """Yield every file that dvc.lock or a *.dvc file names, once."""
-    cache = _cache_folder(folder)
+    cache = cache_folder(folder)
     seen: set[str] = set()
     for out, needed, made in _outputs(folder):
         md5 = str(out.get("md5") or "")
         if not md5 or md5 in seen or out.get("hash") != "md5":
             continue
         seen.add(md5)
-        kept = Kept(str(out["path"]), md5, _place(cache, md5), needed, made)
+        kept = Kept(str(out["path"]), md5, place_of(cache, md5), needed, made)
         yield kept
         if md5.endswith(FOLDER_SUFFIX):
             for inner in _inner(kept, cache):
@@ -150,7 +150,8 @@ def _inner(kept: Kept, cache: Path) -> list[Kept]:
     try:
         listed = json.loads(kept.place.read_text(encoding="utf-8"))
         return [
-            Kept(f"{kept.name}/{file['relpath']}", file["md5"], _place(cache, file["md5"]), True, kept.made) for file in listed
+            Kept(f"{kept.name}/{file['relpath']}", file["md5"], place_of(cache, file["md5"]), True, kept.made)
+            for file in listed
         ]
     except (OSError, ValueError, TypeError, KeyError):
         return []
@@ -164,11 +165,12 @@ def _problem(kept: Kept) -> str | None:
     return None if found == wanted else f"is damaged, {kept.place.stat().st_size:,} bytes"
 
 
-def _place(cache: Path, md5: str) -> Path:
+def place_of(cache: Path, md5: str) -> Path:
+    """Return where a cache has a content."""
     return cache / "files" / "md5" / md5[:2] / md5[2:]
 
 
-def _cache_folder(folder: Path) -> Path:
+def cache_folder(folder: Path) -> Path:
     """Return DVC's cache, which several projects may share."""
     from dvc.config import Config
 

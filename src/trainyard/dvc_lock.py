@@ -59,7 +59,7 @@ def mend_lock(folder: Path) -> str | None:
             "again, or takes it from DVC's cache where it has it"
         )
     entries = {**(kept or {}), **found}
-    write_whole(path, base if base and entries == kept else _written(entries))
+    write_whole(path, base if base and entries == kept else written(entries))
     origin = f"put back from {source}" if kept is not None else "rebuilt from its whole entries"
     return f"{LOCK}: was damaged ({len(text):,} bytes, {len(found)} whole entries); {origin}: {len(entries)} stages"
 
@@ -87,7 +87,7 @@ def whole_part(text: bytes) -> Entries:
     return entries_of("".join(lines[: starts[-1]]).encode()) or {} if len(starts) > 1 else {}
 
 
-def _written(entries: Entries) -> bytes:
+def written(entries: Entries) -> bytes:
     """Return a dvc.lock as DVC writes it."""
     stream = StringIO()
     writer = YAML()

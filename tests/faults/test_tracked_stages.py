@@ -74,6 +74,7 @@ def test_a_killed_training_is_said_to_be_killed_by_the_next_command(root: Path, 
     assert project.run("python", "-m", "trainyard.cli", "sync").startswith("sent: ")
     run = the_run(client, key)
     assert run.info.status == "KILLED"
+    assert run.data.tags["exit.state"] == "killed"
     # What the workers recorded after the driver's last look is not lost either.
     assert curve(client, run.info.run_id, "train/loss") == [(0, 4.0), (1, 3.0)]
 

@@ -134,7 +134,7 @@ def make_project(root: Path, folder: Path, params: Mapping[str, str] | None = No
     return project
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def project(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project in which the whole pipeline ran once."""
     made = make_project(root, tmp_path_factory.mktemp("project"))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from mlflow.tracking import MlflowClient
 
 from tests.tracking.journals import curve
 from trainyard.data.packed import Card, read_card
+from trainyard.errors import InputError
 from trainyard.tracking.address import without_password
 from trainyard.tracking.journal import journals
 from trainyard.tracking.run import Tracking, flatten
@@ -76,6 +78,40 @@ def test_the_status_follows_how_training_ends(
             with tracking.running(tmp_path / "spool.jsonl"):
                 raise error
     assert runs(send())[0].info.status == status
+
+
+def test_a_run_says_how_it_ended_and_why(make_tracking: MakeTracking, send: Send, card: Card, tmp_path: Path) -> None:
+    spool = tmp_path / "spool.jsonl"
+    with pytest.raises(InputError), make_tracking("train") as tracking:
+        tracking.start(tmp_path / "run.json", "f-1", card, {})
+        with tracking.running(spool):
+            raise InputError("the loss is no number; password=hunter22")
+    client = send()
+    tags = runs(client)[0].data.tags
+    assert (tags["exit.state"], tags["exit.code"]) == ("failed", "2")
+    assert tags["exit.reason"] == "InputError: the loss is no number; password=***"
+    # The same command again: it is the same run, and it ends well.
+    train(make_tracking("train"), card, tmp_path)
+    (run,) = runs(send())
+    assert (run.info.status, run.data.tags["exit.state"], run.data.tags["exit.reason"]) == ("FINISHED", "finished", "")
+
+
+def test_a_parameter_that_a_later_stage_reads_anew_is_on_record_beside_the_first(
+    make_tracking: MakeTracking, send: Send, card: Card, tmp_path: Path
+) -> None:
+    train(make_tracking("train"), card, tmp_path)
+    send()
+    for samples, expected in ((50, "50"), (1000, "1000")):
+        tracking = make_tracking("evaluate")
+        recipe = tracking.recipe
+        tracking.recipe = replace(recipe, evaluate=replace(recipe.evaluate, bootstrap_samples=samples))
+        with tracking:
+            tracking.attach(tmp_path / "run.json", "f-1", card)
+            tracking.metrics({"test/accuracy": 0.5})
+        (run,) = runs(send())
+        # MLflow keeps the value that the run was begun with.
+        assert run.data.params["evaluate.bootstrap_samples"] == "1000"
+        assert run.data.tags["changed.evaluate.bootstrap_samples"] == expected
 
 
 def test_a_stage_that_records_nothing_leaves_no_run(

@@ -22,6 +22,7 @@ from trainyard.training.fit import fit
 from trainyard.training.hardware import processors
 from trainyard.training.job import FitJob, FitResult
 from trainyard.training.launch import Launch, started
+from trainyard.training.load import Sample
 from trainyard.training.ray_start import PrivateFolder
 from trainyard.training.spool import Reader, Record
 
@@ -93,7 +94,13 @@ def test_two_workers_take_the_step_that_one_process_takes(make_recipe: MakeRecip
     alone = make_job(recipe, packed_digits, tmp_path / "alone")
     fit(alone)
     two = make_job(recipe, packed_digits, tmp_path / "two")
-    launch(two, ClusterConfig(workers=2), lambda: None)
+    loads: list[Sample] = []
+    with started(two, ClusterConfig(workers=2)) as launched:
+        launched.wait(lambda: loads.extend(launched.loads()))
+    # What each of them uses has reached the driver, and of their one machine once.
+    assert {sample.rank for sample in loads} == {0, 1}
+    assert [sample.steps for sample in loads][-2:] == [1, 1]
+    assert {sample.rank for sample in loads if sample.machine} == {0}
     one_weights, two_weights = (
         kept_weights(alone.checkpoints, alone.fingerprint)[0],
         kept_weights(two.checkpoints, two.fingerprint)[0],

@@ -37,10 +37,12 @@ class SavedModel:
 
 def save_model(
     weights_path: Path, recipe_path: Path, weights: Mapping[str, Tensor], recipe: Recipe, spec: InputSpec, mark: str
-) -> None:
-    """Write weights and recipe; neither file is ever seen half-written."""
+) -> str:
+    """Write weights and recipe, neither of which is ever seen half-written; return the sha256 of the weights' file."""
     # Not by safetensors' own writer, whose error for a full disk is no OSError.
-    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()})
+    content = save(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, {"trainyard.fingerprint": mark}
+    )
     write_whole(weights_path, content)
     weights_sha256 = hashlib.sha256(content).hexdigest()
     values = {
@@ -52,6 +54,7 @@ def save_model(
     }
     values["sha256"] = _own_sha256(values)
     write_whole(recipe_path, f"{json.dumps(values, indent=2, ensure_ascii=False)}\n".encode())
+    return weights_sha256
 
 
 def load_model(folder: Path) -> SavedModel:

@@ -18,7 +18,5 @@ POLL_SECONDS = 0.1
 """Between two looks at a journal."""
 ADOPT_SECONDS = 2.0
 """Between two looks for journals whose stages are gone."""
-LOAD_SECONDS = 5.0
-"""Between two samples of the machine's load."""
 SQLITE_BYTES = 4 * 2**20
 """What must be free where the local database is to be made; it has 0.9 MB when it is new."""

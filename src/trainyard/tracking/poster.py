@@ -219,7 +219,7 @@ class Poster:
             model = folder / entry.values["folder"]
             store.model(run_id, entry.values["name"], model, f"{sending.journal.name}:{entry.start}")
         elif entry.kind == "status":
-            store.status(run_id, sending.opening, entry.values["status"], entry.at)
+            store.status(run_id, sending.opening, entry.values["status"], entry.at, entry.values.get("tags", {}))
 
 
 def run_of(opening: dict[str, Any]) -> tuple[str, str]:

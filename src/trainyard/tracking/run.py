@@ -30,9 +30,12 @@ from trainyard.tracking.schema import check_schema
 from trainyard.tracking.sender import Sender
 from trainyard.training.cluster_config import TrackingConfig
 from trainyard.training.spool import Reader, Record
+from trainyard.training.timing import LOAD_SECONDS
 
 PARENT_VARIABLE = "TRAINYARD_PARENT_RUN"
 """Environment: the key of the run that those of this process belong to."""
+REASON_LENGTH = 500
+"""Characters of an error that a run's tag holds."""
 
 
 class Tracking:
@@ -82,6 +85,9 @@ class Tracking:
             values = {"run_key": self.key, "run_id": None, "fingerprint": fingerprint, "began": self._began}
             write_whole(identity, f"{json.dumps(values)}\n".encode())
         self._open(known.get("run_id"), card, tags, restored=False)
+        if known:
+            # The run is there already; what this attempt is made from replaces what the one before was.
+            self.tag(tags)
 
     def attach(self, identity: Path, fingerprint: str, card: Card) -> None:
         """Add to the run that training wrote to `identity`, or to the same state's in this store, or else to a new one.
@@ -117,6 +123,14 @@ class Tracking:
             self._write_rest()
         return new
 
+    def load(self, values: Mapping[str, float]) -> None:
+        """Log what machines or workers use now, if system metrics are wanted. A full disk loses it."""
+        if not values or not self.system_metrics:
+            return
+        with suppress(OSError):
+            # Steps are moments, so that a resumed run goes on where it was, whatever was sent.
+            self.metrics(values, step=int((time.time() - self._began) / LOAD_SECONDS))
+
     def artifacts(self, paths: Iterable[Path], folder: str) -> None:
         """Add files as they are now."""
         for path in paths:
@@ -139,14 +153,18 @@ class Tracking:
 
         Should this process be killed, the next command sends what is left in `spool` and says that the run was killed.
         """
-        self._append("status", {"status": "RUNNING", "spool": str(spool)})
-        load = Load(self._log_load) if self.system_metrics else None
-        status = "FAILED"
+        under_way = {"exit.state": "running", "exit.reason": "", "exit.code": ""}
+        self._append("status", {"status": "RUNNING", "spool": str(spool), "tags": under_way})
+        load = Load(self.load) if self.system_metrics else None
+        status, said = "FAILED", {}
         try:
             yield
-            status = "FINISHED"
-        except (KeyboardInterrupt, Interrupted):
-            status = "KILLED"
+            status, said = "FINISHED", _exit_tags("finished", None)
+        except (KeyboardInterrupt, Interrupted) as error:
+            status, said = "KILLED", _exit_tags("interrupted", error)
+            raise
+        except BaseException as error:
+            said = _exit_tags("failed", error)
             raise
         finally:
             if load is not None:
@@ -154,7 +172,7 @@ class Tracking:
             # What ended the training is told first, also where the disk is what failed.
             with suppress(OSError) if status != "FINISHED" else nullcontext():
                 self._write_rest()
-                self._append("status", {"status": status})
+                self._append("status", {"status": status, "tags": said})
 
     def watch(self) -> None:
         """Say once what is new about the store, and start the sending process again if it was killed."""
@@ -199,6 +217,8 @@ class Tracking:
             "fingerprint": self.fingerprint,
             "restored": restored,
             "params": masked(flatten(self.recipe.to_json())),
+            # Of the parameters, those that this stage reads.
+            "blocks": ["data", "model", "train"] if self.stage == "train" else [self.stage],
             "tags": masked({"trainyard.recipe": self.recipe.name, **tags}),
             "parent": os.environ.get(PARENT_VARIABLE),
             "dataset": dataset(card),
@@ -213,11 +233,6 @@ class Tracking:
 
     def _append(self, kind: str, values: dict[str, Any]) -> None:
         self._owned().append(kind, values)
-
-    def _log_load(self, values: Mapping[str, float]) -> None:
-        with suppress(OSError):
-            # Steps are moments, so that a resumed run goes on where it was, whatever was sent.
-            self.metrics(values, step=int((time.time() - self._began) / limits.LOAD_SECONDS))
 
     def _write_rest(self) -> None:
         if self._unwritten:
@@ -287,6 +302,15 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 def masked(values: Mapping[str, Any]) -> dict[str, str]:
     """Return values as text without the secrets that can be told."""
     return {key: mask(str(value)) for key, value in values.items()}
+
+
+def _exit_tags(state: str, error: BaseException | None) -> dict[str, str]:
+    """Return how a training ended, and why."""
+    if error is None:
+        return {"exit.state": state, "exit.reason": "", "exit.code": "0"}
+    code = 130 if isinstance(error, KeyboardInterrupt) else getattr(error, "exit_code", 1)
+    reason = "Ctrl-C" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {str(error)[:REASON_LENGTH]}"
+    return masked({"exit.state": state, "exit.reason": reason, "exit.code": code})
 
 
 def dataset(card: Card) -> dict[str, str]:

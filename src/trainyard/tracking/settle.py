@@ -26,5 +26,10 @@ def settle(journal: Journal) -> None:
         for record in Reader(spool).read():
             if passed.is_new(record):
                 journal.append("metrics", {"points": points_of(record), "once": True})
-        journal.append("status", {"status": "KILLED"}, at=last)
+        tags = {
+            "exit.state": "killed",
+            "exit.reason": "ended without a word: SIGKILL, no memory left, or no power",
+            "exit.code": "",
+        }
+        journal.append("status", {"status": "KILLED", "tags": tags}, at=last)
     journal.append("end", {}, at=last)

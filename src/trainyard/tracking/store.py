@@ -129,6 +129,8 @@ class Store:
             run = self._find(experiment, opening) or self._create(experiment, opening, at)
             run_id = str(run.info.run_id)
             self._place_below(experiment, run, opening)
+        if changed := _changed_params(run, opening):
+            self.tags(run_id, changed)
         begun = run.data.tags.get(KEY_TAG) == opening["run_key"] and WHOLE_TAG not in run.data.tags
         return run_id, self._fill(run_id, opening) if begun else []
 
@@ -180,8 +182,8 @@ class Store:
         with self._asked():
             self.client.log_artifact(run_id, str(path), folder)
 
-    def status(self, run_id: str, opening: Mapping[str, Any], status: str, at: int) -> None:
-        """Say how a run stands; at its end, remove twins that a lost answer made.
+    def status(self, run_id: str, opening: Mapping[str, Any], status: str, at: int, tags: Mapping[str, str]) -> None:
+        """Say how a run stands, and why; at its end, remove twins that a lost answer made.
 
         What is told late, after another attempt has ended the run, changes nothing.
 
@@ -192,6 +194,8 @@ class Store:
             run = self.client.get_run(run_id)
             if status != "FINISHED" and run.info.end_time is not None and at < run.info.end_time:
                 return
+            for key, value in tags.items():
+                self.client.set_tag(run_id, key, str(value)[: LENGTHS["tags"]])
             if status == "RUNNING":
                 self.client.update_run(run_id, status=status)
                 return
@@ -322,6 +326,16 @@ class Store:
             away = Away(headline)
             away.doubtful = code == "BAD_REQUEST"
             raise away from error
+
+
+def _changed_params(run: Run, opening: Mapping[str, Any]) -> dict[str, str]:
+    """Return tags for parameters of a stage that are not what the run was begun with: MLflow keeps the first value for good."""
+    if not run.data.params:
+        return {}
+    blocks = tuple(f"{block}." for block in opening.get("blocks", ()))
+    own = {key: value[: LENGTHS["params"]] for key, value in opening["params"].items() if key.startswith(blocks)}
+    tags, params = run.data.tags, run.data.params
+    return {f"changed.{key}": value for key, value in own.items() if tags.get(f"changed.{key}", params.get(key)) != value}
 
 
 def _create_database(uri: str) -> None:

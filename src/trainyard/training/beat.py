@@ -31,6 +31,9 @@ from trainyard.training.timing import (
 FETCHING = "fetching"
 PHASES = ("start", FETCHING, "between steps", "forward", "backward", "optimizer", "validation", "epoch end", "saving", "over")
 """In the order of a step and an epoch: of two workers in one step, the one in the earlier phase got less far."""
+WAITING = "between steps"
+STEP_PHASES = (WAITING, "forward", "backward", "optimizer")
+"""Those that make up a step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +96,9 @@ class Progress:
         self.clock = clock
         self.at = (0, 0, "start", clock())
         self.longest: dict[str, float] = {}
+        self.spent: dict[str, float] = {}
+        """Seconds in each phase, all together."""
+        self.first_step: int | None = None
         self.forwards: deque[float] = deque(maxlen=LAG_STEPS)
 
     def enter(self, phase: str, epoch: int, step: int) -> None:
@@ -102,6 +108,9 @@ class Progress:
         spent = now - since
         if before == "forward":
             self.forwards.append(spent)
+        self.spent[before] = self.spent.get(before, 0.0) + spent
+        if phase == WAITING and self.first_step is None:
+            self.first_step = step
         if spent > self.longest.get(before, -1.0):
             self.longest[before] = spent
         self.at = (epoch, step, phase, now)
@@ -109,6 +118,11 @@ class Progress:
     def arrive(self, phase: Literal["start", "fetching"]) -> None:
         """Get on in a phase before the training, where how long one took says nothing of the next time."""
         self.at = (0, 0, phase, self.clock())
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps that this process has done; a training that was resumed had some before."""
+        return self.at[1] - self.first_step if self.first_step is not None else 0
 
     def beat(self) -> Beat:
         """Return what to say now."""

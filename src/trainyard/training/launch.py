@@ -6,12 +6,14 @@ Knows no model, and imports no torch before a worker needs it: each of Ray's own
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import tempfile
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,11 +22,12 @@ from trainyard.errors import BeginAgain, Interrupted, MachineError, ServiceError
 from trainyard.lean import load_lightning
 from trainyard.progress import say
 from trainyard.training import ray_start, workers
-from trainyard.training.beat import Beat
+from trainyard.training.beat import Beat, Place, Progress
 from trainyard.training.cluster_config import ClusterConfig
 from trainyard.training.elastic import NodeWatch, wanted
 from trainyard.training.job import FitJob, FitResult
 from trainyard.training.lease import TakenOver
+from trainyard.training.load import Sample, Sampler
 from trainyard.training.noticeboard import Noticeboard
 from trainyard.training.relay import Inbox
 from trainyard.training.timing import BEAT_SECONDS, FOLLOW_SECONDS, NOTICE_SECONDS
@@ -56,6 +59,8 @@ class Launch:
         self._nodes: NodeWatch | None = None
         self._board = Noticeboard(self.name, ray_start.head_store)
         self._watch: Watch | None = None
+        self._own_loads: deque[Sample] = deque()
+        """Where the fit runs in this process."""
         self._inbox: Inbox | None = None
         """Where records come through the storage."""
         self._folder: ray_start.PrivateFolder | None = None
@@ -123,9 +128,20 @@ class Launch:
         raise self._outcome or RuntimeError("the fit has no outcome")
 
     @property
+    def shown_address(self) -> str:
+        """Where Ray is, for people: without user and password."""
+        return re.sub(r"//[^/\s]*@", "//", self.address)
+
+    @property
     def notes(self) -> dict[str, str]:
         """What happened that belongs to the run's record."""
         return self._watch.notes if self._watch is not None else {}
+
+    def loads(self) -> list[Sample]:
+        """Return what workers have said of their load since the last call."""
+        if self._watch is not None:
+            return self._watch.loads(last=self._done.is_set())
+        return [self._own_loads.popleft() for _ in range(len(self._own_loads))]
 
     def beats(self) -> list[Beat]:
         """Return what each worker said last; nothing before they train, and where they are none."""
@@ -261,8 +277,12 @@ class Launch:
 
         load_lightning()
         from trainyard.training.fit import fit
+        from trainyard.training.pulse import Pulse
 
-        return fit(self.job, stop=self._stop)
+        host = os.uname().nodename
+        pulse = Pulse(Progress(Place(rank=0, workers=1, host=host, node="", pid=os.getpid(), actor="")))
+        with Sampler(pulse.progress, first=False, post=self._own_loads.append):
+            return fit(self.job, stop=self._stop, callbacks=[pulse])
 
     def _fit_on_nodes(self) -> FitResult:
         storage = self._folder.path if self._folder else Path(tempfile.gettempdir())

@@ -70,6 +70,9 @@ CONNECT_SECONDS = 5.0
 OBJECT_STORE_BYTES = 80 * 2**20
 """Memory of the private Ray for objects; training sends none through it, and 75 MiB are the least that Ray takes."""
 
+LOAD_SECONDS = 5.0
+"""Between two samples of the load of a worker and its machine, each of which takes a millisecond."""
+
 LISTEN_SECONDS = 0.25
 """How often a worker looks whether it is to stop. A notice of 2 s leaves room for this, Ray's answer, and a checkpoint."""
 

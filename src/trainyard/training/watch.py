@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +15,7 @@ from trainyard.errors import InputError, TrainyardError
 from trainyard.training.beat import FETCHING, Hang, Hearing, Place
 from trainyard.training.failure import Failure
 from trainyard.training.job import FitJob
+from trainyard.training.load import Sample
 from trainyard.training.memory import killed_for_memory
 from trainyard.training.timing import ACCUSED_SECONDS, BEAT_SECONDS, LAG_SECONDS
 
@@ -53,7 +55,9 @@ class Watch:
         self.hearing = Hearing()
         self.notes: dict[str, str] = {}
         """What the run is tagged with."""
-        self._names = [name for rank in range(workers) for name in (f"rank-{rank}", f"error-{rank}")]
+        self._names = [f"{kind}-{rank}" for rank in range(workers) for kind in ("rank", "error", "load")]
+        self._loads: dict[int, bytes] = {}
+        self._new_loads: deque[Sample] = deque()
         self._news: deque[str] = deque()
         self._cause = ""
         self._problem: TrainyardError | None = None
@@ -100,10 +104,29 @@ class Watch:
                 self.hearing.deaf()
                 continue
             self.hearing.listen({int(n[5:]): value for n, value in messages.items() if n.startswith("rank-")})
+            self._take_loads(messages)
             self._failures([Failure.decode(value) for n, value in messages.items() if n.startswith("error-")])
             self._losses()
             self._hangs()
             self._stragglers()
+
+    def loads(self, *, last: bool = False) -> list[Sample]:
+        """Return what workers have said of their load since the last call.
+
+        Args:
+            last: the workers have ended, and what they said then is fetched first.
+        """
+        if last:
+            with suppress(Exception):  # Ray's head is away: then this is all
+                self._take_loads(self.board.read([name for name in self._names if name.startswith("load-")]))
+        return [self._new_loads.popleft() for _ in range(len(self._new_loads))]
+
+    def _take_loads(self, messages: dict[str, bytes]) -> None:
+        for name, value in messages.items():
+            rank = int(name.partition("-")[2])
+            if name.startswith("load-") and self._loads.get(rank) != value:
+                self._loads[rank] = value
+                self._new_loads.append(Sample.decode(value))
 
     def _failures(self, failures: list[Failure]) -> None:
         for failure in failures:

@@ -123,6 +123,7 @@ def _work(config: dict[str, Any]) -> FitResult | TrainyardError:
     from trainyard.training.arrival import ready
     from trainyard.training.fit import fit
     from trainyard.training.guard import Guard
+    from trainyard.training.load import Sampler
     from trainyard.training.pulse import Pulse, Speaker
 
     os.environ.update(config["environment"])
@@ -151,6 +152,11 @@ def _work(config: dict[str, Any]) -> FitResult | TrainyardError:
         with (
             Speaker(
                 pulse, say=lambda beat: board.post(f"rank-{rank}", beat.encode()), listen=listen, spare=spare.prepare, stop=stop
+            ),
+            Sampler(
+                pulse.progress,
+                first=context.get_local_rank() == 0,
+                post=lambda sample: board.post(f"load-{rank}", sample.encode()),
             ),
             ready(config["job"], lambda: pulse.progress.arrive("fetching")) as job,
         ):
