@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from trainyard.clean import commands as clean_commands
 from trainyard.errors import InputError, TrainyardError
 from trainyard.jobs import commands
 from trainyard.masking import mask
@@ -314,6 +315,7 @@ def ui(
 
 commands.register(app)
 origin_commands.register(app)
+clean_commands.register(app)
 
 
 def main() -> None:

@@ -142,7 +142,7 @@ def _reserve(content: Content, cache: Path, lock: IO[str], needed: int, limit: i
         for path in others:
             if held + needed <= limit:
                 break
-            held -= _drop(cache, path)
+            held -= drop(cache, path)
         if held + needed > limit:
             raise MachineError(
                 f"{socket.gethostname()}: {cache}: {content.what} need {needed / 1e9:.2f} GB, and {held / 1e9:.2f} of "
@@ -153,7 +153,7 @@ def _reserve(content: Content, cache: Path, lock: IO[str], needed: int, limit: i
         lock.flush()
 
 
-def _drop(cache: Path, lock_path: Path) -> int:
+def drop(cache: Path, lock_path: Path) -> int:
     """Delete some content, unless a process uses it; return how many bytes that gives back."""
     with lock_path.open("a") as lock:
         try:

@@ -32,7 +32,7 @@ def open_scratch(root: Path, fingerprint: str, lock_path: Path) -> Path:
     A training whose end DVC did not record, because it was killed then or its disk was full, is not done again.
     """
     folder = root / ".trainyard" / "train" / fingerprint
-    if (folder / DONE).exists() and (_recorded(folder, lock_path) or not (folder / "checkpoints").is_dir()):
+    if (folder / DONE).exists() and (recorded(folder, lock_path) or not (folder / "checkpoints").is_dir()):
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / DONE).unlink(missing_ok=True)
@@ -65,7 +65,7 @@ def free_scratch(root: Path, lock_path: Path) -> None:
     for done in (root / ".trainyard" / "train").glob(f"*/{DONE}"):
         # What cannot be deleted now is deleted the next time.
         with suppress(OSError):
-            if _recorded(done.parent, lock_path) or time.time() - done.stat().st_mtime > KEPT_SECONDS:
+            if recorded(done.parent, lock_path) or time.time() - done.stat().st_mtime > KEPT_SECONDS:
                 shutil.rmtree(done.parent / "checkpoints", ignore_errors=True)
 
 
@@ -134,7 +134,7 @@ def free_storage(storage: str, lock_path: Path) -> None:
                 root.delete(name)
 
 
-def _recorded(folder: Path, lock_path: Path) -> bool:
+def recorded(folder: Path, lock_path: Path) -> bool:
     """Return whether dvc.lock holds a finished training's run.json; an empty mark is an older version's."""
     try:
         return _in_lock((folder / DONE).read_bytes(), lock_path)
