@@ -146,6 +146,8 @@ def follow(launched: Launch, card: Card, tracking: Tracking, lease: Lease, argum
         hosts = ", ".join(sorted(loads.hosts))
         tracking.tag({"arithmetic": result.precision, "ray.hosts": hosts, **launched.notes})
     clock.work_seconds += result.history[-1]["seconds"]
+    clock.facts |= {"fingerprint": mark, "data_sha256": card.sha256, "epochs": len(result.history), "workers": launched.workers}
+    clock.facts |= loads.memory()
 
     model_dir = arguments.model_dir
     spec = InputSpec.from_card(card)

@@ -14,6 +14,7 @@ from trainyard.errors import InputError, TrainyardError
 from trainyard.jobs import commands
 from trainyard.masking import mask
 from trainyard.origin import commands as origin_commands
+from trainyard.plan import commands as plan_commands
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 PARAMS = Path("params.yaml")
@@ -316,6 +317,7 @@ def ui(
 commands.register(app)
 origin_commands.register(app)
 clean_commands.register(app)
+plan_commands.register(app)
 
 
 def main() -> None:

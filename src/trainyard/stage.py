@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import IO
+from typing import IO, Any
 
 from trainyard.dvc_lock import keep_copy
 from trainyard.errors import BeginAgain, Interrupted, MachineError, TrainyardError
@@ -23,6 +23,7 @@ from trainyard.moved import follow_move
 from trainyard.parent import end_with_parent
 from trainyard.progress import say
 from trainyard.provenance import scratch_root
+from trainyard.timings import keep
 
 OPT_OUTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -40,6 +41,8 @@ class Clock:
 
     def __init__(self) -> None:
         self.work_seconds = 0.0
+        self.facts: dict[str, Any] = {}
+        """On which the time depends, for the next estimate."""
 
     @contextmanager
     def work(self) -> Iterator[None]:
@@ -70,6 +73,7 @@ def run_stage(recipe: str, stage: str, work: Callable[[Clock], str]) -> None:
         with _alone(recipe, stage), _unchanged(recipe, stage):
             follow_move(scratch_root())
             line = work(clock)
+            keep(scratch_root(), recipe, stage, clock.work_seconds, clock.overhead_seconds(), clock.facts)
         say(recipe, stage, f"{line} ({clock.work_seconds:.1f} s work, {clock.overhead_seconds():.1f} s around it)")
     except KeyboardInterrupt:
         _leave(recipe, stage, "stopped; run the same command again to continue", 130)

@@ -219,3 +219,30 @@ def test_an_experiment_in_a_temporary_folder_is_one_whole_run_that_outlives_it(t
     assert curves["train/loss"] == curves["val/loss"] == 2
     said = trainyard.run(*TRAINYARD, "reproduce", run_id, "--json")
     assert json.loads(said[said.index("{\n") :])["identical"]
+
+
+def test_a_plan_says_what_runs_and_why_and_what_it_takes(trainyard: Project) -> None:
+    params = trainyard.folder / "params.yaml"
+    before = params.read_text()
+    weights = trainyard.folder / "models/lstm/model.safetensors"
+    content = weights.read_bytes()
+    trainyard.change("epochs: 2, batch_size: 16", "epochs: 4, batch_size: 16")
+    weights.unlink()
+    try:
+        said = trainyard.run(*TRAINYARD, "plan", "unet", "train@lstm", "--json", "--seconds", "0")
+        shown = trainyard.run(*TRAINYARD, "plan", "unet", "--seconds", "0")
+    finally:
+        params.write_text(before)
+        weights.write_bytes(content)
+    found = {step["stage"]: step for step in json.loads(said[said.index("[") :])}
+    stages = ("prepare", "train", "evaluate", "gate", "export")
+    assert list(found) == [*(f"{stage}@unet" for stage in stages), "prepare@lstm", "train@lstm"]
+    assert not found["prepare@unet"]["runs"]
+    assert found["train@unet"]["reasons"] == ["recipes.unet.train.epochs: 2 -> 4"]
+    assert found["train@unet"]["estimate"]["seconds"] > 0 and found["train@unet"]["estimate"]["bytes"] > 50e6
+    assert "as the last time here, for 4 epochs" in found["train@unet"]["estimate"]["how"]
+    assert found["evaluate@unet"]["reasons"][0] == "train@unet runs before it"
+    assert found["export@unet"]["estimate"]["seconds"] > 0
+    # It was trained like this before: DVC takes it from its cache.
+    assert (found["train@lstm"]["runs"], found["train@lstm"]["restored"]) == (False, True)
+    assert "4 stages run: about" in shown and "up to date" in shown

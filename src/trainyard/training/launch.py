@@ -30,6 +30,7 @@ from trainyard.training.lease import TakenOver
 from trainyard.training.load import Sample, Sampler
 from trainyard.training.noticeboard import Noticeboard
 from trainyard.training.relay import Inbox
+from trainyard.training.room import count_workers
 from trainyard.training.timing import BEAT_SECONDS, FOLLOW_SECONDS, NOTICE_SECONDS
 from trainyard.training.watch import Watch
 
@@ -300,7 +301,7 @@ class Launch:
             self._moving = False
 
     def _connect(self) -> None:
-        self._least = self.workers = ray_start.count_workers(self.cluster, self.address)
+        self._least = self.workers = count_workers(self.cluster, self.address)
         if not self.workers:
             return
         try:

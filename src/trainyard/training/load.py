@@ -169,6 +169,14 @@ class Loads:
             values[f"system/rank_{sample.rank}/data_wait_seconds"] = waited / steps
         return values
 
+    def memory(self) -> dict[str, int]:
+        """Return the most bytes of a worker, and of a worker on its GPU."""
+        names = {"worker_bytes": "memory_peak_megabytes", "worker_gpu_bytes": "gpu_memory_peak_megabytes"}
+        found = {
+            key: [int(s.process[name] * 1e6) for s in self.last.values() if name in s.process] for key, name in names.items()
+        }
+        return {key: max(values) for key, values in found.items() if values}
+
     def summary(self) -> Values:
         """Return one figure each for the training: the time of a step, of which for data, and the most memory of a worker."""
         trained = [sample for sample in self.last.values() if sample.steps]

@@ -19,11 +19,10 @@ from typing import IO, Any
 import psutil
 
 from trainyard.errors import ServiceError
-from trainyard.params import ParamsError
 from trainyard.training.access import LOOPBACK, TOKEN_PATH, check_cluster
 from trainyard.training.cluster_config import ClusterConfig
 from trainyard.training.elastic import Node, code_environment
-from trainyard.training.hardware import gpus, processors
+from trainyard.training.hardware import gpus
 from trainyard.training.private_access import TOKEN_FILE, private_access
 from trainyard.training.timing import (
     CONNECT_SECONDS,
@@ -242,31 +241,6 @@ def abandon(code: int) -> None:
         os._exit(code)
 
     atexit.register(end)
-
-
-def count_workers(cluster: ClusterConfig, address: str) -> int:
-    """Return how many workers train on this machine; on a cluster, how many at most if that is known before it is met.
-
-    Raises:
-        ParamsError: this machine is to run more workers than it has processors or GPUs for.
-    """
-    if cluster.workers == 0:
-        return 0
-    if address != "local":
-        return 1 if cluster.workers == "auto" else cluster.most
-    room = processors() // cluster.cpus_per_worker
-    if cluster.workers == "auto":
-        return gpus() or min(2, max(1, room))
-    least = cluster.least
-    if room < least:
-        raise ParamsError(
-            f"params.yaml: cluster.workers: {least} x cpus_per_worker: {cluster.cpus_per_worker} need "
-            f"{least * cluster.cpus_per_worker} processors, this machine has {processors()}; "
-            f"use at most {room} workers, or 'auto'"
-        )
-    if 0 < (have := gpus()) < least:
-        raise ParamsError(f"params.yaml: cluster.workers: {least}, this machine has {have} GPUs; use at most {have}, or 'auto'")
-    return min(cluster.most, room, gpus() or room)
 
 
 def _answers(address: str) -> None:

@@ -1,0 +1,109 @@
+"""`trainyard plan`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from json import dumps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from trainyard.plan.estimate import Estimate
+    from trainyard.plan.steps import Step
+
+    Planned = list[tuple[Step, Estimate | None]]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(plan)
+
+
+def plan(
+    targets: Annotated[list[str] | None, typer.Argument(help="Stages or recipes, such as train@cnn; all by default.")] = None,
+    seconds: Annotated[float, typer.Option(min=0, help="To measure steps for, a recipe; 0: from the last run alone.")] = 3.0,
+    json: Annotated[bool, typer.Option("--json", help="For programs: one JSON document.")] = False,
+) -> None:
+    """Say what `dvc repro` would run and why, with an estimate of time and memory. Changes nothing."""
+    from rich.console import Console
+
+    from trainyard.plan.estimate import estimate
+    from trainyard.plan.steps import steps
+    from trainyard.recipe import read_all
+    from trainyard.training.hardware import gpus, processors
+    from trainyard.training.room import count_workers
+
+    recipes, cluster, _ = read_all(Path("params.yaml"))
+    found = steps(Path.cwd(), [recipe.name for recipe in recipes], targets or [])
+    by_name = {recipe.name: recipe for recipe in recipes}
+    address = os.environ.get("RAY_ADDRESS") or cluster.address
+    workers = count_workers(cluster, address)
+    planned: Planned = []
+    for step in found:
+        if step.runs and step.stage == "train" and seconds and not json:
+            typer.echo(f"plan · {step.name}: measures", err=True)
+        taken = estimate(Path.cwd(), step, by_name[step.recipe], cluster, workers, seconds) if step.runs else None
+        planned.append((step, taken))
+    if json:
+        typer.echo(dumps([as_json(*each) for each in planned], indent=2, ensure_ascii=False))
+        return
+    Console().print(table(planned))
+    here = f"{processors()} processors, {gpus()} GPUs, {workers or 'no'} workers"
+    if address != "local":
+        here = f"one worker of {address} as this machine would run it"
+    typer.echo(f"{summary(planned)} Estimated for {here}.")
+
+
+def as_json(step: Step, estimate: Estimate | None) -> dict[str, Any]:
+    """Return a stage for programs."""
+    return {
+        "stage": step.name,
+        "runs": step.runs,
+        "restored": step.restored,
+        "reasons": list(step.reasons),
+        "estimate": None if estimate is None else asdict(estimate),
+    }
+
+
+def table(planned: Planned) -> Table:
+    """Return the list for people; what stays as it is takes one line."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from trainyard.data.descriptor import human_bytes
+    from trainyard.evaluation.summary import duration
+
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for header in ("stage", "", "why", "time", "memory", "estimated from"):
+        shown.add_column(header, justify="right" if header in ("time", "memory") else "left", overflow="fold")
+    for step, estimate in planned:
+        if not step.runs and not step.restored:
+            shown.add_row(step.name, Text("up to date", style="green"), "", "", "", "")
+            continue
+        what = Text("runs", style="red") if step.runs else Text("restored", style="yellow")
+        time, memory, how = "", "", "DVC's cache has its result" if step.restored else ""
+        if estimate is not None:
+            time = "?" if estimate.seconds is None else duration(estimate.seconds)
+            memory = "?" if estimate.bytes is None else human_bytes(estimate.bytes)
+            memory += f"\nGPU {human_bytes(estimate.gpu_bytes)}" if estimate.gpu_bytes else ""
+            how = estimate.how
+        shown.add_row(step.name, what, "\n".join(step.reasons), time, memory, how)
+    return shown
+
+
+def summary(planned: Planned) -> str:
+    """Return what it comes to."""
+    from trainyard.evaluation.summary import duration
+
+    running = [estimate for step, estimate in planned if step.runs and estimate is not None]
+    if not running:
+        return "Nothing runs."
+    known = [estimate.seconds for estimate in running if estimate.seconds is not None]
+    rest = f", and {len(running) - len(known)} of which nothing is known" if len(known) < len(running) else ""
+    return f"{len(running)} stages run: about {duration(sum(known))}{rest}."
