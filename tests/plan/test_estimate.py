@@ -57,7 +57,7 @@ def test_what_cannot_be_measured_is_said(project: Path) -> None:
     assert of_train(project, "out of memory").how == "the calibration failed: out of memory"
     assert of_train(project, seconds=0).seconds is None
     (project / "data" / "prepared" / "cnn").unlink()
-    assert of_train(project).how == "not known before dvc repro prepare@cnn"
+    assert of_train(project).how == "needs its data first: dvc repro prepare@cnn"
 
 
 def test_the_last_time_of_the_same_steps_is_taken_for_another_number_of_epochs(project: Path) -> None:

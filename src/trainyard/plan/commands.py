@@ -13,6 +13,7 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from trainyard.plan.calibrate import Measured
     from trainyard.plan.estimate import Estimate
     from trainyard.plan.steps import Step
 
@@ -45,9 +46,7 @@ def plan(
     workers = count_workers(cluster, address)
     planned: Planned = []
     for step in found:
-        if step.runs and step.stage == "train" and seconds and not json:
-            typer.echo(f"plan · {step.name}: measures", err=True)
-        taken = estimate(Path.cwd(), step, by_name[step.recipe], cluster, workers, seconds) if step.runs else None
+        taken = estimate(Path.cwd(), step, by_name[step.recipe], cluster, workers, seconds, _told) if step.runs else None
         planned.append((step, taken))
     if json:
         typer.echo(dumps([as_json(*each) for each in planned], indent=2, ensure_ascii=False))
@@ -57,6 +56,14 @@ def plan(
     if address != "local":
         here = f"one worker of {address} as this machine would run it"
     typer.echo(f"{summary(planned)} Estimated for {here}.")
+
+
+def _told(root: Path, recipe: str, data_dir: Path, workers: int, threads: int, seconds: float) -> Measured | str:
+    """Measure, and say so before: it takes some seconds."""
+    from trainyard.plan.calibrate import calibrate
+
+    typer.echo(f"plan · train@{recipe}: measures some steps", err=True)
+    return calibrate(root, recipe, data_dir, workers, threads, seconds)
 
 
 def as_json(step: Step, estimate: Estimate | None) -> dict[str, Any]:
@@ -105,5 +112,8 @@ def summary(planned: Planned) -> str:
     if not running:
         return "Nothing runs."
     known = [estimate.seconds for estimate in running if estimate.seconds is not None]
-    rest = f", and {len(running) - len(known)} of which nothing is known" if len(known) < len(running) else ""
+    if not known:
+        return f"{len(running)} stages run; how long they take is not known yet."
+    unknown = len(running) - len(known)
+    rest = f", without {unknown} of which nothing is known yet" if unknown else ""
     return f"{len(running)} stages run: about {duration(sum(known))}{rest}."

@@ -72,7 +72,7 @@ def estimate(
     last = timings.read(root, recipe.name).get(step.stage)
     if step.stage != "train":
         if last is None:
-            return Estimate(seconds=None, bytes=None, how="not known: it has not run on this machine yet")
+            return Estimate(seconds=None, bytes=None, how="has not run here yet")
         return Estimate(seconds=last["seconds"] + last["around"], bytes=int(last["bytes"]), how="as the last time here")
     if last is not None and last.get("workers") == workers and _as_before(root, recipe, last):
         per_epoch = last["seconds"] / last["epochs"]
@@ -83,12 +83,12 @@ def estimate(
             how=f"{per_epoch:.2f} s an epoch, as the last time here, for {recipe.train.epochs} epochs",
         )
     if not seconds:
-        return Estimate(seconds=None, bytes=None, how="not known without a calibration")
+        return Estimate(seconds=None, bytes=None, how="has not run here yet")
     data_dir = root / "data" / "prepared" / recipe.name
     try:
         card = read_card(data_dir)
     except IntegrityError:
-        return Estimate(seconds=None, bytes=None, how=f"not known before dvc repro prepare@{recipe.name}")
+        return Estimate(seconds=None, bytes=None, how=f"needs its data first: dvc repro prepare@{recipe.name}")
     found = calibrated(root, recipe.name, data_dir, workers, cluster.cpus_per_worker, seconds)
     if isinstance(found, str):
         return Estimate(seconds=None, bytes=None, how=f"the calibration failed: {found}")
