@@ -21,7 +21,7 @@ run: setup ## train, evaluate and export every recipe in params.yaml, then say w
 	@trainyard report
 
 # Tests share their machine with whatever else runs there. What failed is tried once more, alone, and both are shown.
-FAULTS := (cluster or pipeline or faults)
+FAULTS := (cluster or pipeline or faults or browser)
 once-more = pytest -m "$(1)" || { echo "Once more, what failed:"; pytest -m "$(1)" --last-failed --last-failed-no-failures=none; }
 
 test: setup-dev ## pass all tests that this machine can run

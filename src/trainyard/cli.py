@@ -217,15 +217,25 @@ def promote(
 
 @app.command()
 def compare(
-    first: Annotated[str, typer.Argument(help="A recipe, or the path of a predictions.parquet, or of a champion's folder.")],
-    second: Annotated[str, typer.Argument(help="Another one, tested on the same samples.")],
-    resamples: Annotated[int, typer.Option(min=100, help="Of the test samples, for the intervals.")] = 10_000,
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="A B ...",
+            help="Recipes; ids, names or fingerprints of MLflow runs; paths of a predictions.parquet or a champion's folder.",
+        ),
+    ],
+    page: Annotated[Path, typer.Option(help="Where the page goes.")] = Path("reports", "comparison.html"),
+    resamples: Annotated[
+        int | None, typer.Option(min=100, help="Of the test samples, for the intervals; 10000 for two models, 4000 for more.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="For programs: one JSON document.")] = False,
 ) -> None:
-    """Say whether two models differ on the same test samples, or by chance alone; the reason is beside each number."""
-    from trainyard.evaluation.comparison_page import as_json, compare_files, render
+    """Hold models against the first one: is a difference real, what differs, and where? Also as one HTML page."""
+    from trainyard.comparing.compare import as_json, render
+    from trainyard.comparing.compare import compare as hold
+    from trainyard.recipe import read_settings
 
-    found = compare_files(Path.cwd(), first, second, resamples)
+    found = hold(Path.cwd(), read_settings(PARAMS)[1], names, page, resamples)
     if json:
         typer.echo(dumps(as_json(found), indent=2, ensure_ascii=False))
         return

@@ -34,10 +34,16 @@ def test_a_recipe_with_two_seeds_is_two_runs_below_one(one: Project) -> None:
 
 def test_two_seeds_are_compared_on_the_same_samples(one: Project) -> None:
     folder = ".trainyard/studies/cnn/repeat/seed-{}/reports/cnn/predictions.parquet"
-    found = json.loads(one.run(*TRAINYARD, "compare", "cnn", folder.format(0), "--json"))
-    assert found["differences"][0]["metric"] == "accuracy"
-    assert found["differences"][0]["difference"]["value"] == 0
-    assert "no difference can be told" in found["verdict"]
+    (second,) = rows(one, "select run_uuid from params where key = 'train.seed' and value = '1'")
+    found = json.loads(one.run(*TRAINYARD, "compare", "cnn", folder.format(0), second[0], "--json"))
+    first, other = found["pairs"]
+    assert first["differences"][0]["metric"] == "accuracy"
+    assert first["differences"][0]["difference"]["value"] == 0
+    assert "no difference can be told" in first["verdict"]
+    assert other["same_test"] and other["samples"] == 359
+    page = (one.folder / found["page"]).read_text()
+    # The run's files came from MLflow, the pictures from the project's own data.
+    assert "train.seed" in page.partition("that are the same")[0] and page.count("<img ") == 40
     assert "McNemar" in one.run(*TRAINYARD, "compare", folder.format(0), folder.format(1))
 
 

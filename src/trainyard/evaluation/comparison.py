@@ -13,7 +13,6 @@ Both speak of these two trained models. Another seed gives other models, of whic
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -116,22 +115,6 @@ def mcnemar(first: Results, second: Results) -> McNemar:
 def is_classifier(results: Results) -> bool:
     """Return whether samples are right or wrong as a whole."""
     return results.about.kind in ("image_classification", "text_classification")
-
-
-def said(found: Sequence[Difference], test: McNemar | None, first: str, second: str) -> str:
-    """Return in a sentence whether the two differ in the primary metric."""
-    primary = found[0]
-    by = f"{primary.metric} {primary.difference.value:+.4f}, 95 % interval {primary.difference.low:+.4f} to "
-    by += f"{primary.difference.high:+.4f}"
-    if test is not None and primary.metric == "accuracy":
-        by += f", McNemar p = {test.probability:.2g}"
-        # Of accuracy the test decides: it is exact, also where few samples differ.
-        better = 0 if test.probability >= LEVEL else (1 if test.first_alone > test.second_alone else -1)
-    else:
-        better = primary.better
-    if not better:
-        return f"no difference can be told between {first} and {second} ({by})"
-    return f"{first if better > 0 else second} is better ({first} less {second}: {by})"
 
 
 def _scored(results: Results, block: int, resamples: int, seed: int) -> tuple[dict[str, float], dict[str, Floats]]:
