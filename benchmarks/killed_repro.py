@@ -33,7 +33,9 @@ from tests.pipeline.conftest import Project, make_project  # noqa: E402
 
 RECIPES = ("cnn", "unet", "lstm")
 STAGES = ("prepare", "train", "evaluate", "gate", "export")
-MEASURED = ("seconds", "samples_per_s", "latency", "throughput")
+MEASURED = ("seconds", "samples_per_s", "latency", "throughput", "batch_32", "speedup", "memory_mb")
+CARDS = ("README.md", "card.html", "bundle.json")
+"""Of a model: they state what was measured, and its hash."""
 NAMES = ("run_id", "run_key")
 """Of the run, which are others each time."""
 ORPHAN_SECONDS = 10.0
@@ -149,7 +151,7 @@ def digests(folder: Path, recipe: str) -> dict[str, str]:
     return {
         str(path.relative_to(folder)): hashlib.sha256(content(path)).hexdigest()
         for path in files
-        if path.is_file() and path.name != ".gitignore"
+        if path.is_file() and path.name not in (".gitignore", *CARDS)
     }
 
 

@@ -26,6 +26,7 @@ def gate_stage(arguments: argparse.Namespace, clock: Clock) -> str:
 
     from trainyard.data.packed import read_card
     from trainyard.errors import Rejected
+    from trainyard.evaluation.champion import read_champion
     from trainyard.evaluation.gate import judge, read_metrics, write_verdict
     from trainyard.origin.record import stage_tags
     from trainyard.progress import say
@@ -41,6 +42,8 @@ def gate_stage(arguments: argparse.Namespace, clock: Clock) -> str:
         tracking.attach(model_dir / "run.json", verdict.fingerprint, read_card(arguments.data_dir))
         made = stage_tags(Path.cwd(), recipe.name, "gate", [report_dir / "gate.json", model_dir / "admitted.json"])
         tracking.tag({**made, **verdict.tags()})
+        if (champion := read_champion(arguments.champion_dir)) is not None:
+            tracking.champion(champion[0].fingerprint)
         tracking.artifacts([report_dir / "gate.json"], "evaluate")
     failures = "; ".join(verdict.failures())
     if not verdict.admitted:

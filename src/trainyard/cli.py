@@ -205,13 +205,15 @@ def promote(
     """Make a recipe's model its champion: stage `gate` refuses models that are worse than it, beyond chance."""
     from trainyard.evaluation.champion import promote as make_champion
     from trainyard.provenance import git_tags
-    from trainyard.recipe import read_recipe
+    from trainyard.recipe import read_recipe, read_settings
+    from trainyard.tracking.promotion import tell
 
-    name = read_recipe(PARAMS, recipe).name
+    found = read_recipe(PARAMS, recipe)
     commit = git_tags(Path.cwd()).get("mlflow.source.git.commit", "")
-    champion = make_champion(Path.cwd(), name, commit, force=force)
+    champion = make_champion(Path.cwd(), found.name, commit, force=force)
+    tell(Path.cwd(), read_settings(PARAMS)[1], found, champion.fingerprint, PREPARED / found.name)
     typer.echo(
-        f"{name}: {champion.fingerprint} is the champion, {champion.metric} {champion.value:.4f}. Next: git add champions"
+        f"{found.name}: {champion.fingerprint} is the champion, {champion.metric} {champion.value:.4f}. Next: git add champions"
     )
 
 

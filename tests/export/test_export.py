@@ -1,169 +1,41 @@
+"""Stage `export`: a bundle that is whole, or none."""
+
 from __future__ import annotations
 
+import csv
 import json
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 import torch
+from PIL import Image
 
-from trainyard.data.batches import gather
+from tests.export.kinds import QUICK
 from trainyard.data.digits import DigitsConfig
-from trainyard.data.packed import Split, open_split, read_card
-from trainyard.errors import IntegrityError
+from trainyard.data.packed import open_split, read_card
+from trainyard.errors import IntegrityError, MachineError
 from trainyard.evaluation.config import EvaluateConfig
+from trainyard.export.bundle import FILES, FOLDERS, MANIFEST, SERVED, read_bundle
 from trainyard.export.config import ExportConfig
-from trainyard.export.export import export
+from trainyard.export.export import Evaluated, Exported, export
 from trainyard.export.inputs import raw_inputs
-from trainyard.export.onnx_format import write_onnx
-from trainyard.export.verify import open_session, run, verify
-from trainyard.models.build import ModelConfig, build_network, in_raw_units
+from trainyard.export.opened import OnnxFile
+from trainyard.export.samples import read_sample
+from trainyard.models.build import build_network
 from trainyard.models.cnn_config import CNNConfig
-from trainyard.models.forecaster import Forecaster
-from trainyard.models.lstm_config import LSTMConfig
-from trainyard.models.saved import SavedModel
+from trainyard.models.saved import SavedModel, save_model
 from trainyard.models.spec import InputSpec
-from trainyard.models.unet_config import UNetConfig
 from trainyard.recipe import Recipe
+from trainyard.tasks.train_config import TrainConfig
 
-CLASSES = ("a", "b", "c")
-QUICK = ExportConfig(verify_samples=9, latency_runs=3)
-RNG = np.random.default_rng(0)
-
-
-def images() -> tuple[ModelConfig, InputSpec, Split]:
-    arrays = {"images": RNG.integers(0, 256, (12, 1, 8, 8), dtype=np.uint8), "labels": RNG.integers(0, 3, 12)}
-    spec = InputSpec(
-        kind="image_classification", classes=CLASSES, channels=1, height=8, width=8, mean=(0.4,), std=(0.2,), data_sha256="d"
-    )
-    return CNNConfig(widths=(4, 8), normalisation="batch"), spec, Split("image_classification", "test", arrays)
+TEMPERATURE = 1.7
+ALL = replace(QUICK, formats=("onnx", "onnx_int8", "pt2"), max_quality_drop=0.5, calibration_samples=24)
 
 
-def scenes() -> tuple[ModelConfig, InputSpec, Split]:
-    arrays = {
-        "images": RNG.integers(0, 256, (12, 1, 17, 16), dtype=np.uint8),
-        "masks": RNG.integers(0, 3, (12, 17, 16), dtype=np.uint8),
-    }
-    spec = InputSpec(kind="segmentation", classes=CLASSES, channels=1, height=17, width=16, mean=(0.4,), std=(0.2,))
-    return UNetConfig(depth=2, base_width=4, normalisation="batch"), spec, Split("segmentation", "test", arrays)
-
-
-def texts() -> tuple[ModelConfig, InputSpec, Split]:
-    lengths = RNG.integers(1, 12, 12)
-    arrays = {
-        "tokens": RNG.integers(1, 20, lengths.sum()).astype(np.int32),
-        "offsets": np.cumsum([0, *lengths]),
-        "labels": RNG.integers(0, 3, 12),
-    }
-    spec = InputSpec(kind="text_classification", classes=CLASSES, vocabulary_size=20, max_length=12)
-    return LSTMConfig(embedding_size=4, hidden_size=5, pooling="mean_max"), spec, Split("text_classification", "test", arrays)
-
-
-def series() -> tuple[ModelConfig, InputSpec, Split]:
-    """Return columns whose sizes are far apart, as raw ones are."""
-    mean, std = np.array([5000.0, -3.0, 0.2]), np.array([800.0, 0.5, 0.01])
-    arrays = {
-        "values": RNG.normal(size=(40, 3)).astype(np.float32),
-        "starts": np.arange(12),
-        "window": np.array([9, 4, 2]),
-        "mean": mean,
-        "std": std,
-    }
-    spec = InputSpec(
-        kind="forecasting",
-        classes=("a", "b"),
-        mean=tuple(mean),
-        std=tuple(std),
-        num_features=3,
-        columns=("a", "b", "x"),
-        context_length=9,
-        horizon=4,
-    )
-    config = LSTMConfig(hidden_size=5, residual="last", targets="apart", autoregression=True)
-    return config, spec, Split("forecasting", "test", arrays)
-
-
-def exported(make: Callable[[], tuple[ModelConfig, InputSpec, Split]], path: Path) -> tuple[torch.nn.Module, Split]:
-    config, spec, split = make()
-    torch.manual_seed(0)
-    network = build_network(config, spec)
-    if isinstance(network, Forecaster):
-        for part in (network.network.head, network.autoregression):  # untrained it gives the last value alone
-            torch.nn.init.normal_(part.weight, std=0.3)
-    network = in_raw_units(network.eval(), spec)
-    write_onnx(network, spec, raw_inputs(split, np.arange(2)), path, {"recipe": "test"})
-    return network, split
-
-
-@pytest.mark.parametrize("make", [images, scenes, texts, series])
-def test_every_family_agrees_with_torch_at_several_shapes(
-    make: Callable[[], tuple[ModelConfig, InputSpec, Split]], tmp_path: Path
-) -> None:
-    network, split = exported(make, tmp_path / "model.onnx")
-    parity = verify(tmp_path / "model.onnx", network, split, QUICK)
-    assert parity.max_difference <= 1e-4
-    assert parity.labels_equal == (None if make is series else 1.0)
-    assert len({tuple(shape) for shape in parity.shapes}) >= 3
-    if make is scenes:
-        assert len({tuple(shape[2:]) for shape in parity.shapes}) == 2
-    content = (tmp_path / "model.onnx").read_bytes()
-    assert b"site-packages" not in content and b"/src/trainyard" not in content, "it names folders of this machine"
-
-
-@pytest.mark.parametrize("make", [images, scenes, texts, series])
-def test_a_changed_weight_is_refused_with_the_worst_sample(
-    make: Callable[[], tuple[ModelConfig, InputSpec, Split]], tmp_path: Path
-) -> None:
-    path = tmp_path / "model.onnx"
-    network, split = exported(make, path)
-    model = onnx.load(path)
-    weights = max(model.graph.initializer, key=lambda tensor: np.prod(tensor.dims))
-    values = onnx.numpy_helper.to_array(weights).copy()
-    values += 0.01
-    weights.CopyFrom(onnx.numpy_helper.from_array(values, weights.name))
-    onnx.save(model, path)
-    with pytest.raises(IntegrityError, match=r"model.onnx: test sample \d+ (differs from torch by|is class \d)"):
-        verify(path, network, split, QUICK)
-
-
-@pytest.mark.parametrize("part", [0, 1, 2, 3])
-def test_a_truncated_file_is_refused(tmp_path: Path, part: int) -> None:
-    path = tmp_path / "model.onnx"
-    network, split = exported(images, path)
-    content = path.read_bytes()
-    path.write_bytes(content[: len(content) * part // 4])
-    with pytest.raises(IntegrityError, match=r"model\.onnx"):
-        verify(path, network, split, QUICK)
-
-
-def test_a_file_that_points_at_another_one_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "model.onnx"
-    exported(images, path)
-    model = onnx.load(path)
-    onnx.external_data_helper.set_external_data(model.graph.initializer[0], location="../weights.bin")
-    path.write_bytes(model.SerializeToString())
-    with pytest.raises(IntegrityError, match="in another file"):
-        open_session(path)
-
-
-def test_the_file_says_how_to_read_it(tmp_path: Path) -> None:
-    exported(images, tmp_path / "model.onnx")
-    model = onnx.load(tmp_path / "model.onnx")
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
-    assert json.loads(metadata["classes"]) == list(CLASSES)
-    assert json.loads(metadata["mean"]) == [0.4]
-    assert metadata["recipe"] == "test"
-    axes = model.graph.input[0].type.tensor_type.shape.dim
-    assert axes[0].dim_param == "batch"
-    assert str(tmp_path) not in model.SerializeToString().decode("latin-1")
-
-
-def saved_model(packed: Path) -> SavedModel:
-    from trainyard.tasks.train_config import TrainConfig
-
+def saved_model(packed: Path, config: ExportConfig = QUICK) -> SavedModel:
     spec = InputSpec.from_card(read_card(packed))
     recipe = Recipe(
         name="digits",
@@ -172,27 +44,156 @@ def saved_model(packed: Path) -> SavedModel:
         model=CNNConfig(widths=(4,)),
         train=TrainConfig(epochs=1, batch_size=1, optimizer="sgd", learning_rate=1.0),
         evaluate=EvaluateConfig(),
-        export=QUICK,
+        export=config,
     )
     torch.manual_seed(0)
     return SavedModel(build_network(recipe.model, spec).eval(), recipe, spec, "f")
 
 
-def test_an_export_leaves_a_verified_file_and_its_figures(packed_digits: Path, tmp_path: Path) -> None:
-    found = export(saved_model(packed_digits), packed_digits, tmp_path / "model.onnx", tmp_path / "parity.json")
-    assert found.metrics["size_bytes"] == (tmp_path / "model.onnx").stat().st_size
-    assert found.metrics["latency_p50_ms"] <= found.metrics["latency_p95_ms"]
-    assert json.loads((tmp_path / "parity.json").read_text())["labels_equal"] == 1.0
-    inputs = tuple(torch.from_numpy(value) for value in found.example.values())
-    assert np.array_equal(run(open_session(found.path), inputs), found.logits)
+def evaluated(folder: Path, fingerprint: str = "f") -> Evaluated:
+    """Return what an evaluation leaves: a report, and a figure."""
+    metrics = {"test/accuracy": 0.9, "test/accuracy_low": 0.88, "test/accuracy_high": 0.92, "baseline/accuracy": 0.8}
+    calibration = {"as_trained": {"ece": 0.1}, "at_temperature": {"ece": 0.02}, "temperature": TEMPERATURE}
+    report = {
+        "fingerprint": fingerprint,
+        "test": {"samples": 359},
+        "baseline": "logistic regression | <pixels>",
+        "metrics": metrics,
+        "calibration": calibration,
+        "classes": [{"class": str(number), "support": 20 + 2 * number, "f1": 0.9} for number in range(10)],
+    }
+    figures = folder / "figures"
+    figures.mkdir()
+    Image.new("RGB", (8, 8), "red").save(figures / "confusion_matrix.png")
+    return Evaluated(report=report, figures=figures)
+
+
+@pytest.fixture(scope="module")
+def bundle(packed_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Exported]]:
+    """A bundle of all formats that need no package of their own."""
+    folder = tmp_path_factory.mktemp("bundle")
+    saved = saved_model(packed_digits, ALL)
+    model_dir = folder / "models" / "digits"
+    weights = saved.network.state_dict()
+    save_model(model_dir / "model.safetensors", model_dir / "recipe.json", weights, saved.recipe, saved.spec, "f")
+    yield model_dir, export(saved, packed_digits, model_dir, evaluated(folder))
+
+
+def test_a_bundle_is_whole_and_its_list_says_what_is_in_it(bundle: tuple[Path, Exported]) -> None:
+    folder, _ = bundle
+    listed = read_bundle(folder)
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert files == {*listed["files"], MANIFEST}
+    assert {path.name for path in folder.iterdir()} == {*FILES, *FOLDERS, MANIFEST, "model.safetensors", "recipe.json"}
+    assert listed["formats"] == {
+        "onnx": "model.onnx",
+        "onnx_int8": "formats/model.int8.onnx",
+        "pt2": "formats/model.pt2",
+    }
+    assert listed["temperature"] == TEMPERATURE and listed["fingerprint"] == "f"
+    assert json.loads((folder / "labels.json").read_text()) == [str(number) for number in range(10)]
+
+
+def test_figures_of_each_format_stand_beside_those_of_torch(bundle: tuple[Path, Exported]) -> None:
+    folder, exported = bundle
+    for prefix in ("", "onnx_int8_", "pt2_", "torch_"):
+        assert 0 < exported.metrics[f"{prefix}latency_p50_ms"] <= exported.metrics[f"{prefix}latency_p95_ms"]
+        assert exported.metrics[f"{prefix}samples_per_s_batch_32"] > 0
+        assert 0 <= exported.metrics[f"{prefix}memory_mb"] < 2000
+    assert exported.metrics["size_bytes"] == (folder / "model.onnx").stat().st_size
+    assert exported.metrics["onnx_int8_quality_drop"] <= 0.5
+    parity = json.loads((folder / "parity.json").read_text())["formats"]
+    assert list(parity) == ["onnx", "onnx_int8", "pt2"]
+    assert parity["onnx"]["labels_equal"] == parity["pt2"]["labels_equal"] == 1.0
+    assert parity["onnx_int8"]["quality"]["metric"] == "accuracy"
+    assert exported.tags["formats"] == "onnx, onnx_int8, pt2" and exported.tags["test.accuracy"] == "0.9000"
+
+
+def test_probabilities_of_served_logits_are_calibrated(bundle: tuple[Path, Exported]) -> None:
+    folder, _ = bundle
+    metadata = OnnxFile(folder / "formats" / "model.int8.onnx").session.get_modelmeta().custom_metadata_map
+    assert json.loads(metadata["temperature"]) == TEMPERATURE
+    expected = json.loads((folder / "samples" / "expected.json").read_text())
+    for entry in expected["samples"]:
+        logits = np.array(entry["logits"]) / TEMPERATURE
+        powers = np.exp(logits - logits.max())
+        assert entry["probability"] == pytest.approx(float((powers / powers.sum()).max()), abs=1e-5)
+
+
+def test_samples_hold_real_raw_inputs_and_what_to_expect(bundle: tuple[Path, Exported], packed_digits: Path) -> None:
+    folder, _ = bundle
+    split, spec = open_split(packed_digits, "test"), InputSpec.from_card(read_card(packed_digits))
+    expected = json.loads((folder / "samples" / "expected.json").read_text())["samples"]
+    assert len(expected) == 4
+    for entry in expected:
+        (pixels,) = read_sample(folder / "samples" / entry["file"], spec, None)
+        assert torch.equal(pixels, raw_inputs(split, np.array([entry["test_sample"]]))[0])
+        assert OnnxFile(folder / "model.onnx").answer((pixels,))[0] == pytest.approx(np.array(entry["logits"]), abs=1e-4)
+        assert entry["truth"] == str(split.arrays["labels"][entry["test_sample"]])
+
+
+def test_the_card_says_what_was_measured_in_both_forms(bundle: tuple[Path, Exported]) -> None:
+    folder, exported = bundle
+    text, page = ((folder / name).read_text() for name in ("README.md", "card.html"))
+    for form in (text, page):
+        assert "0.9000 (0.8800 to 0.9200)" in form
+        assert f"{exported.metrics['onnx_int8_latency_p50_ms']:.3f} / " in form
+        assert "scikit-learn" in form and "Licence" in form and "1.700" in form
+        assert "Fewer than 30 test samples stand for 0, 1, 2, 3, 4" in form
+    assert r"logistic regression \| \<pixels\>" in text and "logistic regression | &lt;pixels&gt;" in page
+    assert "![True classes" in text and (folder / "pictures" / "confusion_matrix.png").is_file()
+    assert page.count("data:image/png;base64,") == 1
+    assert "http" not in page and 'src="pictures' not in page, "the page needs nothing but itself"
+
+
+@pytest.mark.parametrize("way", ["a byte more", "another byte", "no file"])
+def test_every_file_of_a_bundle_is_missed_where_it_is_another_one(way: str, bundle: tuple[Path, Exported]) -> None:
+    folder, _ = bundle
+    names = [*read_bundle(folder)["files"], MANIFEST]
+    assert len(names) >= 14
+    for name in names:
+        path = folder / name
+        whole = path.read_bytes()
+        if way == "no file":
+            path.unlink()
+        else:
+            path.write_bytes(whole + b" " if way == "a byte more" and name != MANIFEST else whole[:-3] + b"0" + whole[-2:])
+        with pytest.raises(IntegrityError, match=path.name.replace(".", r"\.")):
+            read_bundle(folder)
+        path.write_bytes(whole)
+    read_bundle(folder)
+
+
+def test_what_is_served_is_told_apart_from_the_rest(bundle: tuple[Path, Exported], tmp_path: Path) -> None:
+    folder, _ = bundle
+    (tmp_path / MANIFEST).write_bytes((folder / MANIFEST).read_bytes())
+    for name in read_bundle(folder)["files"]:
+        if name.partition("/")[0] in SERVED:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_bytes((folder / name).read_bytes())
+    read_bundle(tmp_path, SERVED)
+    (tmp_path / "model.onnx").write_bytes((tmp_path / "model.onnx").read_bytes() + b"\0")
+    with pytest.raises(IntegrityError, match=r"model\.onnx: is not the file that bundle\.json lists"):
+        read_bundle(tmp_path, SERVED)
+
+
+def test_a_list_that_leads_out_of_the_bundle_is_refused(bundle: tuple[Path, Exported], tmp_path: Path) -> None:
+    from trainyard.export import bundle as module
+
+    values = json.loads((bundle[0] / MANIFEST).read_text())
+    values["files"] = {"../outside": {"sha256": "0" * 64, "bytes": 1}}
+    values["sha256"] = module._own_sha256(values)
+    (tmp_path / MANIFEST).write_text(json.dumps(values))
+    with pytest.raises(IntegrityError, match=r"lists \.\./outside, which is outside of the bundle"):
+        read_bundle(tmp_path)
 
 
 def test_an_export_that_fails_leaves_nothing(packed_digits: Path, tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"the one before")
-    saved = saved_model(packed_digits)
-    strict = replace(saved, recipe=replace(saved.recipe, export=replace(QUICK, max_logit_difference=1e-12)))
+    (tmp_path / "formats").mkdir()
+    saved = saved_model(packed_digits, replace(QUICK, max_logit_difference=1e-12))
     with pytest.raises(IntegrityError, match=r"differs from torch by .* export.max_logit_difference is 1e-12"):
-        export(strict, packed_digits, tmp_path / "model.onnx", tmp_path / "parity.json")
+        export(saved, packed_digits, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -200,39 +201,43 @@ def test_other_data_than_the_trainings_are_refused(packed_digits: Path, tmp_path
     saved = saved_model(packed_digits)
     other = replace(saved, spec=replace(saved.spec, data_sha256="0" * 64))
     with pytest.raises(IntegrityError, match="the model was trained on 000000000000"):
-        export(other, packed_digits, tmp_path / "model.onnx", tmp_path / "parity.json")
+        export(other, packed_digits, tmp_path)
 
 
-def test_samples_are_the_test_splits(packed_digits: Path) -> None:
-    assert len(open_split(packed_digits, "test")) == 359
+def test_an_evaluation_of_another_model_is_refused(packed_digits: Path, tmp_path: Path) -> None:
+    with pytest.raises(IntegrityError, match="its evaluation is of another, the model is f; run `dvc repro`"):
+        export(saved_model(packed_digits), packed_digits, tmp_path, evaluated(tmp_path, "another"))
 
 
-def test_a_forecaster_takes_and_gives_raw_units(tmp_path: Path) -> None:
-    network, split = exported(series, tmp_path / "model.onnx")
-    session = open_session(tmp_path / "model.onnx")
-    assert [entry.name for entry in (*session.get_inputs(), *session.get_outputs())] == ["values", "lengths", "forecast"]
-    values, lengths = raw_inputs(split, np.arange(3))
-    assert values[..., 0].mean() > 4000
-    inside = gather(split, np.arange(3)).inputs
-    standardised = network.network(*inside).detach().numpy()
-    expected = standardised * split.arrays["std"][:2] + split.arrays["mean"][:2]
-    assert run(session, (values, lengths)) == pytest.approx(expected, rel=1e-4, abs=1e-3)
-    metadata = {entry.key: entry.value for entry in onnx.load(tmp_path / "model.onnx").metadata_props}
-    assert json.loads(metadata["columns"]) == ["a", "b", "x"] and metadata["horizon"] == "4"
+def test_a_format_whose_package_is_missing_is_refused_before_anything_is_done(packed_digits: Path, tmp_path: Path) -> None:
+    from importlib.util import find_spec
+
+    if find_spec("executorch") is not None:
+        pytest.skip("executorch is installed here")
+    saved = saved_model(packed_digits, replace(QUICK, formats=("onnx", "executorch")))
+    with pytest.raises(MachineError, match="is not installed: pip install executorch, or leave it out"):
+        export(saved, packed_digits, tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_differences_of_forecasts_are_measured_in_standard_deviations(tmp_path: Path) -> None:
-    network, split = exported(series, tmp_path / "model.onnx")
-    parity = verify(tmp_path / "model.onnx", network, split, QUICK)
-    assert parity.max_difference < 1e-4
-    network.std *= 1.001  # up to one unit of the first column, a thousandth of its deviation
-    with pytest.raises(IntegrityError, match=r"test sample \d+ differs from torch by \d\.\d+e-0[34] in onnx"):
-        verify(tmp_path / "model.onnx", network, split, QUICK)
+def test_formats_without_onnx_or_twice_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"formats: \[pt2\] lacks onnx"):
+        ExportConfig(formats=("pt2",))
+    with pytest.raises(ValueError, match="names pt2 twice"):
+        ExportConfig(formats=("onnx", "pt2", "pt2"))
 
 
 def test_an_exported_forecaster_stands_with_its_figures(series_recipe: Recipe, packed_series: Path, tmp_path: Path) -> None:
     spec = InputSpec.from_card(read_card(packed_series))
-    saved = SavedModel(build_network(series_recipe.model, spec).eval(), series_recipe, spec, "f")
-    found = export(saved, packed_series, tmp_path / "model.onnx", tmp_path / "parity.json")
-    assert json.loads((tmp_path / "parity.json").read_text())["labels_equal"] is None
-    assert found.logits.shape == (2, 12, 2) and 30 < found.logits[..., 0].mean() < 80
+    recipe = replace(series_recipe, export=replace(series_recipe.export, formats=("onnx", "onnx_int8", "pt2")))
+    saved = SavedModel(build_network(recipe.model, spec).eval(), recipe, spec, "f")
+    export(saved, packed_series, tmp_path)
+    formats = json.loads((tmp_path / "parity.json").read_text())["formats"]
+    assert formats["onnx"]["labels_equal"] is None and formats["onnx_int8"]["quality"]["metric"] == "mse"
+    expected = json.loads((tmp_path / "samples" / "expected.json").read_text())["samples"][0]
+    forecast = np.array(expected["forecast"])
+    assert forecast.shape == (12, 2) and 30 < forecast[:, 0].mean() < 80
+    with (tmp_path / "samples" / expected["file"]).open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 24 and set(rows[0]) == {"load", "heat"}
+    assert "It forecasts load, heat for 12 steps and no further." in (tmp_path / "README.md").read_text()

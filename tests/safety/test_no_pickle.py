@@ -19,7 +19,7 @@ from trainyard.data.packed import file_sha256, open_split, read_card
 from trainyard.errors import IntegrityError, TrainyardError
 from trainyard.evaluation.config import EvaluateConfig
 from trainyard.export.config import ExportConfig
-from trainyard.export.verify import open_session
+from trainyard.export.opened import open_session
 from trainyard.models.cnn_config import CNNConfig
 from trainyard.models.saved import load_model, save_model
 from trainyard.models.spec import InputSpec

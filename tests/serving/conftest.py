@@ -95,7 +95,7 @@ def make_model(folder: Path, name: str, seed: int = 0) -> Path:
         torch.nn.init.normal_(parameter, std=0.4)
     saved = SavedModel(network.eval(), recipe, spec, f"fingerprint{seed}")
     out = folder / "models" / name
-    export(saved, packed, out / "model.onnx", out / "parity.json")
+    export(saved, packed, out)
     return out
 
 

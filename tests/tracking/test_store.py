@@ -7,15 +7,12 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
 from mlflow.tracking import MlflowClient
-from onnx import TensorProto, helper
 
 from tests.tracking.journals import begin, drive, opening, the_run, whole
 from trainyard.errors import ServiceError
-from trainyard.tracking.journal import Journal, now
+from trainyard.tracking.journal import now
 from trainyard.tracking.poster import Poster
 from trainyard.tracking.schema import check_schema
 
@@ -91,42 +88,6 @@ def test_a_large_artifact_is_neither_copied_nor_lost(tmp_path: Path, uri: str, s
     send()
     (stored,) = (tmp_path / "mlartifacts").rglob("weights.bin")
     assert stored.stat().st_size == 64 * MIB
-
-
-def write_model(journal: Journal) -> None:
-    """Add an ONNX file that gives back what it is given."""
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 2]) for name in ("images", "logits")]
-    graph = helper.make_graph([helper.make_node("Identity", ["images"], ["logits"])], "g", ends[:1], ends[1:])
-    folder = journal.folder / "files" / "0"
-    folder.mkdir(parents=True)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), str(folder / "model.onnx"))
-    example = np.ones((2, 2), dtype=np.float32)
-    np.savez(folder / "example.npz", images=example, logits=example)
-    journal.append("model", {"name": "digits", "folder": "files/0"})
-    journal.append("end", {})
-    journal.release()
-
-
-def test_a_model_is_there_once_however_often_it_is_told(tmp_path: Path, uri: str) -> None:
-    values = opening(uri, artifacts=(tmp_path / "mlartifacts").as_uri())
-    journal = begin(tmp_path, values)
-    write_model(journal)
-    poster = Poster(tmp_path, uri)
-    poster.waiting()
-    sending = poster.held[journal.name]
-    while [entry.kind for entry in journal.entries(sending.state.sent)] != ["model", "end"]:
-        assert poster.work()
-    before = sending.state.sent
-    assert poster.work()
-    # As if the poster had been killed before it could write down what it had sent.
-    sending.state.sent = before
-    drive(poster)
-    client = MlflowClient(uri)
-    run = the_run(client, values["run_key"])
-    models = client.search_logged_models([run.info.experiment_id])
-    assert [(str(model.status), model.source_run_id) for model in models] == [("READY", run.info.run_id)]
-    assert len(list((tmp_path / "mlartifacts").rglob("MLmodel"))) == 1
-    assert run.info.status == "RUNNING"
 
 
 def test_tables_of_an_older_mlflow_are_refused_with_the_command(uri: str) -> None:

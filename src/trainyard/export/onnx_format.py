@@ -53,7 +53,7 @@ def write_onnx(network: nn.Module, spec: InputSpec, example: Inputs, path: Path,
         spec: shape of the inputs and the classes.
         example: inputs of 2 or more samples; a batch of 1 would be taken for a constant.
         path: the file; nothing else is written beside it.
-        metadata: what to store beside `spec`: recipe, tokenizer, fingerprint.
+        metadata: what to store beside `spec`: recipe, tokenizer, fingerprint, temperature; it wins.
 
     Raises:
         MachineError: the exporter cannot express a layer.
@@ -92,21 +92,21 @@ def write_onnx(network: nn.Module, spec: InputSpec, example: Inputs, path: Path,
         raise MachineError("onnx: the exporter returned nothing; leave onnx out of export.formats")
     model = program.model_proto
     for body in (model.graph, *model.functions):
-        _forget_origin(body.node)
+        forget_origin(body.node)
     for entry, value in {**spec_metadata(spec), **metadata}.items():
         model.metadata_props.add(key=entry, value=value)
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save_model(model, path, save_as_external_data=False)
 
 
-def _forget_origin(nodes: Iterable[onnx.NodeProto]) -> None:
+def forget_origin(nodes: Iterable[onnx.NodeProto]) -> None:
     """Delete what the exporter notes about each node: the lines of code it comes from, with their folders on this machine."""
     for node in nodes:
         del node.metadata_props[:]
         node.doc_string = ""
         for attribute in node.attribute:
             for graph in (attribute.g, *attribute.graphs):
-                _forget_origin(graph.node)
+                forget_origin(graph.node)
 
 
 def spec_metadata(spec: InputSpec) -> dict[str, str]:
@@ -116,6 +116,7 @@ def spec_metadata(spec: InputSpec) -> dict[str, str]:
         "kind": spec.kind,
         "classes": list(spec.classes),
         "data_sha256": spec.data_sha256,
+        "precision": "fp32",
     }
     if spec.kind == "forecasting":
         # What goes in and comes out is in the columns' own units; mean and std say what the graph does inside.

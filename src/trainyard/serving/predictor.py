@@ -26,7 +26,7 @@ from trainyard.serving.model_file import Signature, open_model
 from trainyard.serving.raw_inputs import Limits, Raw, Sample, image_sample, series_sample, text_sample
 
 Variant = Literal["fp32", "int8"]
-FILES: dict[Variant, str] = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
+FILES: dict[Variant, str] = {"fp32": "model.onnx", "int8": "formats/model.int8.onnx"}
 """In the folder of a model."""
 FIELDS = {
     "image_classification": "images",

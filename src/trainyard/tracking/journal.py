@@ -15,7 +15,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -32,7 +32,7 @@ class Entry:
     """One thing to send."""
 
     kind: str
-    """open, status, tags, metrics, artifact, model or end."""
+    """open, status, tags, metrics, artifact, model, champion or end."""
     at: int
     """Milliseconds since 1970 when it happened, which is what the store is told."""
     values: dict[str, Any]
@@ -185,6 +185,23 @@ class Journal:
                 os.link(path, place)
                 return str(place.relative_to(self.folder))
         shutil.copyfile(path, place)
+        return str(place.relative_to(self.folder))
+
+    def add_folder(self, path: Path, names: Iterable[str]) -> str:
+        """Keep files and folders of a folder as they are now, side by side, and return their place in the journal's folder.
+
+        Raises:
+            OSError: one cannot be read, or the disk is full.
+        """
+        files = self.folder / "files"
+        files.mkdir(exist_ok=True)
+        place = files / str(len(list(files.iterdir()))) / path.name
+        place.mkdir(parents=True)
+        for name in names:
+            if (path / name).is_dir():
+                shutil.copytree(path / name, place / name)
+            else:
+                shutil.copyfile(path / name, place / name)
         return str(place.relative_to(self.folder))
 
     def load_state(self) -> State:

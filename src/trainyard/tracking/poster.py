@@ -217,7 +217,9 @@ class Poster:
             store.artifact(run_id, folder / entry.values["file"], entry.values["folder"])
         elif entry.kind == "model":
             model = folder / entry.values["folder"]
-            store.model(run_id, entry.values["name"], model, f"{sending.journal.name}:{entry.start}")
+            store.model(run_id, entry.values, model, f"{sending.journal.name}:{entry.start}")
+        elif entry.kind == "champion":
+            store.champion(entry.values["registered"], entry.values["fingerprint"])
         elif entry.kind == "status":
             store.status(run_id, sending.opening, entry.values["status"], entry.at, entry.values.get("tags", {}))
 

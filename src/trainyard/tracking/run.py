@@ -12,9 +12,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from trainyard.data.packed import Card
 from trainyard.errors import Interrupted
 from trainyard.files import write_whole
@@ -136,16 +133,34 @@ class Tracking:
         for path in paths:
             self._append("artifact", {"file": self._owned().add_file(path), "folder": folder})
 
-    def onnx_model(self, path: Path, example: Mapping[str, NDArray[Any]], logits: NDArray[Any]) -> None:
-        """Add a verified ONNX file as the run's model, with signature and input example."""
-        journal = self._owned()
-        model = journal.folder / journal.add_file(path)
-        arrays: dict[str, Any] = {**example, "logits": logits}
-        np.savez(model.parent / "example.npz", **arrays)
-        if model.name != "model.onnx":
-            os.rename(model, model.with_name("model.onnx"))
-        place = str(model.parent.relative_to(journal.folder))
-        self._append("model", {"name": self.recipe.name, "folder": place})
+    def model(self, folder: Path, names: Iterable[str], tags: Mapping[str, str]) -> None:
+        """Add a bundle as the run's model, to be registered as a new version under the recipe's name.
+
+        Args:
+            folder: with the files.
+            names: of those that the model needs.
+            tags: of the version.
+        """
+        place = self._owned().add_folder(folder, names)
+        self._append(
+            "model",
+            {
+                "name": self.recipe.name,
+                "folder": place,
+                "registered": self.registered,
+                "tags": masked({"trainyard.recipe": self.recipe.name, "trainyard.fingerprint": self.fingerprint, **tags}),
+            },
+        )
+
+    def champion(self, fingerprint: str) -> None:
+        """Have the registered version with a fingerprint be the recipe's champion, once it is there."""
+        self.tag({"trainyard.champion": "yes" if fingerprint == self.fingerprint else "no"})
+        self._append("champion", {"registered": self.registered, "fingerprint": fingerprint})
+
+    @property
+    def registered(self) -> str:
+        """The name under which the recipe's models are registered; it begins with the experiment, where one is named."""
+        return self.recipe.name if self.experiment == self.recipe.name else f"{self.experiment}-{self.recipe.name}"
 
     @contextmanager
     def running(self, spool: Path) -> Iterator[None]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trainyard.errors import IntegrityError
 from trainyard.masking import mask
 from trainyard.tracking import limits
 
@@ -204,16 +205,32 @@ class Store:
                 if twin.info.run_id != run_id:
                     self.client.delete_run(twin.info.run_id)
 
-    def model(self, run_id: str, name: str, folder: Path, mark: str) -> None:
-        """Log a verified ONNX file as the run's model, with signature and input example.
+    def model(self, run_id: str, entry: Mapping[str, Any], folder: Path, mark: str) -> None:
+        """Log a bundle as the run's model, and register it as a version of its name.
 
         Raises:
             Away, Refused: as they say.
         """
         from trainyard.tracking.onnx_model import log
+        from trainyard.tracking.registry import register
+
+        try:
+            with self._asked():
+                model_id = log(self.client, self.uri, run_id, entry["name"], folder, mark)
+                register(self.client, entry["registered"], model_id, run_id, mark, entry["tags"])
+        except (IntegrityError, KeyError) as error:
+            raise Refused(f"{folder.name}: {error}") from error
+
+    def champion(self, name: str, fingerprint: str) -> None:
+        """Have the registered version with a fingerprint be its name's champion; where there is none, nothing changes.
+
+        Raises:
+            Away, Refused: as they say.
+        """
+        from trainyard.tracking.registry import crown
 
         with self._asked():
-            log(self.client, self.uri, run_id, name, folder, mark)
+            crown(self.client, name, fingerprint)
 
     def _experiment(self, name: str, artifacts: str | None) -> str:
         experiment = self.client.get_experiment_by_name(name)
@@ -318,6 +335,8 @@ class Store:
     def _asked(self) -> Iterator[None]:
         try:
             yield
+        except (IntegrityError, KeyError):
+            raise
         except Exception as error:  # stores of artifacts raise what their libraries raise
             headline = mask((str(error).splitlines() or [type(error).__name__])[0])[:300]
             code = getattr(error, "error_code", "")
