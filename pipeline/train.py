@@ -114,7 +114,7 @@ def follow(launched: Launch, card: Card, tracking: Tracking, lease: Lease, argum
     launched.ready()
     placed = Placed(
         workers=launched.workers,
-        cpus_per_worker=launched.cluster.cpus_per_worker,
+        cpus_per_worker=launched.cluster.threads,
         address=launched.shown_address,
         run_name=mark if launched.workers else "none, in the driver's process",
     )

@@ -15,6 +15,7 @@ from trainyard.plan.calibrate import Measured, calibrate
 from trainyard.plan.steps import Step
 from trainyard.recipe import Recipe
 from trainyard.training.cluster_config import ClusterConfig
+from trainyard.training.room import shared
 
 FREE = frozenset(
     {
@@ -89,7 +90,7 @@ def estimate(
         card = read_card(data_dir)
     except IntegrityError:
         return Estimate(seconds=None, bytes=None, how=f"needs its data first: dvc repro prepare@{recipe.name}")
-    found = calibrated(root, recipe.name, data_dir, workers, cluster.cpus_per_worker, seconds)
+    found = calibrated(root, recipe.name, data_dir, workers, shared(cluster, workers).threads, seconds)
     if isinstance(found, str):
         return Estimate(seconds=None, bytes=None, how=f"the calibration failed: {found}")
     around = last["around"] if last is not None else START_SECONDS

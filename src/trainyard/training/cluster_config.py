@@ -17,8 +17,8 @@ class ClusterConfig:
 
     [least, most]: as many as there is room for at the time, on a cluster whose nodes come and go.
     """
-    cpus_per_worker: Count = 1
-    """Processors, and threads of torch, that each worker gets."""
+    cpus_per_worker: Count | Literal["auto"] = "auto"
+    """Processors, and threads of torch, that each worker gets. auto: its share of this machine's; on a cluster 1."""
     address: str = "local"
     """local: a private Ray for this run. Otherwise a Ray cluster's address; RAY_ADDRESS goes before it."""
     submit_address: str | None = None
@@ -49,6 +49,11 @@ class ClusterConfig:
             raise ValueError(
                 f"workers: [{least}, {most}] asks for at least {least} and at most {most}; write [{most}, {least}]"
             )
+
+    @property
+    def threads(self) -> int:
+        """Processors of each worker; 1 for `auto`, before it is known how many workers share a machine."""
+        return 1 if self.cpus_per_worker == "auto" else self.cpus_per_worker
 
     @property
     def least(self) -> int:

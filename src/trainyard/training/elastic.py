@@ -57,7 +57,7 @@ def places(cluster: ClusterConfig, nodes: Iterable[Node]) -> int:
     """Return how many workers the nodes have room for: one a GPU, or, where no node has one, by their processors."""
     nodes = [node for node in nodes if not node.leaving]
     on_gpus = any(node.gpus for node in nodes)
-    by_processors = [int(node.processors // cluster.cpus_per_worker) for node in nodes]
+    by_processors = [int(node.processors // cluster.threads) for node in nodes]
     return sum(min(int(node.gpus), room) if on_gpus else room for node, room in zip(nodes, by_processors, strict=True))
 
 
@@ -70,7 +70,7 @@ def wanted(cluster: ClusterConfig, nodes: list[Node]) -> tuple[int, int]:
     room = places(cluster, nodes)
     least, most = (max(1, room),) * 2 if cluster.workers == "auto" else (cluster.least, cluster.most)
     if room < least:
-        each = f"{cluster.cpus_per_worker} processors" + (" and a GPU" if any(node.gpus for node in nodes) else "")
+        each = f"{cluster.threads} processors" + (" and a GPU" if any(node.gpus for node in nodes) else "")
         raise ParamsError(
             f"params.yaml: cluster.workers: {least} workers with {each} each are asked for, and the cluster has room for "
             f"{room} ({', '.join(map(str, nodes)) or 'no node'}); start more nodes, or ask for fewer workers"

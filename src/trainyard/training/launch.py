@@ -30,7 +30,7 @@ from trainyard.training.lease import TakenOver
 from trainyard.training.load import Sample, Sampler
 from trainyard.training.noticeboard import Noticeboard
 from trainyard.training.relay import Inbox
-from trainyard.training.room import count_workers
+from trainyard.training.room import count_workers, shared
 from trainyard.training.timing import BEAT_SECONDS, FOLLOW_SECONDS, NOTICE_SECONDS
 from trainyard.training.watch import Watch
 
@@ -306,6 +306,7 @@ class Launch:
             return
         try:
             if self.address == "local":
+                self.cluster = shared(self.cluster, self.workers)
                 self._folder = ray_start.PrivateFolder()
                 ray_start.start_private(self._folder, self.cluster, self.workers)
             else:

@@ -108,7 +108,7 @@ def start_private(folder: PrivateFolder, cluster: ClusterConfig, workers: int) -
         try:
             ray.init(
                 address="local",
-                num_cpus=workers * cluster.cpus_per_worker,
+                num_cpus=workers * cluster.threads,
                 num_gpus=gpus(),
                 include_dashboard=False,
                 object_store_memory=OBJECT_STORE_BYTES,

@@ -67,7 +67,7 @@ def train(job: FitJob, cluster: ClusterConfig, workers: tuple[int, int], storage
         train_loop_config={
             "job": job,
             "launch": launch,
-            "threads": cluster.cpus_per_worker,
+            "threads": cluster.threads,
             "environment": handed_on(os.environ),
             # On a private Ray it is this machine's own files that run.
             "versions": None if os.environ.get(PRIVATE) else versions(),
@@ -102,7 +102,7 @@ def train(job: FitJob, cluster: ClusterConfig, workers: tuple[int, int], storage
 
 
 def _resources(cluster: ClusterConfig, use_gpu: bool) -> dict[str, float]:
-    return {"CPU": cluster.cpus_per_worker, **({"GPU": 1} if use_gpu else {})}
+    return {"CPU": cluster.threads, **({"GPU": 1} if use_gpu else {})}
 
 
 def handed_on(environment: Mapping[str, str]) -> dict[str, str]:
