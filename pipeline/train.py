@@ -165,7 +165,7 @@ def follow(launched: Launch, card: Card, tracking: Tracking, lease: Lease, argum
     if "receptive_field" in metrics:
         size += f", receptive field of {metrics['receptive_field']} pixels"
     kept = "best val" if recipe.train.keep == "best" else "val"
-    return f"{kept} {primary} {best:.4f} in epoch {metrics['best/epoch']} of {metrics['epochs']}; {size}; {result.precision}"
+    return f"{kept} {primary} {best:.4f} in epoch {metrics['best/epoch']} of {metrics['epochs']}; {size}"
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def test_the_normalisation_is_that_of_the_training_pixels(packed_digits: Path) -
 
 
 def test_arrays_are_memory_mapped(packed_digits: Path) -> None:
-    assert isinstance(open_split(packed_digits, "train").arrays["images"], np.memmap)
+    assert isinstance(open_split(packed_digits, "train").arrays["images"].base, np.memmap)
 
 
 def test_duplicates_are_dropped_before_the_split() -> None:

@@ -49,7 +49,7 @@ def main() -> None:
     reader = Reader(job.spool)
 
     def watch() -> None:
-        if list(reader.read()):
+        if any(not record.note for record in reader.read()):
             assert launched._folder is not None
             with suppress(shutil.Error):  # Ray goes on, and a file may be gone before it is copied
                 shutil.copytree(launched._folder.path, work_dir / "of-ray", ignore=_sockets)

@@ -265,8 +265,9 @@ def assert_same_end(whole: Gang, other: Gang) -> None:
 
 
 def _recorded(gang: Gang) -> list[tuple[str, int, int, dict[str, float]]]:
-    """Return every record in the order of the training; one that is there twice is there twice."""
-    rows = [(record.kind, record.epoch, record.step, without_timing(record.values)) for record in gang.records()]
+    """Return every record in the order of the training; one that is there twice is there twice. What is only said is none."""
+    records = [record for record in gang.records() if not record.note]
+    rows = [(record.kind, record.epoch, record.step, without_timing(record.values)) for record in records]
     return sorted(rows, key=lambda row: (row[2], row[0]))
 
 

@@ -113,7 +113,8 @@ class TrainBatches:
         """Yield what is left of the epoch from a step (0-based) on, without gathering what was before."""
         parts = self.world_size * self.micro_batches
         for indices in self.steps_of(self.epoch)[step:]:
-            shares = np.array_split(indices, parts)
+            # Cutting costs as much as the rest of a small batch.
+            shares = [indices] if parts == 1 else np.array_split(indices, parts)
             for share in shares[self.rank * self.micro_batches : (self.rank + 1) * self.micro_batches]:
                 weight = parts / len(indices) * bool(len(share))
                 yield gather(self.split, share if len(share) else indices[:1], weight, self.epoch, self.held)

@@ -222,6 +222,8 @@ def open_array(folder: Path, described: Mapping[str, Any]) -> Any:
             f"{folder / next(iter(described['files']))}: holds {parts[0].dtype} {parts[0].shape}, the card says "
             f"{described['dtype']} {tuple(described['shape'])}; {AGAIN}"
         )
+    # As plain arrays, which share the map: numpy's own class for it does as much again at each access.
+    parts = [part.view(np.ndarray) for part in parts]
     return parts[0] if len(parts) == 1 else Shards(parts)
 
 

@@ -17,7 +17,8 @@ def share_of_loss(losses: Tensor, weight: float) -> Tensor:
     derivative at that place is.
     """
     total = losses.sum() * weight
-    return total * torch.where(torch.isfinite(total.detach()), 1.0, torch.nan)
+    # 1 for every number, NaN for NaN and for infinity, in two operations.
+    return total * (total.detach() * 0 + 1)
 
 
 def exact_mean() -> MeanMetric:
@@ -25,6 +26,17 @@ def exact_mean() -> MeanMetric:
     mean = MeanMetric(nan_strategy="disable")
     mean.set_dtype(torch.float64)
     return mean
+
+
+def add_up(mean: MeanMetric, losses: Tensor) -> None:
+    """Count losses (N,) into a mean as its `update` does, in three operations instead of thirty.
+
+    In a small network `update` costs as much as the optimizer.
+    """
+    mean.mean_value.add_(losses.double().sum())
+    mean.weight.add_(len(losses))
+    mean._update_count += 1
+    mean._computed = None
 
 
 def sample_losses(logits: Tensor, targets: Tensor, config: TrainConfig, class_weights: Tensor | None) -> Tensor:

@@ -9,7 +9,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from trainyard.data.batches import Batch
 from trainyard.tasks.augmentation import Augment
-from trainyard.tasks.losses import exact_mean, sample_losses, share_of_loss
+from trainyard.tasks.losses import add_up, exact_mean, sample_losses, share_of_loss
 from trainyard.tasks.optimization import build_optimizer, build_schedule
 from trainyard.tasks.train_config import TrainConfig
 
@@ -42,7 +42,7 @@ class Segmentation(pl.LightningModule):
         batch = self.augment(batch)
         losses = sample_losses(self.network(*batch.inputs), batch.targets, self.config, self.class_weights)
         if batch.weight > 0:
-            self.train_loss.update(losses.detach())
+            add_up(self.train_loss, losses.detach())
         return share_of_loss(losses, batch.weight)
 
     def on_train_epoch_end(self) -> None:

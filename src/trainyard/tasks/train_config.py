@@ -73,7 +73,10 @@ class TrainConfig:
     early_stopping_patience: Count | None = None
     """Epochs without a better primary metric after which training ends. None: never."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto: bf16 where the hardware multiplies it natively and the network gains from it, fp32 elsewhere."""
+    """auto: bf16 where the hardware multiplies it natively, fp32 elsewhere; never fp16."""
+    compile: Literal["auto", "never", "always"] = "auto"
+    """auto: the network is compiled where the first steps show that those left pay it back; for images, with
+    deterministic: false, and where there is a C++ compiler."""
     deterministic: bool = True
     """Only algorithms that give the same bits each time."""
     seed: Index = 0

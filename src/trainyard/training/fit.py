@@ -25,8 +25,10 @@ from trainyard.models.whitening import whiten
 from trainyard.tasks.build import build_task
 from trainyard.tasks.primary import PRIMARY
 from trainyard.training import checkpoint, fault, trace
+from trainyard.training.arithmetic import choose, prepare_torch, this_machine
+from trainyard.training.compiling import install
 from trainyard.training.global_norm import normalise_over_workers
-from trainyard.training.hardware import choose_precision, room_for_data, take_device
+from trainyard.training.hardware import room_for_data, take_device
 from trainyard.training.job import FitJob, FitResult
 from trainyard.training.keeper import Keeper
 from trainyard.training.recorder import Recorder
@@ -35,6 +37,7 @@ from trainyard.training.restore import keeper_state, restore
 from trainyard.training.sample_dropout import drop_by_sample
 from trainyard.training.saver import Saver
 from trainyard.training.spool import FileSpool, Spool
+from trainyard.training.steps import take_steps
 from trainyard.training.trail import Trail
 from trainyard.training.under_way import UnderWay
 
@@ -89,8 +92,10 @@ def fit(
     drop_by_sample(network, under_way)
     if config.batch_statistics == "global" and world_size > 1:
         normalise_over_workers(network, under_way)
-    if card.kind in ("image_classification", "segmentation"):
-        # Channels last, as convolutions want them in memory: on processors with bf16 up to three times as fast.
+    arithmetic = choose(config, card.kind, this_machine())
+    prepare_torch(arithmetic)
+    if arithmetic.channels_last:
+        # On processors with bf16 up to three times as fast.
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     task = build_task(network, card, config, config.epochs * batches.steps)
     store = job.store()
@@ -111,7 +116,8 @@ def fit(
         checkpoint_seconds=job.checkpoint_seconds,
         checkpoint_steps=job.checkpoint_steps,
     )
-    precision, reason = choose_precision(config.precision)
+    say = recorder.note if rank == 0 else _nothing
+    compiling = install(arithmetic.compiled, network, batches, config.epochs * batches.steps, say)
     trainer = pl.Trainer(
         max_epochs=config.epochs,
         accelerator="auto",
@@ -119,11 +125,11 @@ def fit(
         strategy=strategy,
         plugins=plugins,
         # The caller's first: they note a phase before a fault on demand can happen in it.
-        callbacks=[*callbacks, *trace.install(rank), *fault.install(job.scratch_dir, rank), keeper],
-        precision=precision,
+        callbacks=[*callbacks, *compiling, *trace.install(rank), *fault.install(job.scratch_dir, rank), keeper],
+        precision=arithmetic.precision,
         accumulate_grad_batches=micro_batches,
         deterministic="warn" if config.deterministic else False,
-        benchmark=not config.deterministic,
+        benchmark=arithmetic.autotune,
         use_distributed_sampler=False,
         default_root_dir=str(job.scratch_dir),
         logger=False,
@@ -133,6 +139,7 @@ def fit(
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
+    take_steps(trainer)
     device = trainer.strategy.root_device
     take_device(device)
     batches.held = hold(train_split, device, room_for_data(device))
@@ -141,6 +148,7 @@ def fit(
     resume = found.checkpoint.facts if found is not None else None
     for line in found.refused if found is not None else ():
         recorder.note(f"refused {line}")
+    say(f"computes in {arithmetic}")
     if found is not None and found.checkpoint.facts.finished:
         # It has nothing to continue; its history is in its checkpoint.
         keeper.load_state_dict(keeper_state(found))
@@ -158,7 +166,7 @@ def fit(
     return FitResult(
         history=keeper.history,
         parameters=sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad),
-        precision=reason,
+        precision=str(arithmetic),
         start_seconds=start_seconds,
         resumed_epoch=resume.epoch + resume.ended if resume else None,
     )
@@ -190,6 +198,10 @@ def _traced(trail: Trail, saver: Saver | None, spool: Spool, state: Path | None)
         if saver is not None:
             saver.close()
         spool.close()
+
+
+def _nothing(text: str) -> None:
+    """Say nothing: rank 0 speaks for all."""
 
 
 def _quiet() -> None:

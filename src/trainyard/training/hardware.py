@@ -1,15 +1,14 @@
-"""What the machine offers, and the arithmetic that is chosen for it."""
+"""What the machine offers."""
 
 from __future__ import annotations
 
 import os
 import platform
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
 
-Precision = Literal["32-true", "bf16-mixed"]
 DATA_SHARE = 0.25
 """Of a GPU's free memory that each split may take; the rest is for the network and what it computes."""
 
@@ -26,6 +25,13 @@ def gpus() -> int:
     return torch.cuda.device_count()
 
 
+def device_kind() -> str:
+    """Return torch's name of the kind of device that Lightning trains on here: cuda, mps or cpu."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+
+
 def has_native_bf16() -> bool:
     """Say whether bfloat16 matrices are multiplied in hardware: AVX512-BF16 or AMX, or a GPU from Ampere on."""
     import torch
@@ -33,6 +39,13 @@ def has_native_bf16() -> bool:
     if torch.cuda.is_available():
         return torch.cuda.get_device_capability() >= (8, 0)
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def has_tf32() -> bool:
+    """Say whether fp32 matrices can be multiplied as TF32: by a GPU from Ampere on."""
+    import torch
+
+    return torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0)
 
 
 def take_device(device: torch.device) -> None:
@@ -47,22 +60,29 @@ def take_device(device: torch.device) -> None:
         torch.cuda.set_device(device)
 
 
+def answers_late(device: torch.device) -> bool:
+    """Say whether a device computes beside the host, which waits for it whenever it looks at a number."""
+    return device.type != "cpu"
+
+
+def seed_draws(device: torch.device, seed: int) -> None:
+    """Seed what layers draw from, on the host and on the device.
+
+    torch.manual_seed does so for all devices that there could be, and writes the caller's stack down for those that are not in
+    use: half a millisecond.
+    """
+    import torch
+
+    torch.default_generator.manual_seed(seed)
+    if device.type != "cpu":
+        torch.get_device_module(device).manual_seed(seed)
+
+
 def room_for_data(device: torch.device) -> int:
     """Return how many bytes of a split may live on the device that trains; 0 where that is the host, which has them mapped."""
     import torch
 
     return int(DATA_SHARE * torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else 0
-
-
-def choose_precision(wanted: Literal["auto", "fp32", "bf16"]) -> tuple[Precision, str]:
-    """Return Lightning's name of the arithmetic, and why it was chosen."""
-    if wanted == "fp32":
-        return "32-true", "fp32, as the recipe says"
-    if wanted == "bf16":
-        return "bf16-mixed", "bf16, as the recipe says"
-    if has_native_bf16():
-        return "bf16-mixed", "bf16, which this hardware multiplies natively"
-    return "32-true", "fp32, as this hardware has no native bf16"
 
 
 def describe() -> dict[str, str]:

@@ -22,11 +22,15 @@ from trainyard.tasks.train_config import TrainConfig
 from trainyard.training import share
 from trainyard.training.buckets import settle
 from trainyard.training.checkpoint import Facts
+from trainyard.training.hardware import answers_late, seed_draws
 from trainyard.training.pace import Pace, Verdict
 from trainyard.training.recorder import Recorder
 from trainyard.training.saver import Saver
 from trainyard.training.trail import Crash, Left, Trail, explain, look_back, shown
 from trainyard.training.under_way import UnderWay
+
+LOOK_STEPS = 50
+"""Steps between two looks at whether gradients are numbers, where a look would wait for a GPU."""
 
 
 class Keeper(Checkpoint):
@@ -66,6 +70,8 @@ class Keeper(Checkpoint):
         self.history: list[dict[str, float]] = []
         self.gradient_norm = torch.zeros(())
         self.norms: list[Tensor] = []
+        """Of the gradients of the epoch under way, a number each step, on the device."""
+        self.parameters: list[Tensor] = []
         self.loss = torch.zeros(())
         self.shares: list[share.Share] = []
         """Of each worker, while the state is saved or restored."""
@@ -100,6 +106,12 @@ class Keeper(Checkpoint):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._look_back(trainer)
+        self.parameters = list(pl_module.parameters())
+        self.device = trainer.strategy.root_device
+        self.epoch_seconds = 0.0
+        self.late = answers_late(self.device)
+        self.spoilt = torch.zeros((), device=self.device)
+        self.norms = [norm.to(self.device) for norm in self.norms]
         self.epoch_started = time.monotonic()
         self.batches.epoch = trainer.current_epoch
         settle(trainer, pl_module, next(self.batches.from_step(0)), self.under_way)
@@ -123,15 +135,25 @@ class Keeper(Checkpoint):
         self.trail.at(trainer.current_epoch, batch_idx // self.batches.micro_batches)
         self.under_way.begin(batch)
         # What a layer draws from torch is a function of (seed, step, rank), so a resumed step draws what it would have drawn.
-        torch.manual_seed(_mix(self.config.seed, trainer.current_epoch, batch_idx, trainer.global_rank))
+        seed_draws(self.device, _mix(self.config.seed, trainer.current_epoch, batch_idx, trainer.global_rank))
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer) -> None:
         # After the reduction over workers, so all of them see the same norm, and stop at the same step.
-        limit = self.config.gradient_clip or math.inf
-        self.gradient_norm = torch.nn.utils.clip_grad_norm_(pl_module.parameters(), limit)
-        if not torch.isfinite(self.gradient_norm):
-            raise self._diverged(trainer, pl_module)
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        # torch.nn.utils.get_total_norm without its search for devices and types, of which there is one each.
+        self.gradient_norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        if self.config.gradient_clip is not None:
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, self.config.gradient_clip, self.gradient_norm)
         self.norms.append(self.gradient_norm)
+        if not self.late:
+            if not math.isfinite(float(self.gradient_norm)):
+                raise self._diverged(trainer, pl_module, len(self.norms) - 1)
+            return
+        # The device itself leaves the weights as they are in this step, and in all after it until the host looks.
+        self.spoilt = torch.maximum(self.spoilt, (~torch.isfinite(self.gradient_norm)).float())
+        optimizer.found_inf = self.spoilt  # type: ignore[attr-defined]
+        if len(self.norms) % LOOK_STEPS == 0 or len(self.norms) == self.batches.steps:
+            self._look_at_gradients(trainer, pl_module)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
@@ -158,6 +180,7 @@ class Keeper(Checkpoint):
             raise Interrupted("training was told to stop; run the same command again to continue")
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.epoch_seconds = time.monotonic() - self.epoch_started
         share.average_statistics(pl_module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -208,15 +231,18 @@ class Keeper(Checkpoint):
     # Saving.
 
     def _save_within_epoch(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.late:
+            self._look_at_gradients(trainer, pl_module)
         self.shares = share.gather(pl_module)
         self._save(trainer, pl_module, None, False)
         self.shares = []
         self.pace.was_saved()
 
     def _save(self, trainer: pl.Trainer, pl_module: pl.LightningModule, score: float | None, finished: bool) -> None:
-        if not all(bool(torch.isfinite(parameter).all()) for parameter in pl_module.parameters()):
+        if not bool(torch.stack([torch.isfinite(parameter).all() for parameter in self.parameters]).all()):
             # Weights are the same on all workers.
-            raise self._diverged(trainer, pl_module)
+            step = trainer.fit_loop.epoch_loop.batch_idx // self.batches.micro_batches
+            raise self._diverged(trainer, pl_module, step)
         problem = None
         if self.saver is not None:
             facts = Facts(
@@ -244,20 +270,26 @@ class Keeper(Checkpoint):
 
     def _epoch_values(self, trainer: pl.Trainer) -> dict[str, float]:
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        now = time.monotonic()
         return {
             **values,
             "learning_rate": float(trainer.optimizers[0].param_groups[0]["lr"]),
             "gradient_norm": float(torch.stack(self.norms).mean()),
-            "throughput/samples_per_s": len(self.batches.split) / max(now - self.epoch_started, 1e-9),
+            "throughput/samples_per_s": len(self.batches.split) / max(self.epoch_seconds, 1e-9),
             "seconds": self.recorder.seconds(),
             "step": float(trainer.global_step),
         }
 
-    def _diverged(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> InputError:
-        """Return what to tell of a step whose numbers are none; all workers must call it together."""
+    def _look_at_gradients(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Refuse the steps since the last look if a gradient was no number; waits until the device is done with them."""
+        first = max(0, len(self.norms) - LOOK_STEPS)
+        for step, good in enumerate(torch.isfinite(torch.stack(self.norms[first:])).tolist(), start=first):
+            if not good:
+                self.gradient_norm = self.norms[step]
+                raise self._diverged(trainer, pl_module, step)
+
+    def _diverged(self, trainer: pl.Trainer, pl_module: pl.LightningModule, step: int) -> InputError:
+        """Return what to tell of a step (0-based, of the epoch) whose numbers are none; all workers must call it together."""
         epoch = trainer.current_epoch
-        step = trainer.fit_loop.epoch_loop.batch_idx // self.batches.micro_batches
         place = f"epoch {epoch + 1}, step {epoch * self.batches.steps + step + 1}"
         last = self.saver.last() if self.saver is not None else None
         last = trainer.strategy.broadcast(last)
