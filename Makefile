@@ -3,7 +3,7 @@ PORT ?= 5000
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup setup-dev run test test-faults ui lint types check lock clean
+.PHONY: help setup setup-dev run test test-faults ui bench lint types check lock clean
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,9 @@ test-faults: setup-dev ## the faults that take minutes each, which `make test` l
 
 ui: setup ## serve the runs' pages on 127.0.0.1; PORT=5001 chooses another port
 	@trainyard ui --port $(PORT)
+
+bench: setup ## training speed, start-up and memory beside what one would write instead, in a quarter of an hour; DATA=folder
+	@python benchmarks/bench.py $(if $(DATA),--data $(DATA)) $(BENCH) --json bench.json --chart bench.svg
 
 lint: setup-dev ## ruff and the import directions
 	@ruff check . && ruff format --check . && lint-imports --no-logo
