@@ -34,14 +34,14 @@ class Opened(Protocol):
 class OnnxFile:
     """An ONNX file on onnxruntime."""
 
-    def __init__(self, path: Path, form: str = "onnx") -> None:
-        """Open it.
+    def __init__(self, path: Path, form: str = "onnx", threads: int = 0) -> None:
+        """Open it, to compute with so many threads; 0: as many as onnxruntime likes.
 
         Raises:
             IntegrityError: it is truncated, not ONNX, or points at other files.
         """
         self.path, self.form = path, form
-        self.session = open_session(path)
+        self.session = open_session(path, threads)
 
     def answer(self, inputs: Inputs) -> NDArray[np.float32]:
         """Return the logits, or the forecast, for raw inputs."""
@@ -60,7 +60,7 @@ class OnnxFile:
         return [np.asarray(value) for value in session.run(names, _named(session, inputs)) if isinstance(value, np.ndarray)]
 
 
-def open_session(path: Path) -> onnxruntime.InferenceSession:
+def open_session(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
     """Open an ONNX file for the processor, once it is sure that it is one whole file.
 
     Raises:
@@ -74,6 +74,7 @@ def open_session(path: Path) -> onnxruntime.InferenceSession:
         onnx.checker.check_model(model)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
+        options.intra_op_num_threads = threads
         return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except IntegrityError:
         raise
