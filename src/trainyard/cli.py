@@ -12,6 +12,7 @@ import typer
 from trainyard.clean import commands as clean_commands
 from trainyard.errors import InputError, TrainyardError
 from trainyard.jobs import commands
+from trainyard.lessons import commands as lesson_commands
 from trainyard.masking import mask
 from trainyard.origin import commands as origin_commands
 from trainyard.plan import commands as plan_commands
@@ -330,6 +331,7 @@ commands.register(app)
 origin_commands.register(app)
 clean_commands.register(app)
 plan_commands.register(app)
+lesson_commands.register(app)
 
 
 def main() -> None:
