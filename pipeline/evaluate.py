@@ -26,6 +26,7 @@ def evaluate_stage(arguments: argparse.Namespace, clock: Clock) -> str:
 
     from trainyard.data.packed import read_card
     from trainyard.evaluation.evaluate import evaluate
+    from trainyard.evaluation.note import PLACE, note, preview
     from trainyard.evaluation.paths import ReportPaths
     from trainyard.models.saved import load_model
     from trainyard.origin.record import stage_tags
@@ -41,7 +42,8 @@ def evaluate_stage(arguments: argparse.Namespace, clock: Clock) -> str:
         with clock.work():
             saved = replace(load_model(arguments.model_dir), recipe=recipe)
             scored = evaluate(saved, arguments.data_dir, report_dir / "history.csv", paths)
-        tracking.attach(arguments.model_dir / "run.json", saved.fingerprint, read_card(arguments.data_dir))
+        card = read_card(arguments.data_dir)
+        tracking.attach(arguments.model_dir / "run.json", saved.fingerprint, card)
         tracking.metrics(headline(scored.metrics, PRIMARY[saved.spec.kind]) | scored.by_class)
         made = stage_tags(Path.cwd(), recipe.name, "evaluate", [paths.metrics, paths.results])
         tracking.tag({**made, "baseline": scored.baseline or "none"})
@@ -49,6 +51,9 @@ def evaluate_stage(arguments: argparse.Namespace, clock: Clock) -> str:
         tracking.artifacts(files, "evaluate")
         tracking.artifacts(sorted(paths.figures.glob("*.png")), "figures")
         tracking.artifacts([arguments.data_dir / "card.json", arguments.data_dir / "card.html"], "data")
+        with preview(report_dir) as pictures:
+            tracking.artifacts(pictures, PLACE[0])
+        tracking.note(note(report_dir, card, ("train", "evaluate")))
     primary = PRIMARY[saved.spec.kind]
     line = f"test {primary} {scored.metrics[f'test/{primary}']:.4f}"
     if scored.baseline:

@@ -25,6 +25,7 @@ def export_stage(arguments: argparse.Namespace, clock: Clock) -> str:
     tracking_config = read_settings(Path("params.yaml"))[1]
 
     from trainyard.data.packed import read_card
+    from trainyard.evaluation.note import note
     from trainyard.evaluation.results import read_made
     from trainyard.export.bundle import FILES, FOLDERS, MANIFEST, SERVED
     from trainyard.export.export import Evaluated, export
@@ -44,7 +45,8 @@ def export_stage(arguments: argparse.Namespace, clock: Clock) -> str:
             evaluated = Evaluated(report=report, figures=report_dir / "figures")
             exported = export(saved, arguments.data_dir, model_dir, evaluated)
             write_metrics(report_dir / "export.json", exported.metrics)
-        tracking.attach(model_dir / "run.json", saved.fingerprint, read_card(arguments.data_dir))
+        card = read_card(arguments.data_dir)
+        tracking.attach(model_dir / "run.json", saved.fingerprint, card)
         made = [model_dir / name for name in (*FILES, MANIFEST)]
         tracking.tag(stage_tags(Path.cwd(), recipe.name, "export", made))
         tracking.metrics({f"export/{name}": value for name, value in exported.metrics.items()})
@@ -53,6 +55,7 @@ def export_stage(arguments: argparse.Namespace, clock: Clock) -> str:
         for folder in FOLDERS:
             tracking.artifacts(sorted(path for path in (model_dir / folder).iterdir()), f"export/{folder}")
         tracking.artifacts([model_dir / "model.safetensors"], "weights")
+        tracking.note(note(report_dir, card, ("train", "evaluate", "gate", "export")))
     metrics = exported.metrics
     said = [
         f"{exported.path.name}: {metrics['size_bytes'] / 1e6:.2f} MB, {metrics['latency_p50_ms']:.2f} ms, "

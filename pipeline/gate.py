@@ -28,6 +28,7 @@ def gate_stage(arguments: argparse.Namespace, clock: Clock) -> str:
     from trainyard.errors import Rejected
     from trainyard.evaluation.champion import read_champion
     from trainyard.evaluation.gate import judge, read_metrics, write_verdict
+    from trainyard.evaluation.note import note
     from trainyard.origin.record import stage_tags
     from trainyard.progress import say
     from trainyard.provenance import scratch_root
@@ -39,12 +40,14 @@ def gate_stage(arguments: argparse.Namespace, clock: Clock) -> str:
             metrics = read_metrics(report_dir / "evaluate.json")
             verdict = judge(recipe.gate, metrics, report_dir / "predictions.parquet", arguments.champion_dir)
             write_verdict(report_dir / "gate.json", model_dir / "admitted.json", verdict)
-        tracking.attach(model_dir / "run.json", verdict.fingerprint, read_card(arguments.data_dir))
+        card = read_card(arguments.data_dir)
+        tracking.attach(model_dir / "run.json", verdict.fingerprint, card)
         made = stage_tags(Path.cwd(), recipe.name, "gate", [report_dir / "gate.json", model_dir / "admitted.json"])
         tracking.tag({**made, **verdict.tags()})
         if (champion := read_champion(arguments.champion_dir)) is not None:
             tracking.champion(champion[0].fingerprint)
         tracking.artifacts([report_dir / "gate.json"], "evaluate")
+        tracking.note(note(report_dir, card, ("train", "evaluate", "gate")))
     failures = "; ".join(verdict.failures())
     if not verdict.admitted:
         raise Rejected(

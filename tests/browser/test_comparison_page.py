@@ -54,7 +54,7 @@ def twenty(packed_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
                 origin="recipe",
                 place=f"recipe {about.recipe}",
                 params={f"train.parameter_{index}": str(number if index < 5 else index) for index in range(70)},
-                metrics={"seconds": 10.0 + number, **{f"class/{index}/f1": rng.random() for index in range(60)}},
+                metrics={"seconds": 10.0 + number, **{f"class_f1/{index}": rng.random() for index in range(60)}},
                 curves=dict.fromkeys(names, falling),
                 results=read_results(path),
                 details=read_details(path),

@@ -117,7 +117,7 @@ def test_every_test_sample_is_written_once_and_gives_the_metrics_again(saved: Sa
     assert report["metrics"] == {name: value for name, value in found.metrics.items() if "seconds" not in name}
     assert [row["class"] for row in report["classes"]] == ["dark", "bright", "grey"]
     assert set(found.by_class) == {
-        f"class/{name}/{metric}" for name in ("dark", "bright", "grey") for metric in ("precision", "recall", "f1", "iou")
+        f"class_{metric}/{name}" for name in ("dark", "bright", "grey") for metric in ("precision", "recall", "f1", "iou")
     }
     worst = list(csv.DictReader(paths.worst.read_text().splitlines()))
     losses = [float(row["loss"]) for row in worst]

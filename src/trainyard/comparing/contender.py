@@ -123,7 +123,7 @@ def of_run(run: FetchedRun, label: str) -> Contender:
         origin="run",
         place=f"MLflow run {run.run_id}",
         params={key: value for key, value in run.params.items() if key != "name"},
-        metrics=_numbers({key: value for key, value in metrics.items() if not key.startswith(("system/", "class/"))}),
+        metrics=_numbers({key: value for key, value in metrics.items() if not key.startswith(("system/", "class_", "class/"))}),
         # There epochs count from 0.
         curves={name: [(epoch + 1, value) for epoch, value in points] for name, points in run.curves.items()},
         results=results,

@@ -24,8 +24,13 @@ COSTS: tuple[tuple[str, tuple[str, ...], Show, bool], ...] = (
     ("exported size", ("export/size_bytes",), file_size, True),
     ("latency, median", ("export/latency_p50_ms",), lambda value: f"{value:.3g} ms", True),
     ("latency, 95 % below", ("export/latency_p95_ms",), lambda value: f"{value:.3g} ms", True),
-    ("memory of a worker, peak", ("worker_memory",), lambda value: f"{value:,.0f} MB", True),
-    ("GPU memory of a worker, peak", ("worker_gpu_memory",), lambda value: f"{value:,.0f} MB", True),
+    ("memory of a worker, peak", ("memory/worker_peak_megabytes", "worker_memory"), lambda value: f"{value:,.0f} MB", True),
+    (
+        "GPU memory of a worker, peak",
+        ("memory/worker_gpu_memory_peak_megabytes", "worker_gpu_memory"),
+        lambda value: f"{value:,.0f} MB",
+        True,
+    ),
     ("memory of the machine, most in use", ("memory",), lambda value: f"{value:,.0f} MB", True),
     ("memory of a GPU, most in use", ("gpu_memory",), lambda value: f"{value:,.0f} MB", True),
 )
@@ -215,7 +220,9 @@ def costs(contenders: Sequence[Contender], positions: Mapping[str, int]) -> str:
 
 def cost_of(one: Contender) -> dict[str, float]:
     """Return a model's costs by the names in COSTS."""
-    found = {name: value for name, value in one.metrics.items() if any(name in names for _, names, _, _ in COSTS)}
+    # A recipe's files do not say what its run knows of memory.
+    known = {**({} if one.run is None else one.run.metrics), **one.metrics}
+    found = {name: value for name, value in known.items() if any(name in names for _, names, _, _ in COSTS)}
     for path, value in ({} if one.run is None else one.run.peaks).items():
         which = f"{'worker_' if '/rank_' in path else ''}{'gpu_' if 'gpu' in path else ''}memory"
         found[which] = max(found.get(which, 0.0), value)

@@ -14,7 +14,7 @@ STYLE = """
 * { box-sizing: border-box; }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 84rem; margin: 0 auto; padding: 1.5rem 1.25rem 4rem;
   color: var(--ink); background: var(--back); }
-h1 { font-size: 1.6rem; margin: 0 0 .3rem; } h2 { margin: 2.4rem 0 .5rem; font-size: 1.2rem; }
+h1 { font-size: 1.6rem; margin: 0 0 .3rem; } h2 { margin: 2.4rem 0 .5rem; font-size: 1.2rem; scroll-margin-top: 4rem; }
 h3 { font-size: 1rem; margin: 1rem 0 .3rem; }
 p { margin: .4rem 0; max-width: 62rem; }
 .soft, small, figcaption, caption { color: var(--soft); }

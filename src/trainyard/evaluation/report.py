@@ -80,7 +80,8 @@ def charted(classes: list[dict[str, Any]]) -> dict[str, float]:
     # Two classes may differ in signs alone that no name can hold.
     unique = [name if names.count(name) == 1 else f"{name}_{number}" for number, name in enumerate(names)]
     return {
-        f"class/{name}/{metric}": value
+        # MLflow charts together what has the same beginning: a group a metric, and not one a class.
+        f"class_{metric}/{name}": value
         for name, row in zip(unique, classes, strict=True)
         for metric, value in row.items()
         if metric in ("precision", "recall", "f1", "dice", "iou") and value is not None

@@ -32,7 +32,7 @@ class Entry:
     """One thing to send."""
 
     kind: str
-    """open, status, tags, metrics, artifact, model, champion or end."""
+    """open, status, tags, note, metrics, artifact, model, champion or end."""
     at: int
     """Milliseconds since 1970 when it happened, which is what the store is told."""
     values: dict[str, Any]

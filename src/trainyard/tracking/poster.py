@@ -213,6 +213,8 @@ class Poster:
             store.metrics(run_id, points)
         elif entry.kind == "tags":
             store.tags(run_id, entry.values)
+        elif entry.kind == "note":
+            store.note(run_id, entry.values["text"])
         elif entry.kind == "artifact":
             store.artifact(run_id, folder / entry.values["file"], entry.values["folder"])
         elif entry.kind == "model":

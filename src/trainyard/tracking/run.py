@@ -14,12 +14,14 @@ from typing import Any
 
 from trainyard.data.packed import Card
 from trainyard.errors import Interrupted
+from trainyard.evaluation.results import sha256_of_test
 from trainyard.files import write_whole
 from trainyard.masking import mask
 from trainyard.progress import say
 from trainyard.recipe import Recipe
 from trainyard.tracking import limits
 from trainyard.tracking.address import tracking_uri, without_password
+from trainyard.tracking.appearance import experiment_tags, run_name, source_tags
 from trainyard.tracking.journal import Journal, State, now
 from trainyard.tracking.load import Load
 from trainyard.tracking.records import Passed, points_of
@@ -29,6 +31,8 @@ from trainyard.training.cluster_config import TrackingConfig
 from trainyard.training.spool import Reader, Record
 from trainyard.training.timing import LOAD_SECONDS
 
+DIGEST = 12
+"""Characters of a hash that MLflow shows of a data set."""
 PARENT_VARIABLE = "TRAINYARD_PARENT_RUN"
 """Environment: the key of the run that those of this process belong to."""
 REASON_LENGTH = 500
@@ -106,6 +110,10 @@ class Tracking:
     def tag(self, tags: Mapping[str, str]) -> None:
         """Set tags."""
         self._append("tags", masked(tags))
+
+    def note(self, text: str) -> None:
+        """Show a text in Markdown on the run's page, in which {run_id} is its id, unless a person wrote another one there."""
+        self._append("note", {"text": mask(text)})
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Log metrics at one step."""
@@ -230,13 +238,15 @@ class Tracking:
             "run_key": self.key,
             "run_id": run_id,
             "fingerprint": self.fingerprint,
+            "name": run_name(self.recipe.name, self.recipe.train.seed, self.fingerprint),
+            "experiment_tags": experiment_tags(card.kind, now()),
             "restored": restored,
             "params": masked(flatten(self.recipe.to_json())),
             # Of the parameters, those that this stage reads.
             "blocks": ["data", "model", "train"] if self.stage == "train" else [self.stage],
-            "tags": masked({"trainyard.recipe": self.recipe.name, **tags}),
+            "tags": masked({**source_tags(self.stage), "trainyard.recipe": self.recipe.name, **tags}),
             "parent": os.environ.get(PARENT_VARIABLE),
-            "dataset": dataset(card),
+            "datasets": [dataset(card), tested_dataset(card)],
         }
         self.journal = Journal.create(self.root, self.stage, self.recipe.name, opening)
         self.sender.tell({"journal": str(self.journal.folder)})
@@ -333,8 +343,22 @@ def dataset(card: Card) -> dict[str, str]:
     profile = {"samples": card.samples, "classes": len(card.classes), **card.input}
     return {
         "name": card.source,
-        "digest": card.sha256[:32],
+        "digest": card.sha256[:DIGEST],
         "source_type": "trainyard",
         "source": json.dumps({"source": card.source, "sha256": card.sha256, "libraries": card.libraries}),
         "profile": json.dumps(profile),
+        "context": "training",
+    }
+
+
+def tested_dataset(card: Card) -> dict[str, str]:
+    """Return the identity of the tested samples: runs with the same one may be compared, whatever they were trained on."""
+    sha256 = sha256_of_test(card)
+    return {
+        **dataset(card),
+        "name": f"{card.source} test",
+        "digest": sha256[:DIGEST],
+        "source": json.dumps({"source": card.source, "split": "test", "sha256": sha256}),
+        "profile": json.dumps({"samples": card.samples["test"]}),
+        "context": "testing",
     }

@@ -16,6 +16,7 @@ from typing import Any
 from trainyard.errors import IntegrityError
 from trainyard.masking import mask
 from trainyard.tracking import limits
+from trainyard.tracking.appearance import NOTE_TAG, RENEWED
 
 # Read by MLflow when it is imported.
 os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = str(limits.REQUEST_RETRIES)
@@ -126,7 +127,7 @@ class Store:
             Away, Refused: as they say. A lost answer leaves one run all the same.
         """
         with self._asked():
-            experiment = self._experiment(opening["experiment"], opening["artifacts"])
+            experiment = self._experiment(opening["experiment"], opening["artifacts"], opening.get("experiment_tags", {}))
             run = self._find(experiment, opening) or self._create(experiment, opening, at)
             run_id = str(run.info.run_id)
             self._place_below(experiment, run, opening)
@@ -171,6 +172,17 @@ class Store:
             Away, Refused: as they say.
         """
         self._batches(run_id, "tags", tags)
+
+    def note(self, run_id: str, text: str) -> None:
+        """Set a run's note, unless a person wrote another one.
+
+        Raises:
+            Away, Refused: as they say.
+        """
+        with self._asked():
+            there = self.client.get_run(run_id).data.tags.get(NOTE_TAG)
+            if there is None or RENEWED in there:
+                self.client.set_tag(run_id, NOTE_TAG, text.replace("{run_id}", run_id)[: LENGTHS["tags"]])
 
     def artifact(self, run_id: str, path: Path, folder: str) -> None:
         """Upload a file, which replaces an older one of the same name.
@@ -232,15 +244,18 @@ class Store:
         with self._asked():
             crown(self.client, name, fingerprint)
 
-    def _experiment(self, name: str, artifacts: str | None) -> str:
+    def _experiment(self, name: str, artifacts: str | None, tags: Mapping[str, str]) -> str:
         experiment = self.client.get_experiment_by_name(name)
         if experiment is None:
             try:
-                return str(self.client.create_experiment(name, artifact_location=artifacts))
+                return str(self.client.create_experiment(name, artifact_location=artifacts, tags=dict(tags)))
             except MlflowException as error:
                 experiment = self.client.get_experiment_by_name(name)
                 if experiment is None:
                     raise error
+        # What is there already may be a person's.
+        for key in tags.keys() - experiment.tags.keys():
+            self.client.set_experiment_tag(experiment.experiment_id, key, tags[key])
         return str(experiment.experiment_id)
 
     def _find(self, experiment: str, opening: Mapping[str, Any]) -> Run | None:
@@ -273,7 +288,9 @@ class Store:
         if opening["restored"]:
             tags["trainyard.restored"] = opening["run_id"] or opening["run_key"]
         short = {key: str(value)[: LENGTHS["tags"]] for key, value in tags.items()}
-        run = self.client.create_run(experiment, start_time=at, tags=short, run_name=opening["fingerprint"])
+        run = self.client.create_run(
+            experiment, start_time=at, tags=short, run_name=opening.get("name", opening["fingerprint"])
+        )
         if not run.info.run_id:
             # MLflow takes an empty answer for an empty object.
             raise MlflowException("the answer to the creation of a run is empty")
@@ -291,9 +308,7 @@ class Store:
         except Refused as refused:
             notes.append(f"params: {refused}")
         with self._asked():
-            data = opening["dataset"]
-            dataset = Dataset(**{key: data[key] for key in ("name", "digest", "source_type", "source", "profile")})
-            self.client.log_inputs(run_id, datasets=[DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+            self.client.log_inputs(run_id, datasets=_inputs(opening))
             if opening["restored"]:
                 self.client.set_terminated(run_id, "FINISHED")
             self.client.set_tag(run_id, WHOLE_TAG, "true")
@@ -355,6 +370,18 @@ def _changed_params(run: Run, opening: Mapping[str, Any]) -> dict[str, str]:
     own = {key: value[: LENGTHS["params"]] for key, value in opening["params"].items() if key.startswith(blocks)}
     tags, params = run.data.tags, run.data.params
     return {f"changed.{key}": value for key, value in own.items() if tags.get(f"changed.{key}", params.get(key)) != value}
+
+
+def _inputs(opening: Mapping[str, Any]) -> list[DatasetInput]:
+    """Return the data sets of a run; a journal of an earlier version names one."""
+    found = opening.get("datasets") or [opening["dataset"]]
+    return [
+        DatasetInput(
+            Dataset(**{key: data[key] for key in ("name", "digest", "source_type", "source", "profile")}),
+            [InputTag("mlflow.data.context", data.get("context", "training"))],
+        )
+        for data in found
+    ]
 
 
 def _create_database(uri: str) -> None:
