@@ -19,6 +19,10 @@ MADE = ("dvc.lock", "reports")
 GIT_SECONDS = 30.0
 
 
+PARENT_VARIABLE = "TRAINYARD_PARENT_RUN"
+"""Environment: the key of the run that those of this process belong to."""
+
+
 def scratch_root() -> Path:
     """Return the project's own folder, also from the temporary copy that `dvc exp run --temp` works in."""
     return Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()

@@ -22,7 +22,7 @@ from trainyard.masking import mask
 from trainyard.moved import follow_move
 from trainyard.parent import end_with_parent
 from trainyard.progress import say
-from trainyard.provenance import scratch_root
+from trainyard.provenance import PARENT_VARIABLE, scratch_root
 from trainyard.timings import keep
 
 OPT_OUTS = {
@@ -73,7 +73,9 @@ def run_stage(recipe: str, stage: str, work: Callable[[Clock], str]) -> None:
         with _alone(recipe, stage), _unchanged(recipe, stage):
             follow_move(scratch_root())
             line = work(clock)
-            keep(scratch_root(), recipe, stage, clock.work_seconds, clock.overhead_seconds(), clock.facts)
+            if PARENT_VARIABLE not in os.environ:
+                # A study's variations are no measure of the recipe itself.
+                keep(scratch_root(), recipe, stage, clock.work_seconds, clock.overhead_seconds(), clock.facts)
         say(recipe, stage, f"{line} ({clock.work_seconds:.1f} s work, {clock.overhead_seconds():.1f} s around it)")
     except KeyboardInterrupt:
         _leave(recipe, stage, "stopped; run the same command again to continue", 130)

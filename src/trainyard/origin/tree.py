@@ -36,6 +36,8 @@ class Tree:
     folder: Path
     """Of the project in there."""
     recipe: str
+    address: str
+    """Of the Ray on which the run was made; a private one must not become the cluster that this process was told of."""
 
     @property
     def data(self) -> Path:
@@ -45,6 +47,8 @@ class Tree:
     def environment(self) -> dict[str, str]:
         """Return that of its stages: of this machine, and nothing of the project that they come from."""
         kept = {name: value for name, value in os.environ.items() if name in OF_THE_MACHINE or not name.startswith(OF_OTHERS)}
+        if self.address == "local":
+            kept.pop("RAY_ADDRESS", None)
         return {**kept, "PYTHONPATH": str(self.folder / "src"), "DVC_NO_ANALYTICS": "1"}
 
     def stage(self, stage: str) -> None:
@@ -79,7 +83,7 @@ def grow(place: Path, root: Path, origin: Mapping[str, Any], patch: bytes | None
     code, recipe = origin["code"], str(origin["recipe"])
     ready = place / READY
     mark = json.dumps([code["commit"], code["patch_sha256"], origin["block"], origin["ray"]], sort_keys=True)
-    tree = Tree(place / "tree" / code["prefix"], recipe)
+    tree = Tree(place / "tree" / code["prefix"], recipe, origin["ray"]["address"])
     if ready.is_file() and ready.read_text(encoding="utf-8") == mark:
         say(f"goes on in {tree.folder}")
         return tree
@@ -151,10 +155,11 @@ def _check_out(root: Path, folder: Path, commit: str) -> None:
 
 
 def _set_params(tree: Tree, origin: Mapping[str, Any]) -> None:
-    from trainyard.training.hardware import processors
+    from trainyard.training.hardware import gpus, processors
 
-    placed = origin["ray"]
-    fits = placed["workers"] * placed["cpus_per_worker"] <= processors() or "RAY_ADDRESS" in os.environ
+    placed, have = origin["ray"], gpus()
+    here = placed["workers"] * placed["cpus_per_worker"] <= processors() and (not have or placed["workers"] <= have)
+    fits = here or "RAY_ADDRESS" in tree.environment()
     cluster = {"workers": placed["workers"] if fits else "auto", "cpus_per_worker": placed["cpus_per_worker"]}
     values = {
         "recipes": {tree.recipe: origin["block"]},

@@ -18,6 +18,7 @@ from trainyard.evaluation.results import sha256_of_test
 from trainyard.files import write_whole
 from trainyard.masking import mask
 from trainyard.progress import say
+from trainyard.provenance import PARENT_VARIABLE as PARENT_VARIABLE
 from trainyard.recipe import Recipe
 from trainyard.tracking import limits
 from trainyard.tracking.address import tracking_uri, without_password
@@ -33,8 +34,6 @@ from trainyard.training.timing import LOAD_SECONDS
 
 DIGEST = 12
 """Characters of a hash that MLflow shows of a data set."""
-PARENT_VARIABLE = "TRAINYARD_PARENT_RUN"
-"""Environment: the key of the run that those of this process belong to."""
 REASON_LENGTH = 500
 """Characters of an error that a run's tag holds."""
 
