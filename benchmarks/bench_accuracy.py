@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -28,7 +29,7 @@ from trainyard.training.job import FitJob
 
 MOST_EPOCHS = 14
 """After which a tutorial gives up."""
-SHARED = {"source": "image_folder", "path": "images", "val_fraction": 0.02, "test_fraction": 0.1}
+SHARED = {"source": "image_folder", "val_fraction": 0.02, "test_fraction": 0.1}
 ADAMW = {"optimizer": "adamw", "learning_rate": 5e-3, "weight_decay": 0.02}
 SGD = {"optimizer": "sgd", "momentum": 0.9, "nesterov": True, "learning_rate": 0.5, "weight_decay": 5e-4}
 ONE_CYCLE = {"schedule": "one_cycle", "warmup_fraction": 0.25, "keep": "last"}
@@ -58,8 +59,9 @@ import sys
 from pathlib import Path
 from trainyard.data.prepare import prepare
 from trainyard.recipe import read_recipe
-name, folder = sys.argv[1], Path(sys.argv[2])
-prepare(name, read_recipe(folder / "params.yaml", name).data, folder / "packed", root=folder, scratch=folder / "packing")
+name, folder, root = sys.argv[1], *map(Path, sys.argv[2:])
+data = read_recipe(folder / "params.yaml", name).data
+prepare(name, data, folder / "packed", root=root, scratch=folder / "packing")
 """
 FIT = """\
 import sys
@@ -97,11 +99,12 @@ def accuracy(title: str, name: str, goal: float, files: Path | None, asked: Aske
         for repeat in range(asked.repeats):
             folder = Path(made) / str(repeat)
             folder.mkdir()
-            (folder / "images").symlink_to(files)
             # JSON is YAML.
-            wanted = {**RECIPES[name], "train": {**RECIPES[name]["train"], "seed": repeat}, "evaluate": {}, "export": {}}
+            data = {**RECIPES[name]["data"], "path": files.name}
+            train = {**RECIPES[name]["train"], "seed": repeat}
+            wanted = {**RECIPES[name], "data": data, "train": train, "evaluate": {}, "export": {}}
             (folder / "params.yaml").write_text(json.dumps({"recipes": {name: wanted}}))
-            packing.append(timed(PACK, name, folder))
+            packing.append(timed(PACK, name, folder, files.parent))
             training.append(timed(FIT, name, folder))
             recipe = read_recipe(folder / "params.yaml", name)
             reached.append(tested(recipe, folder))
@@ -125,7 +128,7 @@ def some_of(files: Path, folder: Path, count: int) -> Path:
         target = folder / own.relative_to(files)
         target.mkdir(parents=True)
         for file in sorted(own.iterdir())[:count]:
-            (target / file.name).symlink_to(file)
+            shutil.copy(file, target)
     return folder
 
 

@@ -65,7 +65,7 @@ def images(asked: Asked) -> Path:
         target = folder / str(number)
         target.mkdir(parents=True)
         for file in sorted((asked.mnist / "train" / str(number)).iterdir())[: count // 10]:
-            (target / file.name).hardlink_to(file)
+            shutil.copy(file, target)
     return folder
 
 
