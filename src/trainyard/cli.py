@@ -16,6 +16,7 @@ from trainyard.lessons import commands as lesson_commands
 from trainyard.masking import mask
 from trainyard.origin import commands as origin_commands
 from trainyard.plan import commands as plan_commands
+from trainyard.serving import commands as serving_commands
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 PARAMS = Path("params.yaml")
@@ -332,6 +333,7 @@ origin_commands.register(app)
 clean_commands.register(app)
 plan_commands.register(app)
 lesson_commands.register(app)
+serving_commands.register(app)
 
 
 def main() -> None:

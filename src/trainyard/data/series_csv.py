@@ -167,11 +167,11 @@ def _numbers(config: SeriesCSVConfig, block: Block, name: str, found: Findings) 
     values = np.full(len(cells), np.nan)
     for position, cell in enumerate(cells):
         text = cell.strip()
-        number = math.nan if not text else _number(text, config.decimal)
+        number = math.nan if not text else read_number(text, config.decimal)
         expected = ""
         if number is None or math.isinf(number):
             expected = f"a finite number with a decimal {'point' if config.decimal == '.' else 'comma'}, or an empty cell"
-            if number is None and config.decimal == "." and _number(text, ",") is not None:
+            if number is None and config.decimal == "." and read_number(text, ",") is not None:
                 expected += "; for decimal commas, set data.decimal: ','"
         elif math.isnan(number) and config.missing == "refuse":
             expected = "a number; fill it in, or set missing: interpolate"
@@ -182,7 +182,8 @@ def _numbers(config: SeriesCSVConfig, block: Block, name: str, found: Findings) 
     return values
 
 
-def _number(text: str, decimal: str) -> float | None:
+def read_number(text: str, decimal: str) -> float | None:
+    """Return the number that a cell holds, which may be infinite or NaN; None where it holds none."""
     if decimal == ",":
         if "." in text:
             return None

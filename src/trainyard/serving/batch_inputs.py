@@ -1,0 +1,224 @@
+"""What a model is asked about in bulk: files and rows of tables, one after the other, never all at once."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainyard.data.image_files import MAX_BYTES
+from trainyard.data.image_tree import SUFFIXES as IMAGE_SUFFIXES
+from trainyard.data.problems import Problem, printable
+from trainyard.data.raw_form import ImageForm, SeriesForm, TextForm
+from trainyard.data.series_csv import read_number
+from trainyard.data.series_time import grid, read_times
+from trainyard.data.table_form import Block, OpenTable, TableForm
+from trainyard.data.tables import SUFFIXES as TABLE_SUFFIXES
+from trainyard.data.tables import check_columns, open_table, read_blocks
+from trainyard.errors import InputError
+from trainyard.serving.model_file import Signature
+from trainyard.serving.raw_inputs import Raw
+
+CONTEXTS_KEPT = 2
+"""Of a series' latest rows, in contexts: what is missing at the beginning of one is filled in from before it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One thing to ask about, or what is wrong with it."""
+
+    name: str
+    """A path, or `file:row`."""
+    raw: Raw | None = None
+    problem: str = ""
+    series: str = ""
+    """Which of a file's series it is."""
+    times: tuple[str, ...] = ()
+    """When each step of the forecast is, where the file says when its rows are."""
+
+
+@dataclass(slots=True)
+class _Series:
+    """The latest rows of one series."""
+
+    values: deque[list[float]]
+    times: deque[str]
+    lines: deque[int]
+
+
+def listed(paths: Sequence[Path], signature: Signature) -> Iterator[Path]:
+    """Yield the files that paths name, those of a folder in the order of their names; hidden ones are passed over.
+
+    Raises:
+        InputError: a path is not there.
+    """
+    suffixes = IMAGE_SUFFIXES if isinstance(signature.form, ImageForm) else set(TABLE_SUFFIXES)
+    for path in paths:
+        if path.is_dir():
+            yield from _below(path, suffixes)
+        elif path.exists():
+            yield path
+        else:
+            raise InputError(f"{path}: no such file or folder")
+
+
+def items(paths: Sequence[Path], signature: Signature) -> Iterator[Item]:
+    """Yield what is to be asked about; a file or a row that cannot be read is one with a problem.
+
+    Raises:
+        InputError: a path is not there.
+    """
+    for path in listed(paths, signature):
+        match signature.form:
+            case ImageForm():
+                yield _image(path)
+            case TextForm() as form:
+                yield from _texts(path, form)
+            case SeriesForm() as form:
+                yield from _series(path, signature, form)
+
+
+def _below(folder: Path, suffixes: set[str]) -> Iterator[Path]:
+    for parent, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes:
+                yield Path(parent, name)
+
+
+def _image(path: Path) -> Item:
+    name = printable(str(path))
+    try:
+        if not path.is_file():
+            return Item(name=name, problem="is no regular file; take it out")
+        if path.stat().st_size > MAX_BYTES:
+            return Item(name=name, problem=f"{path.stat().st_size:,} bytes; use images of at most {MAX_BYTES:,} bytes")
+        return Item(name=name, raw=path.read_bytes())
+    except OSError as error:
+        return Item(name=name, problem=f"cannot be opened: {error.strerror or error}; make it readable")
+
+
+def _open(path: Path, wanted: Sequence[str], problems: list[Problem]) -> OpenTable | None:
+    # The user named this very file: where its name is a link, what it leads to is meant.
+    real = path.resolve()
+    return open_table(real.parent, real.name, TableForm(), problems, wanted)
+
+
+def _told(path: Path, problems: list[Problem]) -> Iterator[Item]:
+    """Yield what is wrong with a file and its rows, and forget it."""
+    for problem in problems:
+        if problem.severity != "warning":
+            place = problem.where.removeprefix(path.resolve().name)
+            yield Item(name=printable(f"{path}{place}"), problem=f"{printable(problem.found)}; {problem.expected}")
+    problems.clear()
+
+
+def _texts(path: Path, form: TextForm) -> Iterator[Item]:
+    problems: list[Problem] = []
+    table = _open(path, form.columns, problems)
+    if table is not None and check_columns(table, form.columns):
+        for block in read_blocks(table, form.columns, form.columns):
+            columns = [block.cells[name] for name in form.columns]
+            for line, *cells in zip(block.lines, *columns, strict=True):
+                yield Item(name=printable(f"{path}:{line}"), raw=dict(zip(form.columns, map(str, cells), strict=True)))
+            yield from _told(path, problems)
+    yield from _told(path, problems)
+
+
+def _series(path: Path, signature: Signature, form: SeriesForm) -> Iterator[Item]:
+    """Yield the end of each series of a table, in the order in which they begin."""
+    problems: list[Problem] = []
+    wanted = (*signature.columns, *([form.series] if form.series else []))
+    table = _open(path, wanted, problems)
+    if table is None or not check_columns(table, wanted):
+        yield from _told(path, problems)
+        return
+    timed = form.time in table.columns
+    every: dict[str, _Series] = {}
+    spoilt: set[str] = set()
+    for block in read_blocks(table, (*wanted, *([form.time] if timed else []))):
+        yield from _told(path, problems)
+        for name, item in _add(block, every, signature, form, timed, path):
+            if name not in spoilt:
+                spoilt.add(name)
+                yield item
+    # A row that could not be read may have been of any series.
+    broken = any(problem.sample for problem in problems)
+    yield from _told(path, problems)
+    for name, series in every.items():
+        if name in spoilt:
+            continue
+        if broken:
+            yield Item(name=_of(path, name), series=name, problem="a row of the file could not be read; mend it first")
+            continue
+        yield _end(series, name, signature, form, timed, path)
+
+
+def _of(path: Path, series: str) -> str:
+    return printable(f"{path}:{series}" if series else str(path))
+
+
+def _add(
+    block: Block, every: dict[str, _Series], signature: Signature, form: SeriesForm, timed: bool, path: Path
+) -> Iterator[tuple[str, Item]]:
+    """Add rows to their series; yield the name of a series and what is wrong where a cell is no number."""
+    columns = [block.cells[name] for name in signature.columns]
+    names = block.cells[form.series] if form.series else [""] * len(block.lines)
+    times = block.cells[form.time] if timed else [""] * len(block.lines)
+    kept = CONTEXTS_KEPT * signature.context_length
+    for line, name, time, *cells in zip(block.lines, names, times, *columns, strict=True):
+        series = every.get(name)
+        if series is None:
+            series = every[name] = _Series(deque(maxlen=kept), deque(maxlen=kept), deque(maxlen=kept))
+        row = [_number(cell, form.decimal) for cell in cells]
+        for column, cell, number in zip(signature.columns, cells, row, strict=True):
+            if number is None:
+                found = f"column {column} holds {cell[:60]!r}; expected a finite number with a decimal sign of {form.decimal!r}"
+                yield name, Item(name=printable(f"{path}:{line}"), series=name, problem=printable(found))
+        series.values.append([number if number is not None else np.nan for number in row])
+        series.times.append(time)
+        series.lines.append(line)
+
+
+def _number(cell: str, decimal: str) -> float | None:
+    """Return the number in a cell, NaN where the cell is empty, None where it holds no finite number."""
+    text = cell.strip()
+    number = read_number(text, decimal) if text else math.nan
+    return None if number is None or math.isinf(number) else number
+
+
+def _end(series: _Series, name: str, signature: Signature, form: SeriesForm, timed: bool, path: Path) -> Item:
+    """Return the latest rows of a series, with rows that were left out as missing ones."""
+    values = np.array(series.values)
+    if not timed:
+        return Item(name=_of(path, name), series=name, raw=values)
+    problems: list[Problem] = []
+    lines = np.array(series.lines)
+    clock = read_times(list(series.times), lines.tolist(), str(path), problems)
+    places, step = grid(clock.times, lines, str(path), clock.form, form.missing == "interpolate", problems)
+    found = [problem for problem in problems if problem.severity != "warning"]
+    if found:
+        return Item(name=_of(path, name), series=name, problem=printable(str(found[0])))
+    filled = np.full((places[-1] + 1, values.shape[1]), np.nan)
+    filled[places] = values
+    times = _times(clock.times, step, signature.horizon)
+    return Item(name=_of(path, name), series=name, raw=filled, times=times)
+
+
+def _times(times: NDArray[np.int64], step: int, horizon: int) -> tuple[str, ...]:
+    """Return when the steps after the last time are; nothing where steps are months, which differ in length."""
+    if step == 0:
+        return ()
+    start = datetime(1970, 1, 1, tzinfo=UTC)
+    last = int(times[-1])
+    return tuple(
+        (start + timedelta(microseconds=last + step * number)).replace(tzinfo=None).isoformat(" ")
+        for number in range(1, horizon + 1)
+    )

@@ -1,0 +1,113 @@
+"""Commands that put an exported model to work: predict, serve."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trainyard.errors import InputError
+
+if TYPE_CHECKING:
+    from trainyard.serving.predict import Progress, Summary
+    from trainyard.serving.predictor import Variant
+
+MODELS = Path("models")
+"""Where dvc.yaml has stage `export` write, a folder for each recipe."""
+Int8 = Annotated[bool, typer.Option("--int8", help="The quantised model instead of the one in fp32.")]
+SAID_EVERY_SECONDS = 10.0
+"""Where there is no terminal to draw a bar on."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    commands: tuple[Callable[..., None], ...] = (predict,)
+    for command in commands:
+        app.command()(command)
+
+
+def predict(
+    recipe: Annotated[str, typer.Argument(help="Whose exported model answers; or the path of a model's folder or file.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="PATH...", help="Images, or tables (CSV, TSV, JSON lines, Parquet), or folders of them."),
+    ],
+    out: Annotated[Path, typer.Option(help="The file to write.")] = Path("predictions.parquet"),
+    int8: Int8 = False,
+    threads: Annotated[int, typer.Option(min=0, help="0: as many as the machine has cores.")] = 0,
+) -> None:
+    """Answer to files of any number, without the frameworks of training; what cannot be answered is listed in the file."""
+    from trainyard.serving.predict import predict as answer_all
+    from trainyard.serving.predictor import Predictor
+
+    predictor = Predictor.load(model_path(recipe), _variant(int8), threads)
+    with _bar() as progress:
+        summary = answer_all(predictor, paths, out, progress)
+    _tell(summary, out)
+
+
+def model_path(recipe: str) -> Path:
+    """Return the folder of a recipe's exported model, or the path that was given instead of a name.
+
+    Raises:
+        InputError: neither is there.
+    """
+    folder = MODELS / recipe
+    if "/" not in recipe and folder.is_dir():
+        return folder
+    if Path(recipe).exists():
+        return Path(recipe)
+    known = ", ".join(sorted(found.parent.name for found in MODELS.glob("*/model.onnx"))) or "none yet: run `dvc repro`"
+    raise InputError(f"{recipe}: no exported model in {MODELS}/, and no such path; exported are {known}")
+
+
+def _variant(int8: bool) -> Variant:
+    return "int8" if int8 else "fp32"
+
+
+@contextmanager
+def _bar() -> Iterator[Progress]:
+    """Show how many inputs are done: a bar on a terminal, a line now and then elsewhere."""
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    texts = (TextColumn("{task.completed:,} inputs"), TextColumn("{task.fields[speed]}"))
+    began = said = time.monotonic()
+    with Bar(SpinnerColumn(), *texts, TimeElapsedColumn(), console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=None, speed="")
+
+        def show(done: int) -> None:
+            nonlocal said
+            now = time.monotonic()
+            bar.update(task, completed=done, speed=f"{done / max(1e-3, now - began):,.0f}/s")
+            if not console.is_terminal and now - said >= SAID_EVERY_SECONDS:
+                said = now
+                typer.echo(f"{done:,} inputs done", err=True)
+
+        yield show
+
+
+def _tell(summary: Summary, out: Path) -> None:
+    """Say what came out.
+
+    Raises:
+        InputError: nothing could be answered.
+    """
+    from trainyard.serving.predict import LISTED
+
+    for line in summary.first:
+        typer.echo(f"  {line}", err=True)
+    if summary.bad > LISTED:
+        typer.echo(f"  and {summary.bad - LISTED:,} more, in column `problem` of {out}", err=True)
+    if not summary.answered:
+        raise InputError(f"{out}: none of {summary.bad:,} inputs could be answered; why is in its column `problem`")
+    bad = f", {summary.bad:,} could not be answered" if summary.bad else ""
+    typer.echo(f"{out}: {summary.answered:,} answers{bad}")
+    if summary.labels:
+        typer.echo("  " + ", ".join(f"{label}: {count:,}" for label, count in summary.labels.most_common(10)))

@@ -1,0 +1,125 @@
+"""Many raw inputs through a model into one file: batch after batch, with what could not be answered listed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from trainyard.errors import InputError
+from trainyard.serving.answers import Answer
+from trainyard.serving.bad_input import BadInput
+from trainyard.serving.batch_inputs import Item, items
+from trainyard.serving.predictions_file import PredictionsFile
+from trainyard.serving.predictor import Predictor
+from trainyard.serving.raw_inputs import Sample
+
+BATCH_SAMPLES = 32
+BATCH_NUMBERS = 4_000_000
+"""Pixels, tokens or numbers of a batch at most, unless one sample alone has more."""
+LISTED = 10
+"""Problems that the summary shows."""
+Progress = Callable[[int], None]
+Ready = tuple[Item, Sample | None, str]
+"""An item, what the graph takes of it, and what is wrong where it takes nothing."""
+Answered = tuple[Item, Answer | None, str]
+
+
+@dataclass(slots=True)
+class Summary:
+    """What became of the inputs."""
+
+    answered: int = 0
+    bad: int = 0
+    first: list[str] = field(default_factory=list)
+    """The first ones that could not be answered, and why."""
+    labels: Counter[str] = field(default_factory=Counter)
+    """Of classified inputs, how many got each label."""
+
+
+def predict(predictor: Predictor, paths: Sequence[Path], out: Path, progress: Progress | None = None) -> Summary:
+    """Answer to all that paths hold, and write it.
+
+    Args:
+        predictor: the model.
+        paths: files, or folders of them.
+        out: a Parquet file; what is there is replaced once the new one is whole.
+        progress: told how many inputs are done.
+
+    Raises:
+        InputError: nothing was found, or none of it could be answered.
+        MachineError: the file cannot be written.
+    """
+    return write(answered(predictor, items(paths, predictor.signature)), predictor, paths, out, progress)
+
+
+def write(
+    answers: Iterable[Answered], predictor: Predictor, paths: Sequence[Path], out: Path, progress: Progress | None = None
+) -> Summary:
+    """Write answers as they come; see `predict`."""
+    summary = Summary()
+    with PredictionsFile(out, predictor.signature) as file:
+        for item, answer, problem in answers:
+            file.add(item, answer, problem)
+            if answer is None:
+                summary.bad += 1
+                if len(summary.first) < LISTED:
+                    summary.first.append(f"{item.name}: {problem}")
+            else:
+                summary.answered += 1
+                if label := getattr(answer, "label", ""):
+                    summary.labels[label] += 1
+            if progress is not None:
+                progress(summary.answered + summary.bad)
+        if not summary.answered and not summary.bad:
+            named = ", ".join(map(str, paths))
+            raise InputError(f"{named}: nothing there that {predictor.signature.recipe} takes; it takes {predictor.field}")
+    return summary
+
+
+def answered(predictor: Predictor, found: Iterable[Item]) -> Iterator[Answered]:
+    """Yield the answers to items in their order; the next batch is read while one is answered."""
+    batches = _batches(predictor, found)
+    with ThreadPoolExecutor(1, thread_name_prefix="reader") as reader:
+        coming = reader.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = reader.submit(next, batches, None)
+            yield from answer_batch(predictor, batch)
+
+
+def answer_batch(predictor: Predictor, batch: Sequence[Ready]) -> Iterator[Answered]:
+    """Yield the answers to items that are ready."""
+    samples = [sample for _, sample, _ in batch if sample is not None]
+    answers = iter(predictor.answer(samples))
+    for item, sample, problem in batch:
+        yield item, None if sample is None else next(answers), problem
+
+
+def ready(predictor: Predictor, item: Item) -> Ready:
+    """Return an item, without the raw input, and what the graph takes of it."""
+    bare = replace(item, raw=None)
+    if item.raw is None:
+        return bare, None, item.problem
+    try:
+        return bare, predictor.sample(item.raw), ""
+    except BadInput as error:
+        # The item's name says which input it is; what is left of the field says where in it.
+        place = error.field.removeprefix(predictor.field).lstrip(".")
+        return bare, None, f"{place}{': ' if place else ''}{error.found}; {error.expected}"
+
+
+def _batches(predictor: Predictor, found: Iterable[Item]) -> Iterator[list[Ready]]:
+    batch: list[Ready] = []
+    numbers = 0
+    for item in found:
+        one = ready(predictor, item)
+        size = 0 if one[1] is None else one[1].array.size
+        if batch and (len(batch) == BATCH_SAMPLES or numbers + size > BATCH_NUMBERS):
+            yield batch
+            batch, numbers = [], 0
+        batch.append(one)
+        numbers += size
+    if batch:
+        yield batch

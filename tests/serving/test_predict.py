@@ -1,0 +1,176 @@
+"""`trainyard predict`: files of any number into one file, with what could not be answered beside what could."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+from pyarrow import parquet
+from typer.testing import CliRunner
+
+from trainyard.cli import app
+from trainyard.errors import InputError, MachineError
+from trainyard.serving.answers import Forecast, Label, Mask
+from trainyard.serving.predict import predict
+from trainyard.serving.predictor import Predictor
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = parquet.read_table(path).to_pylist()
+    return found
+
+
+def test_a_folder_of_images_becomes_a_table_with_every_image_in_order(models: dict[str, Path], tmp_path: Path) -> None:
+    predictor = Predictor.load(models["photos"], threads=1)
+    folder = models["photos"].parents[1] / "raw"
+    bad = tmp_path / "more" / "bad.png"
+    bad.parent.mkdir()
+    bad.write_bytes(b"")
+    (bad.parent / "notes.txt").write_text("no image")
+    (bad.parent / ".hidden.png").write_bytes(b"")
+    done: list[int] = []
+    summary = predict(predictor, [folder, bad.parent], tmp_path / "out.parquet", done.append)
+    found = rows(tmp_path / "out.parquet")
+    files = sorted((path for path in folder.rglob("*.*")), key=lambda path: (path.parent.name, path.name))
+    assert [row["input"] for row in found] == [*map(str, files), str(bad)]
+    assert (summary.answered, summary.bad, done[-1]) == (54, 1, 55)
+    assert (
+        found[-1]["problem"].startswith("an empty file;") and found[-1]["label"] is None and found[-1]["probabilities"] is None
+    )
+    for row, path in zip(found[:-1:9], files[::9], strict=True):
+        [answer] = predictor.predict([path.read_bytes()])
+        assert isinstance(answer, Label)
+        assert row["problem"] is None and row["label"] == answer.label
+        assert np.allclose(row["probabilities"], answer.probabilities, atol=1e-5)
+        assert row["probability"] == pytest.approx(answer.probability, abs=1e-5)
+    said = json.loads(parquet.read_schema(tmp_path / "out.parquet").metadata[b"trainyard"])
+    assert said["recipe"] == "photos" and said["classes"] == ["day", "night"]
+
+
+def test_masks_are_images_of_their_own_beside_the_table(models: dict[str, Path], tmp_path: Path) -> None:
+    predictor = Predictor.load(models["cells"], threads=1)
+    folder = models["cells"].parents[1] / "raw" / "images"
+    odd = tmp_path / "wide – größer.png"
+    Image.fromarray(np.arange(35 * 90, dtype=np.uint8).reshape(35, 90)).save(odd)
+    predict(predictor, [folder, odd], tmp_path / "out.parquet")
+    found = rows(tmp_path / "out.parquet")
+    assert len(found) == 19 and len(list((tmp_path / "out-masks").iterdir())) == 19
+    for row in (found[0], found[-1]):
+        mask = np.asarray(Image.open(tmp_path / row["mask"]))
+        [answer] = predictor.predict([Path(row["input"]).read_bytes()])
+        assert isinstance(answer, Mask)
+        assert np.array_equal(mask, answer.ids)
+        assert row["shares"] == pytest.approx(list(answer.shares.values()), abs=1e-6)
+    with pytest.raises(InputError, match="out-masks: is there already"):
+        predict(predictor, [folder], tmp_path / "out.parquet")
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_rows_of_a_table_are_answered_and_bad_ones_named(models: dict[str, Path], tmp_path: Path, form: str) -> None:
+    texts = [("a fine day", "and warm"), ("", "cold, and LATE"), ("", " "), ("dull", "broken")]
+    path = tmp_path / f"new.{form}"
+    if form == "csv":
+        lines = ["title,body", *(f'"{title}","{body}"' for title, body in texts), "one,two,three"]
+        path.write_text("\n".join(lines) + "\n")
+    elif form == "jsonl":
+        path.write_text("\n".join(json.dumps({"title": title, "body": body}) for title, body in texts) + "\n")
+    else:
+        parquet.write_table(pa.table({"title": [t for t, _ in texts], "body": [b for _, b in texts]}), path)
+    predictor = Predictor.load(models["reviews"], threads=1)
+    summary = predict(predictor, [path], tmp_path / "out.parquet")
+    found = rows(tmp_path / "out.parquet")
+    first = 2 if form == "csv" else 1
+    assert [row["input"] for row in found[:4]] == [f"{path}:{number}" for number in range(first, first + 4)]
+    assert summary.answered == 3 and found[2]["problem"] == "a text with nothing in it to read; expected words"
+    if form == "csv":
+        assert found[4]["input"] == f"{path}:6" and found[4]["problem"].startswith("3 fields; the header has 2")
+    [answer] = predictor.predict(["cold, and LATE"])
+    assert isinstance(answer, Label) and found[1]["label"] == answer.label
+    assert sum(summary.labels.values()) == 3
+
+
+def test_each_series_of_a_table_is_forecast_from_its_end(models: dict[str, Path], tmp_path: Path) -> None:
+    predictor = Predictor.load(models["load"], threads=1)
+    source = models["load"].parents[1] / "raw.csv"
+    found = predict(predictor, [source], tmp_path / "out.parquet")
+    table = rows(tmp_path / "out.parquet")
+    lines = source.read_text().splitlines()
+    raw = [dict(zip(lines[0].split(","), map(float, line.split(",")), strict=True)) for line in lines[-24:]]
+    [answer] = predictor.predict([raw])
+    assert isinstance(answer, Forecast) and found.answered == 1
+    assert [row["step"] for row in table] == [1, 2, 3, 4, 5, 6]
+    assert np.allclose([[row["sun"], row["load"]] for row in table], answer.values, atol=1e-3)
+    assert table[0]["time"] == "2023-11-24 22:13:20" and table[1]["time"] == "2023-11-24 23:13:20"
+
+
+def test_a_series_with_a_gap_or_no_number_is_named(models: dict[str, Path], tmp_path: Path) -> None:
+    predictor = Predictor.load(models["load"], threads=1)
+    lines = (models["load"].parents[1] / "raw.csv").read_text().splitlines()
+    (tmp_path / "gap.csv").write_text("\n".join([*lines[:-5], *lines[-3:]]) + "\n")
+    (tmp_path / "word.csv").write_text("\n".join([*lines[:-1], "1700860400,many,0.1,4"]) + "\n")
+    (tmp_path / "hole.csv").write_text("\n".join([*lines[:-1], "1700860400,5000,,4"]) + "\n")
+    (tmp_path / "short.csv").write_text("\n".join(lines[:9]) + "\n")
+    (tmp_path / "other.csv").write_text("hour,load,sun\n1700000000,1,2\n")
+    predict(predictor, [tmp_path, models["load"].parents[1] / "raw.csv"], tmp_path / "out.parquet")
+    problems = {Path(row["input"].partition(":")[0]).name: row["problem"] for row in rows(tmp_path / "out.parquet")}
+    assert "a step of 3:00:00" in problems["gap.csv"]
+    assert "column load holds 'many'; expected a finite number" in problems["word.csv"]
+    assert "sun: no number; expected a number" in problems["hole.csv"]
+    assert problems["short.csv"] == "8 rows; expected at least 24, the steps that the model was trained to see"
+    assert problems["other.csv"].startswith("no such column; the file has hour, load, sun")
+    assert problems["raw.csv"] is None
+
+
+def test_nothing_is_left_of_a_prediction_that_failed(models: dict[str, Path], tmp_path: Path) -> None:
+    predictor = Predictor.load(models["photos"], threads=1)
+    (tmp_path / "out.parquet").write_bytes(b"the one before")
+    with pytest.raises(InputError, match="nowhere: no such file or folder"):
+        predict(predictor, [models["photos"].parents[1] / "raw", tmp_path / "nowhere"], tmp_path / "out.parquet")
+    with pytest.raises(InputError, match="nothing there that photos takes; it takes images"):
+        predict(predictor, [tmp_path], tmp_path / "out.parquet")
+    assert [path.name for path in tmp_path.iterdir()] == ["out.parquet"]
+    assert (tmp_path / "out.parquet").read_bytes() == b"the one before"
+    with pytest.raises(InputError, match="name a file that ends with"):
+        predict(predictor, [tmp_path], tmp_path / "out.xlsx")
+    with pytest.raises(MachineError, match="cannot be written"):
+        predict(predictor, [tmp_path], Path("/proc/nothing/out.parquet"))
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(models: dict[str, Path], tmp_path: Path) -> None:
+    code = (
+        "import resource, signal, sys; from pathlib import Path\n"
+        "from trainyard.serving.predict import predict; from trainyard.serving.predictor import Predictor\n"
+        "from trainyard.errors import MachineError; import pyarrow.parquet\n"
+        f"predictor = Predictor.load(Path({str(models['photos'])!r}), threads=1)\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))\n"
+        "try:\n"
+        f"    predict(predictor, [Path({str(models['photos'].parents[1] / 'raw')!r})], Path('out.parquet'))\n"
+        "except MachineError as error:\n    print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert "out.parquet: cannot be written (" in done.stdout, done.stderr
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_command_says_what_came_out_and_fails_only_where_nothing_did(
+    models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(models["photos"].parents[1])
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    run = CliRunner().invoke
+    done = run(app, ["predict", "photos", "raw/day", str(tmp_path), "--out", str(tmp_path / "out.parquet")])
+    assert done.exit_code == 0, done.output
+    assert "out.parquet: 27 answers, 1 could not be answered" in done.output
+    assert f"{tmp_path / 'bad.png'}: begins with b'no image'" in done.output
+    with pytest.raises(InputError, match="none of 1 inputs could be answered"):
+        run(app, ["predict", "photos", str(tmp_path), "--out", str(tmp_path / "out.parquet")], catch_exceptions=False)
+    with pytest.raises(InputError, match="pets: no exported model in models/, and no such path; exported are photos"):
+        run(app, ["predict", "pets", str(tmp_path)], catch_exceptions=False)
