@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from trainyard.data.image_files import Resize, Size
+from trainyard.serving.bad_input import BadInput
 
 COLOURS = (
     (0, 0, 0),
@@ -89,6 +90,20 @@ class Forecast:
 
 
 Answer = Label | Mask | Forecast
+
+
+def check_finite(answer: Answer, field: str) -> None:
+    """Refuse an answer without an end, which numbers far from all that the network was trained on can lead to.
+
+    Raises:
+        BadInput: naming the input.
+    """
+    numbers = (
+        answer.values if isinstance(answer, Forecast) else answer.logits if isinstance(answer, Label) else answer.confidence
+    )
+    if not np.isfinite(numbers).all():
+        expected = "numbers nearer to those that it was trained on"
+        raise BadInput(field, "numbers that the network finds no answer to", expected, "no-answer")
 
 
 def palette(classes: int) -> list[tuple[int, int, int]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trainyard.errors import InputError
+from trainyard.errors import InputError, IntegrityError
 
 if TYPE_CHECKING:
     from trainyard.serving.predict import Progress, Summary
@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 MODELS = Path("models")
 """Where dvc.yaml has stage `export` write, a folder for each recipe."""
 Int8 = Annotated[bool, typer.Option("--int8", help="The quantised model instead of the one in fp32.")]
+LOOPBACK = "127.0.0.1"
 SAID_EVERY_SECONDS = 10.0
 """Where there is no terminal to draw a bar on."""
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    commands: tuple[Callable[..., None], ...] = (predict,)
+    commands: tuple[Callable[..., None], ...] = (predict, serve)
     for command in commands:
         app.command()(command)
 
@@ -48,6 +49,53 @@ def predict(
     with _bar() as progress:
         summary = answer_all(predictor, paths, out, progress)
     _tell(summary, out)
+
+
+def serve(
+    recipes: Annotated[list[str], typer.Argument(metavar="RECIPE...", help="Whose exported models answer; or paths of them.")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free, which is said.")] = 8000,
+    host: Annotated[str, typer.Option(help="Address to listen on; all but this machine's own ask for a token.")] = LOOPBACK,
+    token_file: Annotated[Path | None, typer.Option(help="A file that only you can read, with the token to ask for.")] = None,
+    name: Annotated[list[str] | None, typer.Option(help="Host name under which browsers reach it; repeat for more.")] = None,
+    int8: Int8 = False,
+    threads: Annotated[int, typer.Option(min=0, help="Of one call of the network; 0: as many as there are cores.")] = 0,
+    max_body: Annotated[int, typer.Option(min=1, help="Megabytes of one request.")] = 32,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Of one image.")] = 16_000_000,
+    max_batch: Annotated[int, typer.Option(min=1, help="Inputs answered in one call of the network.")] = 32,
+    max_wait: Annotated[float, typer.Option(min=0, help="Milliseconds that a call waits for more.")] = 2.0,
+    max_waiting: Annotated[int, typer.Option(min=1, help="Inputs that wait; more are refused.")] = 1024,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for an answer.")] = 30.0,
+    drain: Annotated[float, typer.Option(min=0, help="Seconds after SIGTERM that requests are still taken.")] = 2.0,
+) -> None:
+    """Answer requests over HTTP; a model that is exported anew meanwhile takes its place without a request being lost."""
+    from dataclasses import replace
+
+    from trainyard.serving.options import Options
+    from trainyard.serving.served import Served
+    from trainyard.serving.server import read_token
+    from trainyard.serving.server import serve as answer_requests
+    from trainyard.training.access import is_loopback
+
+    if token_file is None and not is_loopback(host):
+        raise IntegrityError(
+            f"--host {host}: whoever reaches this machine could ask; name a --token-file, or leave --host out to serve "
+            "this machine alone"
+        )
+    options = Options()
+    options = replace(
+        options,
+        inputs=replace(options.inputs, pixels=max_pixels),
+        body_bytes=max_body * 2**20,
+        held_bytes=max(options.held_bytes, 2 * max_body * 2**20),
+        batch_inputs=max_batch,
+        batch_seconds=max_wait / 1000,
+        waiting=max_waiting,
+        answer_seconds=timeout,
+        drain_seconds=drain,
+    )
+    models = {Path(recipe).name: Served(Path(recipe).name, model_path(recipe), _variant(int8), threads) for recipe in recipes}
+    token = None if token_file is None else read_token(token_file)
+    answer_requests(models, options, host=host, port=port, token=token, names=name or ())
 
 
 def model_path(recipe: str) -> Path:

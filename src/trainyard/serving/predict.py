@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from trainyard.errors import InputError
-from trainyard.serving.answers import Answer
+from trainyard.serving.answers import Answer, check_finite
 from trainyard.serving.bad_input import BadInput
 from trainyard.serving.batch_inputs import Item, items
 from trainyard.serving.predictions_file import PredictionsFile
@@ -94,7 +94,13 @@ def answer_batch(predictor: Predictor, batch: Sequence[Ready]) -> Iterator[Answe
     samples = [sample for _, sample, _ in batch if sample is not None]
     answers = iter(predictor.answer(samples))
     for item, sample, problem in batch:
-        yield item, None if sample is None else next(answers), problem
+        answer = None if sample is None else next(answers)
+        try:
+            if answer is not None:
+                check_finite(answer, "")
+            yield item, answer, problem
+        except BadInput as error:
+            yield item, None, f"{error.found}; expected {error.expected}"
 
 
 def ready(predictor: Predictor, item: Item) -> Ready:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from trainyard.data.raw_form import ImageForm, SeriesForm, TextForm
 from trainyard.errors import InputError, IntegrityError
-from trainyard.serving.answers import Answer, Forecast, Label, Mask, softmax
+from trainyard.serving.answers import Answer, Forecast, Label, Mask, check_finite, softmax
 from trainyard.serving.bad_input import BadInput
 from trainyard.serving.model_file import Signature, open_model
 from trainyard.serving.raw_inputs import Limits, Raw, Sample, image_sample, series_sample, text_sample
@@ -78,7 +78,11 @@ class Predictor:
         Raises:
             BadInput: naming the first one that cannot be answered, and why.
         """
-        return self.answer([self.sample(raw, f"{self.field}[{number}]", limits) for number, raw in enumerate(raws)])
+        fields = [f"{self.field}[{number}]" for number in range(len(raws))]
+        answers = self.answer([self.sample(raw, field, limits) for raw, field in zip(raws, fields, strict=True)])
+        for answer, field in zip(answers, fields, strict=True):
+            check_finite(answer, field)
+        return answers
 
     def sample(self, raw: object, field: str = "", limits: Limits = NO_LIMITS) -> Sample:
         """Bring one raw input to what the graph takes.
