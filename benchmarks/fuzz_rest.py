@@ -242,7 +242,8 @@ def _generated(url: str, count: int, seed: int, found: Found, watch: Callable[[i
 
 
 @contextlib.contextmanager
-def _server(models: list[Path]) -> Iterator[tuple[str, psutil.Process]]:
+def serving(models: list[Path]) -> Iterator[tuple[str, psutil.Process]]:
+    """Serve models in a process of its own: its address, and itself."""
     command = [sys.executable, "-m", "trainyard.cli", "serve", *map(str, models), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         line = process.stdout.readline() if process.stdout else ""
@@ -263,7 +264,7 @@ def main() -> None:
     arguments = parser.parse_args()
     memory: list[tuple[int, int]] = []
     began = time.monotonic()
-    with _server(arguments.models) as (url, process):
+    with serving(arguments.models) as (url, process):
 
         def watch(sent: int) -> None:
             if not memory or sent >= memory[-1][0] + 200:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from trainyard.data.packed import Split, open_split
 from trainyard.errors import InputError, IntegrityError
-from trainyard.serving.answers import Forecast, Label, Mask, palette, softmax
+from trainyard.serving.answers import Forecast, Label, Mask, check_finite, palette, softmax
 from trainyard.serving.bad_input import BadInput
 from trainyard.serving.predictor import Predictor, Raw
 from trainyard.serving.raw_inputs import Limits
@@ -239,3 +239,14 @@ def test_a_model_that_is_not_there_is_said(tmp_path: Path, models: dict[str, Pat
 
 def test_every_class_has_a_colour_of_its_own() -> None:
     assert len(set(palette(256))) == 256 and palette(1) == [(0, 0, 0)]
+
+
+@pytest.mark.parametrize("number", [np.inf, -np.inf, np.nan])
+def test_an_answer_without_an_end_is_refused_with_the_name_of_the_input(number: float) -> None:
+    numbers = np.array([0.5, number], dtype=np.float32)
+    forecast = Forecast(targets=("a",), values=numbers[:, None])
+    label = Label(label="a", number=0, probability=0.5, probabilities=numbers, logits=numbers)
+    mask = Mask(classes=("a",), ids=np.zeros((1, 1), np.uint8), confidence=number, size=(1, 1), resize="stretch")
+    for answer in (forecast, label, mask):
+        with pytest.raises(BadInput, match=r"series\[3\]: numbers that the network finds no answer to"):
+            check_finite(answer, "series[3]")

@@ -149,7 +149,6 @@ BAD: list[tuple[str, dict[str, Any], int, str]] = [
     ("load", {"json": {"series": [[*ROWS[:-1], {**ROWS[0], "sun": 10**400}]]}}, 422, "series[0][23].sun"),
     ("load", {"json": {"series": [[[1, 2, 3]] * 23 + [[1, 2]]]}}, 422, "series[0][23]"),
     ("load", {"json": {"series": [ROWS[0]]}}, 422, "series[0]"),
-    ("load", {"json": {"series": [[{"sun": 1e38, "load": -3e38, "wind": 1}] * 24]}}, 422, "series[0]"),
     ("photos", {"json": {"images": ["%%%"]}}, 422, "images[0]"),
     ("photos", {"json": {"images": ["ä"]}}, 422, "images[0]"),
     ("photos", {"json": {"images": [3]}}, 422, "images[0]"),

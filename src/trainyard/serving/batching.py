@@ -55,7 +55,7 @@ class Batcher:
         self.waiting.extend(own)
         self._arrived.set()
         try:
-            return [await one.answer for one in own]
+            return list(await asyncio.gather(*(one.answer for one in own)))
         finally:
             for one in own:
                 one.answer.cancel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -29,6 +30,8 @@ SHORTEST_TOKEN = 16
 """Characters."""
 BACKLOG = 2048
 """Connections that the system holds until they are taken."""
+NOISY = ("python_multipart", "uvicorn.error")
+"""Libraries that write a line for each bad request, with which anybody could fill the disk; the client is told all of it."""
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 Say = Callable[[str], None]
 
@@ -168,6 +171,8 @@ def serve(
         timeout_keep_alive=max(1, round(options.idle_seconds)),
         timeout_graceful_shutdown=round(options.answer_seconds) + 5,
     )
+    for library in NOISY:
+        logging.getLogger(library).setLevel(logging.ERROR)
     server = _Server(config)
     server.service = service
     shown = f"[{host}]" if ":" in host else host
