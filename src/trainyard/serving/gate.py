@@ -20,6 +20,8 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Message, Receive, Send], Awaitable[None]]
+LINGER_SECONDS = 2.0
+"""For what is left of a refused request to arrive."""
 OPEN = ("/health", "/ready")
 """Paths that need no token: whoever looks after the process has none, and they say nothing about it."""
 
@@ -70,11 +72,15 @@ class Gate:
         room = _Room(self)
         try:
             headers = _headers(scope)
+            # Whoever waits for a word before sending the body will not send it.
+            room.unread = "expect" not in headers and ("transfer-encoding" in headers or "content-length" in headers)
             self._admit(scope, headers)
             body = await self._read(receive, headers, room)
             await self._answer(scope, body, receive, send)
         except Refused as refusal:
             self.refused(refusal.body["error"]["field"])
+            if room.unread and refusal.status != 408:
+                await _discard(receive, self.options.body_bytes)
             await _reply(send, refusal)
         finally:
             room.leave()
@@ -108,6 +114,7 @@ class Gate:
                 more = True
                 while more:
                     message = await receive()
+                    room.unread = room.unread and message.get("more_body", False)
                     if message["type"] == "http.disconnect":
                         raise Refused(400, "body", "only a part of it", "send the whole")
                     body += message.get("body", b"")
@@ -153,6 +160,8 @@ class _Room:
 
     def __init__(self, gate: Gate) -> None:
         self.gate, self.taken = gate, 0
+        self.unread = False
+        """Whether a part of the body is still to come."""
 
     def need(self, size: int) -> None:
         """Take what is still needed for so many bytes.
@@ -176,6 +185,17 @@ class _Room:
 async def _gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+async def _discard(receive: Receive, most: int) -> None:
+    """Read a little of what still comes: who is hung up on while sending may never see the reply."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_SECONDS):
+            while most > 0:
+                message = await receive()
+                most -= len(message.get("body", b""))
+                if not message.get("more_body"):
+                    return
 
 
 async def _reply(send: Send, refusal: Refused) -> None:
