@@ -7,7 +7,7 @@ from ruamel.yaml import YAML
 
 from trainyard.errors import InputError
 from trainyard.recipe import read_all
-from trainyard.recipe_text import add_recipe, copied, inserted
+from trainyard.recipe_text import add_recipe, copied, inserted, rewritten, yaml_of
 
 ROOT = Path(__file__).parents[1]
 BLOCK = """\
@@ -92,3 +92,60 @@ def test_a_file_that_is_no_recipe_is_named(content: bytes | None, tmp_path: Path
         (tmp_path / "like.yaml").write_bytes(content)
     with pytest.raises(InputError, match=r"like\.yaml: (cannot be read|holds no recipe)"):
         copied(tmp_path / "like.yaml", "mine", "data")
+
+
+VALUES = """\
+recipes:
+  a:
+    model:
+      widths:
+        - 1 # one
+        - 2
+      # after the widths
+
+    train: {epochs: 3, batch_size: 2}   # all in one line
+    # at the end
+  b: {train: {epochs: 3}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("changes", "old", "new"),
+    [
+        ({"train.epochs": 30}, "{epochs: 3, batch", "{epochs: 30, batch"),
+        ({"train.learning_rate": 1.5e-5}, "batch_size: 2}   #", "batch_size: 2, learning_rate: 1.5e-5}   #"),
+        ({"train.augment.shift": 2}, "batch_size: 2}   #", "batch_size: 2, augment: {shift: 2}}   #"),
+        ({"model.widths": [3, 4]}, "- 1 # one\n        - 2", "[3, 4]"),
+        ({"model.dropout": 0.0}, "        - 2\n", "        - 2\n      dropout: 0.0\n"),
+        ({"model.activation": "relu"}, "        - 2\n", "        - 2\n      activation: relu\n"),
+        ({"model.nesterov": True}, "        - 2\n", "        - 2\n      nesterov: true\n"),
+    ],
+)
+def test_a_value_is_changed_and_everything_else_stays(changes: dict[str, object], old: str, new: str) -> None:
+    assert old in VALUES
+    assert rewritten(VALUES, "a", changes) == VALUES.replace(old, new)
+
+
+def test_many_values_are_changed_in_the_projects_own_file(root: Path, tmp_path: Path) -> None:
+    before = (root / "params.yaml").read_text()
+    changes = {"train.learning_rate": 1.23e-3, "model.widths": [16, 32, 64], "train.label_smoothing": 0.07}
+    after = rewritten(before, "cnn", changes)
+    (tmp_path / "params.yaml").write_text(after)
+    recipe = read_all(tmp_path / "params.yaml")[0][0]
+    assert (recipe.train.learning_rate, recipe.train.label_smoothing) == (1.23e-3, 0.07)
+    assert recipe.model.widths == (16, 32, 64)  # type: ignore[union-attr]
+    changed = [line for line in after.splitlines() if line not in before.splitlines()]
+    assert len(changed) == 3 and len(after.splitlines()) == len(before.splitlines()) + 1
+
+
+def test_what_has_no_place_is_said() -> None:
+    with pytest.raises(InputError, match=r"recipes\.b\.train\.epochs is no mapping; write .*epochs\.more by hand"):
+        rewritten(VALUES, "b", {"train.epochs.more": 1})
+
+
+@pytest.mark.parametrize(
+    "value", [1e-5, 0.003, 3.0, 1e22, 0.1 + 0.2, -2, True, None, "max", "true", "a b", [1, [2.5]], {"a": 1}]
+)
+def test_a_value_is_read_again_as_it_was(value: object) -> None:
+    found = YAML(typ="safe", pure=True).load(f"key: {yaml_of(value)}")["key"]
+    assert found == value and type(found) is type(value)

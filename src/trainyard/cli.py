@@ -17,6 +17,7 @@ from trainyard.masking import mask
 from trainyard.origin import commands as origin_commands
 from trainyard.plan import commands as plan_commands
 from trainyard.serving import commands as serving_commands
+from trainyard.studies import commands as study_commands
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 PARAMS = Path("params.yaml")
@@ -334,6 +335,7 @@ clean_commands.register(app)
 plan_commands.register(app)
 lesson_commands.register(app)
 serving_commands.register(app)
+study_commands.register(app)
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
@@ -234,9 +234,12 @@ def _valid_names(schema: Any, block: Any, path: KeyPath) -> list[str]:
     """Return the keys that are allowed in the mapping at `path` of a block read as `schema`."""
     schema = _choose(schema, block)
     for key in path:
-        hints = get_type_hints(schema) if is_dataclass(schema) else {}
         block = block.get(key, {}) if isinstance(block, dict) else {}
-        schema = _choose(hints.get(str(key)), block)
+        if get_origin(schema) is dict:
+            hint = get_args(schema)[1]
+        else:
+            hint = (get_type_hints(schema) if is_dataclass(schema) else {}).get(str(key))
+        schema = hint if get_origin(hint) is dict else _choose(hint, block)
     return [field.name for field in fields(schema)] if is_dataclass(schema) else []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -19,7 +20,8 @@ from trainyard.export.config import ExportConfig
 from trainyard.models.cnn_config import CNNConfig, smallest_side
 from trainyard.models.lstm_config import LSTMConfig
 from trainyard.models.unet_config import UNetConfig
-from trainyard.params import Params, Problem, nearest
+from trainyard.params import Params, ParamsError, Problem, nearest
+from trainyard.studies.sweep_config import Asked, changed, collect_sweep
 from trainyard.tasks.train_config import MOVED, TrainConfig, misfits
 from trainyard.training.cluster_config import ClusterConfig, TrackingConfig
 
@@ -86,17 +88,67 @@ def read_all(path: Path) -> tuple[list[Recipe], ClusterConfig, TrackingConfig]:
     params = Params(path)
     problems: list[Problem] = []
     for key in params.values:
-        if key not in (valid := ("recipes", "cluster", "tracking")):
+        if key not in (valid := ("recipes", "cluster", "tracking", "sweep")):
             expected = f"valid here: {', '.join(valid)}{nearest(str(key), valid)}"
             problems.append(Problem(params.line(key), str(key), "no such key", expected))
     recipes = [_read(params, str(name), problems) for name in params.block("recipes")]
     settings = []
     for key, schema in (("cluster", ClusterConfig), ("tracking", TrackingConfig)):
         settings.append(params.collect(schema, (key,), problems) if key in params.values else schema())
+    if "sweep" in params.values:
+        _check_sweeps(params, [recipe for recipe in recipes if recipe is not None], problems)
     if problems:
         raise params.error(problems)
     cluster, tracking = settings
     return cast("list[Recipe]", recipes), cast("ClusterConfig", cluster), cast("TrackingConfig", tracking)
+
+
+def read_sweep(path: Path, name: str) -> Asked:
+    """Read one recipe, and its entry of `sweep:`.
+
+    Raises:
+        ParamsError: it has none, or listing everything that is wrong with both.
+    """
+    params = Params(path)
+    problems: list[Problem] = []
+    recipe = _read(params, name, problems)
+    if recipe is None or problems:
+        raise params.error(problems)
+    if name not in (params.values.get("sweep") or {}):
+        raise ParamsError(
+            f"{path}: has no sweep for {name}; write one below the recipes, such as "
+            f"sweep: {{{name}: {{over: {{train.learning_rate: {{log: [1e-4, 1e-1]}}}}, trials: 12}}}} (docs/sweeps.md)"
+        )
+    config = collect_sweep(params, recipe, _read, problems)
+    if config is None:
+        raise params.error(problems)
+    return Asked(recipe=recipe, config=config, params=params)
+
+
+def read_changed(asked: Asked, changes: Mapping[str, Any]) -> Recipe:
+    """Return the recipe of a trial.
+
+    Raises:
+        ParamsError: its values do not go together.
+    """
+    problems: list[Problem] = []
+    params = changed(asked.params, asked.recipe.name, changes)
+    recipe = _read(params, asked.recipe.name, problems)
+    if recipe is None or problems:
+        raise params.error(problems)
+    return recipe
+
+
+def _check_sweeps(params: Params, recipes: list[Recipe], problems: list[Problem]) -> None:
+    """Add what is wrong in `sweep:` to `problems`."""
+    known = [str(name) for name in params.block("recipes")]
+    for name in params.block("sweep"):
+        if name not in known:
+            expected = f"expected a recipe: {', '.join(known)}{nearest(str(name), known)}"
+            problems.append(Problem(params.line("sweep", name), f"sweep.{name}", "is no recipe", expected))
+    for recipe in recipes:
+        if recipe.name in params.block("sweep"):
+            collect_sweep(params, recipe, _read, problems)
 
 
 def read_settings(path: Path) -> tuple[ClusterConfig, TrackingConfig]:

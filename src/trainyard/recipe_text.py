@@ -1,14 +1,16 @@
-"""Adding a recipe to params.yaml as text, so that every comment and blank line of the user's stays as it is."""
+"""Adding a recipe to params.yaml, and changing values of one, as text: every comment and blank line of the user's stays."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
-from ruamel.yaml.nodes import MappingNode, Node
+from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from trainyard.errors import InputError
 from trainyard.files import write_whole
@@ -92,3 +94,87 @@ def inserted(text: str, name: str, block: str) -> str:
         lines[end - 1] += "\n"
     added = [f"{' ' * indent}{line}".rstrip() + "\n" for line in block.strip("\n").splitlines()]
     return "".join([*lines[:end], *(["\n"] if names else []), *added, *lines[end:]])
+
+
+def rewritten(text: str, name: str, changes: Mapping[str, Any]) -> str:
+    """Return a params.yaml in which a recipe has other values; all else, comments and order included, stays as it is.
+
+    Args:
+        text: the file.
+        name: of the recipe.
+        changes: values by their dotted keys in the recipe's block.
+
+    Raises:
+        InputError: it is written in a way that cannot be changed without rewriting more of it.
+    """
+    for key, value in changes.items():
+        text = _with_value(text, ("recipes", name, *key.split(".")), value)
+    expected = YAML(typ="safe", pure=True).load(text)
+    for key, value in changes.items():
+        found = expected["recipes"][name]
+        for part in key.split("."):
+            found = found[part]
+        if found != value:
+            raise InputError(f"params.yaml: recipes.{name}.{key} would become {found!r}, not {value!r}; change it by hand")
+    return text
+
+
+def _with_value(text: str, keys: tuple[str, ...], value: Any) -> str:
+    node: Node | None = YAML(typ="safe", pure=True).compose(text)
+    for depth, key in enumerate(keys):
+        if not isinstance(node, MappingNode):
+            raise InputError(f"params.yaml: {'.'.join(keys[:depth])} is no mapping; write {'.'.join(keys)} by hand")
+        found = _value(node, key)
+        if found is None:
+            return _with_new(text, node, keys[depth:], value)
+        node = found
+    if node is None:
+        raise InputError(f"params.yaml: is empty; write {'.'.join(keys)} by hand")
+    end = node.end_mark.index
+    # A block's end is where the next one begins; blank lines and comments between stay.
+    old = text[node.start_mark.index : end]
+    if isinstance(node, MappingNode | SequenceNode) and not node.flow_style:
+        last = _last_line(text, node)
+        return text[: node.start_mark.index] + yaml_of(value) + text[last:]
+    return text[: node.start_mark.index] + yaml_of(value) + text[node.start_mark.index + len(old) :]
+
+
+def _with_new(text: str, parent: MappingNode, keys: tuple[str, ...], value: Any) -> str:
+    """Add a key at the end of a mapping."""
+    for key in reversed(keys[1:]):
+        value = {key: value}
+    entry = f"{keys[0]}: {yaml_of(value)}"
+    if parent.flow_style:
+        end = parent.end_mark.index - 1
+        before = text[:end].rstrip()
+        return f"{before}{', ' if parent.value else ''}{entry}{text[end:]}"
+    if not parent.value:
+        raise InputError(f"params.yaml: there is no place to write {entry}; write it by hand")
+    indent = parent.value[0][0].start_mark.column
+    end = _last_line(text, parent)
+    stop = text.find("\n", end)
+    stop = len(text) if stop < 0 else stop
+    return f"{text[:stop]}\n{' ' * indent}{entry}{text[stop:]}"
+
+
+def _last_line(text: str, node: Node) -> int:
+    """Return where the last value within a node ends."""
+    while isinstance(node, MappingNode | SequenceNode) and not node.flow_style and node.value:
+        last = node.value[-1]
+        node = last[1] if isinstance(last, tuple) else last
+    return int(node.end_mark.index)
+
+
+def yaml_of(value: Any) -> str:
+    """Return a plain value as YAML on one line, floats with a point or an exponent."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {yaml_of(inner)}' for key, inner in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(yaml_of, value))}]"
+    if isinstance(value, float):
+        short = re.sub(r"e([+-])0*(\d)", lambda found: f"e{found[1].strip('+')}{found[2]}", f"{value:g}")
+        short = f"{short}.0" if short.lstrip("-").isdigit() else short
+        return short if float(short) == value else repr(value)
+    if isinstance(value, str) and re.fullmatch(r"[A-Za-z][\w-]*", value) and value not in ("true", "false", "null"):
+        return value
+    return json.dumps(value, ensure_ascii=False)

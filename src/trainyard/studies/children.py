@@ -78,8 +78,13 @@ def run_child(root: Path, child: Child, parent: str) -> dict[str, float]:
     return _metrics(child)
 
 
-def show(root: Path, child: Child) -> None:
+def show(root: Path, child: Child, settings: Mapping[str, Mapping[str, Any]] | None = None) -> None:
     """Make the folder of a child: links to all of the project, and its own params.yaml.
+
+    Args:
+        root: the project.
+        child: what is to differ.
+        settings: other values beside the recipes, by block and key.
 
     Raises:
         OSError: the disk is full.
@@ -98,7 +103,9 @@ def show(root: Path, child: Child) -> None:
         for folder in folders:
             place = place.setdefault(folder, {})
         place[last] = value
-    kept = {**values, "recipes": {child.recipe: block}}
+    blocks = {name: {**values.get(name, {}), **found} for name, found in (settings or {}).items()}
+    kept = {**values, **blocks, "recipes": {child.recipe: block}}
+    kept.pop("sweep", None)
     # JSON is YAML: what is read again is what was read, numbers and words alike.
     write_whole(child.folder / "params.yaml", f"{json.dumps(kept, indent=2, ensure_ascii=False)}\n".encode())
 

@@ -15,7 +15,9 @@ from trainyard.tracking.run import Tracking
 
 
 @contextmanager
-def parent_run(root: Path, recipe: Recipe, study: str, folder: Path, tags: Mapping[str, str]) -> Iterator[Tracking]:
+def parent_run(
+    root: Path, recipe: Recipe, study: str, folder: Path, tags: Mapping[str, str], *, once: bool = False
+) -> Iterator[Tracking]:
     """Open the run of a study, or continue that of an interrupted one; its status follows how the block ends.
 
     Args:
@@ -24,10 +26,10 @@ def parent_run(root: Path, recipe: Recipe, study: str, folder: Path, tags: Mappi
         study: what it is called.
         folder: of the study, where the run's identity is kept.
         tags: of the run.
+        once: one that ended goes on in the same run when there is more to do; else it is another one when it is run again.
     """
     folder.mkdir(parents=True, exist_ok=True)
     config = replace(read_settings(root / "params.yaml")[1], system_metrics=False)
-    # A study that ended is another one when it is run again.
     identity = folder / "run.json"
     with Tracking(root, config, recipe, study) as tracking:
         card = read_card(root / "data" / "prepared" / recipe.name)
@@ -35,7 +37,8 @@ def parent_run(root: Path, recipe: Recipe, study: str, folder: Path, tags: Mappi
         tracking.start(identity, f"{recipe.name}-{study}", card, told)
         with tracking.running(folder / "spool.jsonl"):
             yield tracking
-    identity.unlink(missing_ok=True)
+    if not once:
+        identity.unlink(missing_ok=True)
 
 
 def prepared(root: Path, name: str) -> tuple[Recipe, Path]:

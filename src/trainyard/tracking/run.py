@@ -27,7 +27,7 @@ from trainyard.tracking.journal import Journal, State, now
 from trainyard.tracking.load import Load
 from trainyard.tracking.records import Passed, points_of
 from trainyard.tracking.schema import check_schema
-from trainyard.tracking.sender import Sender
+from trainyard.tracking.sender import AnySender, Sender
 from trainyard.training.cluster_config import TrackingConfig
 from trainyard.training.spool import Reader, Record
 from trainyard.training.timing import LOAD_SECONDS
@@ -41,8 +41,8 @@ REASON_LENGTH = 500
 class Tracking:
     """The run of a recipe's state, as one stage adds to it. A context: at its end what waits is sent, or kept for later."""
 
-    def __init__(self, root: Path, config: TrackingConfig, recipe: Recipe, stage: str) -> None:
-        """Start the process that sends.
+    def __init__(self, root: Path, config: TrackingConfig, recipe: Recipe, stage: str, sender: AnySender | None = None) -> None:
+        """Start the process that sends, unless another one does.
 
         Raises:
             ServiceError: the tables of the local database are of another version of MLflow.
@@ -57,7 +57,8 @@ class Tracking:
         self.journal: Journal | None = None
         self.key = self.fingerprint = ""
         self._known_id: str | None = None
-        self.sender = Sender(root, self.uri)
+        self.parent = os.environ.get(PARENT_VARIABLE)
+        self.sender = sender or Sender(root, self.uri)
         self._began = time.time()
         self._passed = Passed()
         self._unwritten: list[Record] = []
@@ -244,7 +245,7 @@ class Tracking:
             # Of the parameters, those that this stage reads.
             "blocks": ["data", "model", "train"] if self.stage == "train" else [self.stage],
             "tags": masked({**source_tags(self.stage), "trainyard.recipe": self.recipe.name, **tags}),
-            "parent": os.environ.get(PARENT_VARIABLE),
+            "parent": self.parent,
             "datasets": [dataset(card), tested_dataset(card)],
         }
         self.journal = Journal.create(self.root, self.stage, self.recipe.name, opening)

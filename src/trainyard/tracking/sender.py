@@ -8,13 +8,29 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from trainyard.tracking import limits
 from trainyard.tracking.journal import spool_folder
 
 RESTARTS = 3
 """So often a poster that died is replaced."""
+
+
+class AnySender(Protocol):
+    """Whoever sees to it that a journal is sent."""
+
+    def tell(self, what: dict[str, Any]) -> None:
+        """Tell it something."""
+
+    def revive(self) -> bool:
+        """Return whether it is there, once it has been replaced should it have died."""
+
+    def busy_seconds(self) -> float:
+        """Return for how long it has worked."""
+
+    def end(self) -> None:
+        """End it."""
 
 
 class Sender:

@@ -128,7 +128,11 @@ class Store:
         """
         with self._asked():
             experiment = self._experiment(opening["experiment"], opening["artifacts"], opening.get("experiment_tags", {}))
-            run = self._find(experiment, opening) or self._create(experiment, opening, at)
+            found = self._find(experiment, opening)
+            if found is not None:
+                # Another journal has told of it, perhaps by this very process: what is stored is looked up anew.
+                self.known.pop(found.info.run_id, None)
+            run = found or self._create(experiment, opening, at)
             run_id = str(run.info.run_id)
             self._place_below(experiment, run, opening)
         if changed := _changed_params(run, opening):
