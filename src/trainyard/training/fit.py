@@ -148,7 +148,6 @@ def fit(
     resume = found.checkpoint.facts if found is not None else None
     for line in found.refused if found is not None else ():
         recorder.note(f"refused {line}")
-    say(f"computes in {arithmetic}")
     if found is not None and found.checkpoint.facts.finished:
         # It has nothing to continue; its history is in its checkpoint.
         keeper.load_state_dict(keeper_state(found))
@@ -157,6 +156,7 @@ def fit(
         spool.flush()
         start_seconds = time.monotonic() - began
     else:
+        say(f"computes in {arithmetic}")
         if resume is not None and not resume.ended:
             batches.begin = (resume.epoch, resume.step - resume.epoch * batches.steps)
         state = found.state if found is not None else None
