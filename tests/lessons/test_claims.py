@@ -21,6 +21,9 @@ BROKEN: dict[str, tuple[str, ...]] = {
     "activation": ("rings.model.widths=[2]",),
     "cost": ("train.batch_size=full",),
     "batches": ("train.learning_rate=1e-5",),
+    "depth": ("model.kernel_size=7",),
+    "data": ("train.epochs=1",),
+    "shift": ("train.epochs=1",),
     "receptive-field": ("model.normalisation=group",),
     "deployment": ("train.learning_rate=1e-7",),
 }
