@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import getpass
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ recipes:
     train: {epochs: 1, batch_size: 64, optimizer: adamw, learning_rate: 5e-3}
     evaluate: {bootstrap_samples: 20}
     gate: {on_fail: warn}
-    export: {latency_runs: 2}
+    export: {formats: [onnx, pt2], latency_runs: 2}
 cluster:
   workers: 0
 """
@@ -79,6 +80,14 @@ def test_a_model_that_is_given_away_names_no_home_user_or_machine(planted: tuple
     own = [str(project.folder.parent), str(Path.home()), project.environment["HOME"], shutil.which("git") or "/usr/bin/git"]
     if len(user := getpass.getuser()) > 4:  # a short one is a part of other words
         own.append(user)
-    models = sorted((project.folder / "models" / "cnn").iterdir())
-    assert {"model.onnx", "model.safetensors", "recipe.json"} <= {path.name for path in models}
-    assert not [(path.name, text) for path in models for text in own if text.encode() in path.read_bytes()]
+    models = sorted(path for path in (project.folder / "models" / "cnn").rglob("*") if path.is_file())
+    assert {"model.onnx", "model.safetensors", "recipe.json", "model.pt2", "card.html"} <= {path.name for path in models}
+    assert not [(path.name, text) for path in models for text in own if text.encode() in unpacked(path)]
+
+
+def unpacked(path: Path) -> bytes:
+    """Return a file, and what is in it where it is an archive, as `.pt2` is."""
+    if not zipfile.is_zipfile(path):
+        return path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        return path.read_bytes() + b"".join(archive.read(name) for name in archive.namelist())
