@@ -65,3 +65,8 @@ def _values(environment: Mapping[str, str]) -> list[str]:
     """Return the secrets among environment variables, the longest first: one may be a part of another."""
     found = {value for name, value in environment.items() if SECRET_NAME.search(name) and len(value) >= SHORTEST}
     return sorted(found, key=len, reverse=True)
+
+
+def headline_of(error: Exception) -> str:
+    """Return the first line of what an error says, or its kind where it says nothing: masked, at most 300 characters."""
+    return mask((str(error).splitlines() or [type(error).__name__])[0])[:300]

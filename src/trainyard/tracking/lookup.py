@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainyard.errors import InputError, ServiceError
-from trainyard.masking import mask
+from trainyard.masking import headline_of
 from trainyard.tracking import limits
 from trainyard.tracking.address import without_password
 from trainyard.tracking.schema import check_schema
@@ -129,8 +129,9 @@ class Lookup:
         except (ServiceError, InputError):
             raise
         except Exception as error:  # stores raise what their libraries raise
-            headline = mask((str(error).splitlines() or [type(error).__name__])[0])[:300]
-            raise ServiceError(f"MLflow at {self.place}: {headline}; start it, or see that it can be reached") from error
+            raise ServiceError(
+                f"MLflow at {self.place}: {headline_of(error)}; start it, or see that it can be reached"
+            ) from error
 
 
 def _recorded(run: Run) -> Recorded:

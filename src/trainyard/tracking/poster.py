@@ -19,8 +19,9 @@ from typing import IO, Any
 from trainyard.tracking import limits
 from trainyard.tracking.address import without_password
 from trainyard.tracking.journal import Entry, Journal, State, journals, sweep
+from trainyard.tracking.points import Point
 from trainyard.tracking.settle import settle
-from trainyard.tracking.store import Away, Point, Refused, Store
+from trainyard.tracking.store import Away, Refused, Store
 
 POINTS = 1000
 """Metrics that are sent together."""

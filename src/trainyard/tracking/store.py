@@ -9,14 +9,14 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from trainyard.errors import IntegrityError
-from trainyard.masking import mask
+from trainyard.masking import headline_of
 from trainyard.tracking import limits
 from trainyard.tracking.appearance import NOTE_TAG, RENEWED
+from trainyard.tracking.points import Known, Point, Stored
 
 # Read by MLflow when it is imported.
 os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = str(limits.REQUEST_RETRIES)
@@ -48,51 +48,6 @@ class Away(Exception):
 
 class Refused(Exception):
     """The store will never take it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """One value of one metric."""
-
-    key: str
-    value: float
-    at: int
-    """Milliseconds since 1970."""
-    step: int
-    once: bool
-    """One value a step: a resumed training passes the same steps again. Otherwise another value may come later."""
-
-
-@dataclass(slots=True)
-class Stored:
-    """What the store has of one metric."""
-
-    steps: set[int] = field(default_factory=set)
-    moments: set[tuple[int, int]] = field(default_factory=set)
-    """(step, at)."""
-    values: set[tuple[int, str]] = field(default_factory=set)
-    """(step, value), as text, since not-a-number is unequal to itself."""
-
-    def add(self, step: int, at: int, value: float) -> None:
-        """Note a point down."""
-        self.steps.add(step)
-        self.moments.add((step, at))
-        self.values.add((step, repr(value)))
-
-    def has(self, point: Point) -> bool:
-        """Return whether a point need not be sent."""
-        if point.once:
-            return point.step in self.steps
-        return (point.step, point.at) in self.moments or (point.step, repr(point.value)) in self.values
-
-
-@dataclass(slots=True)
-class Known:
-    """What this process knows of a run's metrics."""
-
-    sure: bool = False
-    """Nothing is in the store but what this process has sent; the points of curves among it are not noted down."""
-    metrics: dict[str, Stored] = field(default_factory=dict)
 
 
 class Store:
@@ -357,7 +312,7 @@ class Store:
         except (IntegrityError, KeyError):
             raise
         except Exception as error:  # stores of artifacts raise what their libraries raise
-            headline = mask((str(error).splitlines() or [type(error).__name__])[0])[:300]
+            headline = headline_of(error)
             code = getattr(error, "error_code", "")
             if code in FINAL or "failed with error code 413" in headline:
                 raise Refused(headline) from error
