@@ -3,7 +3,7 @@ PORT ?= 5000
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup setup-dev run test test-faults ui bench lint types check lock clean
+.PHONY: help setup setup-dev run test test-faults ui bench lint types check reference lock clean
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -44,6 +44,9 @@ types: setup-dev ## mypy, strict
 	@mypy
 
 check: lint types test ## all of them
+
+reference: setup ## write docs/reference/ anew from the code
+	@python scripts/reference.py
 
 lock: ## write the locks anew, from what pip resolves today
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \

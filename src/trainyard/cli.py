@@ -16,6 +16,7 @@ from trainyard.lessons import commands as lesson_commands
 from trainyard.masking import mask
 from trainyard.origin import commands as origin_commands
 from trainyard.plan import commands as plan_commands
+from trainyard.reference import commands as reference_commands
 from trainyard.serving import commands as serving_commands
 from trainyard.studies import commands as study_commands
 
@@ -317,7 +318,7 @@ def doctor(
 
 @app.command()
 def ui(
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 5000,
     host: Annotated[str, typer.Option(help="Address to listen on; all but the default ask for a password.")] = "127.0.0.1",
     name: Annotated[list[str] | None, typer.Option(help="Host name under which browsers reach it; repeat for more.")] = None,
 ) -> None:
@@ -333,6 +334,7 @@ commands.register(app)
 origin_commands.register(app)
 clean_commands.register(app)
 plan_commands.register(app)
+reference_commands.register(app)
 lesson_commands.register(app)
 serving_commands.register(app)
 study_commands.register(app)

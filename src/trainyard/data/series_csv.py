@@ -58,10 +58,13 @@ class SeriesCSVConfig:
     train_steps: Count | None = None
     """Steps of each series instead of shares, from its start on; the three go together, and later steps are left out."""
     val_steps: Count | None = None
+    """Of the validation split, after those of training."""
     test_steps: Count | None = None
+    """Of the test split, after those of validation."""
     columns: tuple[str, ...] | None = None
     """Names of all columns in their order, for a file without a header."""
     encoding: Encoding = "auto"
+    """Of the file's characters. auto: UTF-16 where its byte order mark stands at the start, else UTF-8."""
     delimiter: Delimiter = "auto"
     """What stands between the fields of a row. auto: the one that cuts the first rows alike."""
     decimal: Literal[".", ","] = "."

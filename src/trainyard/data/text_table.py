@@ -47,6 +47,7 @@ class TextTableConfig:
     columns: tuple[str, ...] | None = None
     """Names of all columns in their order, for files without a header."""
     encoding: Encoding = "auto"
+    """Of the files' characters. auto: UTF-16 where its byte order mark stands at the start, else UTF-8."""
     delimiter: Delimiter = "auto"
     """What stands between the fields of a row. auto: the one that cuts the first rows alike."""
     quotes: bool = True

@@ -32,11 +32,11 @@ class CNNConfig:
     architecture: Literal["plain", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = "plain"
     """plain: the blocks described here. A ResNet: those of He et al. 2016."""
     widths: tuple[Count, ...] = ()
-    """Channels of each block; for plain."""
+    """Channels of each block; for plain, which needs them."""
     convolutions: Count = 2
-    """In each block; for plain."""
+    """Convolutions of each block; for plain."""
     kernel_size: Count = 3
-    """Pixels, odd; for plain."""
+    """Side of each convolution's kernel in pixels, odd; for plain."""
     pooling: Literal["max", "average", "stride", "none"] = "max"
     """How a block halves height and width; stride: by a convolution; for plain."""
     pool_after: Literal["first", "last"] = "last"
@@ -48,11 +48,15 @@ class CNNConfig:
     stem: Literal["imagenet", "small"] = "imagenet"
     """First layers of a ResNet. imagenet: 7x7, a quarter of the side is left; small: 3x3, all of it is."""
     activation: Activation = "relu"
+    """What follows each convolution. none: nothing does, and all layers together are one linear map."""
     normalisation: Normalisation = "batch"
     """Between convolution and activation. group: 8 groups, or the most up to 8 that divide the channels."""
     dropout: Fraction = 0.0
-    """Before the last layer."""
+    """Share of the features before the last layer that are set to 0 in a training step (Srivastava 2014)."""
     initialisation: Initialisation = "kaiming"
+    """How weights are drawn, with n inputs and m outputs of a unit. kaiming: variance 2 / n after relu (He 2015,
+    arXiv:1502.01852), xavier: 2 / (n + m), normal_small: standard deviation 0.01, normal_large: 1, zeros: all 0, default:
+    torch's own."""
 
     def __post_init__(self) -> None:
         """Refuse what contradicts itself."""

@@ -22,18 +22,19 @@ class LSTMConfig:
     hidden_size: Count = 128
     """Units of each layer and direction."""
     num_layers: Count = 1
+    """Recurrent layers, each of which reads what the one below it puts out."""
     bidirectional: bool = True
     """Whether every layer also reads from the end: of a text, or of a series' context, which is all past."""
     dropout: Fraction = 0.0
-    """Between layers and before the head."""
+    """Share of the features between layers and before the head that are set to 0 in a training step (Srivastava 2014)."""
     embedding_dropout: Fraction = 0.0
-    """Of the embedded tokens."""
+    """The same share, of the numbers that stand for tokens."""
     embedding_scale: Positive = 0.1
     """Standard deviation of the embedding at the beginning of training."""
     pooling: Literal["last", "mean", "max", "mean_max", "attention"] = "last"
     """How all steps' outputs become one. last: each direction's last one; attention: a learned mean."""
     forget_gate_bias: Annotated[float, Field(allow_inf_nan=False)] = 1.0
-    """At the beginning of training; the higher, the longer the cells remember."""
+    """What is added in the forget gates at the beginning of training; the higher, the longer the cells remember."""
     residual: Literal["none", "last"] = "none"
     """last, for forecasting: the context's last step is taken away from all its steps and added to the forecast, so that
     the network learns the change from there, whatever the level (NLinear of Zeng 2022, arXiv:2205.13504)."""
@@ -44,6 +45,8 @@ class LSTMConfig:
     """For forecasting: add a linear map from each target's context to its horizon, the same for all targets, so that the
     cells need only learn what is not linear (the highway of LSTNet, Lai 2018, arXiv:1703.07015)."""
     recurrent_initialisation: Literal["orthogonal", "uniform"] = "orthogonal"
+    """Weights from step to step. orthogonal: they keep the length of what they carry (Saxe 2014, arXiv:1312.6120), and those of
+    the input are xavier's. uniform: both between -1 and 1, divided by the root of the units, as torch has it."""
 
     def __post_init__(self) -> None:
         """Refuse what contradicts itself."""

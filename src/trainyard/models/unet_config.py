@@ -18,9 +18,9 @@ class UNetConfig:
     base_width: Count = 64
     """Channels at full resolution; doubled with every halving."""
     convolutions: Count = 2
-    """At each level of each side."""
+    """Convolutions at each level of each side."""
     kernel_size: Count = 3
-    """Pixels, odd."""
+    """Side of each convolution's kernel in pixels, odd."""
     upsampling: Literal["transposed", "bilinear", "nearest"] = "transposed"
     """transposed: a learned 2x2 convolution; the others double the pixels, a 1x1 one halves the channels."""
     skip_connections: bool = True
@@ -28,11 +28,15 @@ class UNetConfig:
     padding: Literal["same", "none"] = "same"
     """none: convolutions see no pixel outside the image, so the output is smaller than it (`output_size`)."""
     activation: Activation = "relu"
+    """What follows each convolution. none: nothing does, and all layers together are one linear map."""
     normalisation: Normalisation = "batch"
     """Between convolution and activation. group: 8 groups, or the most up to 8 that divide the channels."""
     dropout: Fraction = 0.0
-    """At the bottom of the U."""
+    """Share of the features at the bottom of the U that are set to 0 in a training step (Srivastava 2014)."""
     initialisation: Initialisation = "kaiming"
+    """How weights are drawn, with n inputs and m outputs of a unit. kaiming: variance 2 / n after relu (He 2015,
+    arXiv:1502.01852), xavier: 2 / (n + m), normal_small: standard deviation 0.01, normal_large: 1, zeros: all 0, default:
+    torch's own."""
 
     def __post_init__(self) -> None:
         """Refuse what contradicts itself."""

@@ -40,14 +40,21 @@ class TrainConfig:
     micro_batch_size: Count | None = None
     """Most samples of one forward pass on one worker; a larger share is accumulated in pieces. None: no limit."""
     optimizer: Literal["sgd", "adam", "adamw"]
+    """sgd: gradient descent, with momentum where it is above 0. adam: a step size for each weight from its gradients' moments
+    (Kingma 2014, arXiv:1412.6980). adamw: the same, with weight decay beside the gradient instead of in it
+    (Loshchilov 2017, arXiv:1711.05101)."""
     learning_rate: Positive
-    """Of the schedule's highest point."""
+    """Size of a step, at the schedule's highest point."""
     momentum: Fraction = 0.0
-    """Of sgd."""
+    """For sgd: the share of its last step that a step keeps (Polyak 1964)."""
     nesterov: bool = False
     """Nesterov's momentum, for sgd with momentum above 0."""
     weight_decay: NonNegative = 0.0
+    """Of the weights, not of biases and normalisation: for adamw the share by which they shrink in a step, times its learning
+    rate; for sgd and adam added to the gradient, times the weights."""
     schedule: Literal["constant", "cosine", "one_cycle"] = "constant"
+    """Of the learning rate over all steps. cosine: a linear rise from 0, then half a cosine to 0 (Loshchilov 2016,
+    arXiv:1608.03983). one_cycle: a linear rise from 1/25, then half a cosine to 1/10,000 (Smith 2017, arXiv:1708.07120)."""
     warmup_fraction: Fraction = 0.0
     """Share of all steps over which the learning rate rises; for cosine and one_cycle."""
     gradient_clip: Positive | None = None
@@ -80,6 +87,7 @@ class TrainConfig:
     deterministic: bool = True
     """Only algorithms that give the same bits each time."""
     seed: Index = 0
+    """Of first weights, order of samples, augmentation and dropout."""
 
     def __post_init__(self) -> None:
         """Refuse what contradicts itself."""

@@ -1,0 +1,1 @@
+"""What params.yaml may hold, said from the configs that read it."""
