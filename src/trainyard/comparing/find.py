@@ -118,6 +118,8 @@ def _found(root: Path, name: str, place: str, answer: FetchedRun | NotFetched | 
     problem = "was not asked" if answer is None else answer.problem
     if answer is not None and answer.away:
         raise ServiceError(f"{name}: MLflow at {place}: {problem}")
+    if answer is not None and answer.several:
+        raise InputError(f"{name}: MLflow at {place} {problem}")
     known = ", ".join(_recipes(root)) or "none"
     raise InputError(
         f"{name}: is no recipe (there are: {known}), no predictions.parquet and no champion, and MLflow at {place} {problem}; "

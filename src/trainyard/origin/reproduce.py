@@ -56,7 +56,7 @@ def reproduce(root: Path, named: str, open_store: Callable[[], Lookup], say: Say
         keep: the files also where they are the same.
 
     Raises:
-        InputError: there is no such run, it did not record enough, or its commit or data are not here.
+        InputError: there is no such run, or several, it did not record enough, or its commit or data are not here.
         TrainyardError: a stage failed.
     """
     store = open_store()
@@ -94,7 +94,7 @@ def find(root: Path, named: str, store: Lookup) -> Recorded:
     """Return the run that a person names.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or several.
         ServiceError: the store does not answer.
     """
     from trainyard.tracking.run import read_identity

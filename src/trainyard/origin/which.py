@@ -198,9 +198,12 @@ def _ask(answer: Answer, open_store: OpenStore, full: Path) -> None:
 
 
 def _find(store: Lookup, named: dict[str, Any]) -> Recorded | None:
-    for key in ("run_id", "run_key", "fingerprint"):
+    for key in ("run_id", "run_key"):
         if (value := named.get(key)) and (run := store.run(str(value))):
             return run
+    # Several runs of one fingerprint made the same; the newest is the one that is likely to be there.
+    if (value := named.get("fingerprint")) and (runs := store.tagged("trainyard.fingerprint", str(value))):
+        return runs[0]
     if sha256 := named.get("weights_sha256"):
         return next(iter(store.tagged("weights.sha256", sha256)), None)
     return None

@@ -16,12 +16,14 @@ from typing import Any
 from trainyard.files import write_whole
 
 # First: it sets what MLflow reads when it is imported.
-from trainyard.tracking.store import FINGERPRINT_TAG, Store
+from trainyard.tracking.store import Store
 
 # isort: split
-from mlflow.entities import Run, ViewType
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+
+from trainyard.tracking.lookup import runs_called, several
 
 FILES = ("evaluate/predictions.parquet", "evaluate/evaluate.json", "data/card.json", "export/export.json")
 WEIGHTS = ("weights/model.safetensors", "export/recipe.json")
@@ -30,8 +32,6 @@ ASKED_AGAIN = ("segmentation", "forecasting")
 CURVES = re.compile(r"val/.+|train/loss|learning_rate|gradient_norm|throughput/samples_per_s")
 """Metrics with a value an epoch."""
 PEAKS = re.compile(r"system/(.+/)?(gpu_)?(.+_)?memory_(usage|peak)_megabytes")
-NAMED_AT_MOST = 5
-"""Runs of the same name that a message lists."""
 
 
 def main() -> None:
@@ -48,36 +48,11 @@ def answer(client: MlflowClient, asked: dict[str, Any], folder: Path) -> dict[st
     try:
         found = runs_called(client, asked["name"])
         if len(found) != 1:
-            return {"problem": _not_one(asked["name"], found), "away": False}
+            problem = several(asked["name"], found) if found else "has no such run"
+            return {"problem": problem, "away": False, "several": bool(found)}
         return _described(client, found[0], folder if asked["files"] else None)
     except MlflowException as error:
-        return {"problem": str(error).splitlines()[0][:300], "away": True}
-
-
-def runs_called(client: MlflowClient, name: str) -> list[Run]:
-    """Return the runs of an id, a name or a fingerprint; deleted ones have none."""
-    if re.fullmatch(r"[0-9a-f]{32}", name):
-        try:
-            run = client.get_run(name)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            return []
-        return [run] if run.info.lifecycle_stage == "active" else []
-    if "'" in name:
-        return []
-    places = [experiment.experiment_id for experiment in client.search_experiments(ViewType.ACTIVE_ONLY)]
-    for attribute in ("attributes.run_name", f"tags.`{FINGERPRINT_TAG}`"):
-        if found := client.search_runs(places, f"{attribute} = '{name}'", max_results=100):
-            return list(found)
-    return []
-
-
-def _not_one(name: str, found: list[Run]) -> str:
-    if not found:
-        return "has no such run"
-    shown = ", ".join(run.info.run_id for run in found[:NAMED_AT_MOST])
-    return f"has {len(found)} runs called {name} ({shown}{', ...' if len(found) > NAMED_AT_MOST else ''}); name one by its id"
+        return {"problem": str(error).splitlines()[0][:300], "away": True, "several": False}
 
 
 def _described(client: MlflowClient, run: Run, folder: Path | None) -> dict[str, Any]:

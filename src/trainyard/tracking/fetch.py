@@ -45,6 +45,8 @@ class NotFetched:
     problem: str
     away: bool
     """The store did not answer; otherwise it has no such run, or several."""
+    several: bool = False
+    """Which the problem lists."""
 
 
 class Fetch:
@@ -110,7 +112,7 @@ class Fetch:
 
 def _answer(values: dict[str, Any]) -> FetchedRun | NotFetched:
     if "problem" in values:
-        return NotFetched(values["problem"], values["away"])
+        return NotFetched(values["problem"], values["away"], values["several"])
     folder = values["folder"]
     curves = {key: [(int(step), float(value)) for step, value in points] for key, points in values["curves"].items()}
     return FetchedRun(**{**values, "curves": curves, "folder": None if folder is None else Path(folder)})

@@ -6,7 +6,8 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,10 @@ from mlflow.tracking import MlflowClient
 
 MOST = 1000
 """Runs that are looked through."""
+NAMED_AT_MOST = 5
+"""Runs of the same name that a message lists."""
+NAMED_BY = ("tags.`trainyard.run_key`", "tags.`trainyard.fingerprint`", "attributes.run_name")
+"""What else than its id a run is called by: first the narrowest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +49,42 @@ class Recorded:
     params: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     """The last value of each."""
+
+
+def runs_called(client: MlflowClient, name: str) -> list[Run]:
+    """Return the runs with an id, a key of ours, a fingerprint or a name, the newest first; deleted ones have none.
+
+    Raises:
+        MlflowException: the store does not answer.
+    """
+    if re.fullmatch("[0-9a-f]{32}", name):
+        try:
+            run = client.get_run(name)
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+        else:
+            return [run] if run.info.lifecycle_stage == "active" else []
+    if "'" in name:
+        return []
+    experiments = [found.experiment_id for found in client.search_experiments(view_type=ViewType.ACTIVE_ONLY)]
+    for attribute in NAMED_BY if experiments else ():
+        found = client.search_runs(
+            experiments, f"{attribute} = '{name}'", max_results=MOST, order_by=["attributes.start_time DESC"]
+        )
+        if found:
+            return list(found)
+    return []
+
+
+def several(name: str, found: Sequence[Run]) -> str:
+    """Return what is said where a name stands for several runs, the newest first: each with what tells it apart."""
+    lines = [f"has {len(found)} runs called {name}; name one by its id:"]
+    for run in found[:NAMED_AT_MOST]:
+        lines.append(f"  {run.info.run_id}  {_when(run.info.start_time)}  {run.info.status}  {_kind(run)}")
+    if len(found) > NAMED_AT_MOST:
+        lines.append(f"  and {len(found) - NAMED_AT_MOST} older ones")
+    return "\n".join(lines)
 
 
 class Lookup:
@@ -67,22 +108,17 @@ class Lookup:
         self._client = MlflowClient(uri)
 
     def run(self, named: str) -> Recorded | None:
-        """Return the run with an id, a key of ours, a fingerprint or a name; the newest one where several have it.
+        """Return the one run with an id, a key of ours, a fingerprint or a name; None where there is none.
 
         Raises:
+            InputError: there are several.
             ServiceError: the store does not answer.
         """
         with self._asked():
-            if re.fullmatch("[0-9a-f]{32}", named):
-                try:
-                    return _recorded(self._client.get_run(named))
-                except MlflowException as error:
-                    if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                        raise
-        for tag in ("trainyard.run_key", "trainyard.fingerprint", "mlflow.runName"):
-            if found := self.tagged(tag, named):
-                return found[0]
-        return None
+            found = runs_called(self._client, named)
+        if len(found) > 1:
+            raise InputError(f"{named}: MLflow at {self.place} {several(named, found)}")
+        return _recorded(found[0]) if found else None
 
     def tagged(self, tag: str, value: str) -> list[Recorded]:
         """Return the runs with a tag, the newest first.
@@ -132,6 +168,16 @@ class Lookup:
             raise ServiceError(
                 f"MLflow at {self.place}: {headline_of(error)}; start it, or see that it can be reached"
             ) from error
+
+
+def _when(began: int | None) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime((began or 0) / 1000))
+
+
+def _kind(run: Run) -> str:
+    """Return a run's name, and the study that it belongs to, if it does."""
+    study = run.data.tags.get("trainyard.study")
+    return f"{run.info.run_name or ''}" + (f" ({study})" if study else "")
 
 
 def _recorded(run: Run) -> Recorded:
