@@ -101,7 +101,8 @@ def test_evaluation_writes_numbers_a_table_and_figures(saved: SavedModel, data_d
         "worst.png",
     }
     rows = list(csv.DictReader(paths.per_class.read_text().splitlines()))
-    assert [row["class"] for row in rows] == ["dark", "bright", "grey"]
+    assert [row["part"] for row in rows] == ["dark", "bright", "grey"]
+    assert [row["score"] for row in rows] == [row["f1"] for row in rows]
     assert [row["support"] for row in rows] == ["14", "13", "13"]
     assert [row["baseline_f1"] for row in rows] == ["1.0000"] * 3
 
@@ -189,5 +190,5 @@ def test_the_name_of_a_class_is_never_a_formula_in_a_spreadsheet(tmp_path: Path)
     predictions = label_predictions(np.eye(len(classes)), labels)
     write_per_class(tmp_path / "classes.csv", "text_classification", classes, predictions, None)
     rows = list(csv.DictReader((tmp_path / "classes.csv").read_text().splitlines()))
-    written = [row["class"] for row in rows]
+    written = [row["part"] for row in rows]
     assert written == ["'=cmd|'/C calc'!A0", "'+SUM(A1)", "'-2+3", "'@x", "'\uff1dA1", "-1", "a=b"]

@@ -127,6 +127,7 @@ def test_tiles_and_flips_reach_the_network_and_leave_pixels_where_they_are(data_
     assert {shape[1:] for shape in network.shown} == {(1, 16, 12)}
     assert max(shape[0] for shape in network.shown) == 5
     rows = list(csv.DictReader((data_dir.parent / "per_class.csv").read_text().splitlines()))
+    assert [row["score"] for row in rows] == [row["iou"] for row in rows]
     assert [row["pixels"] for row in rows] == [str(3 * (24 * 2 + 30 * 2 - 4)), str(3 * 22 * 28)]
 
 

@@ -121,9 +121,11 @@ def test_the_report_compares_model_and_baselines(series_recipe: Recipe, packed_s
     standardised = errors_of(network_forecast(saved.network), open_split(packed_series, "test"), 64).absolute[:, 0].mean()
     assert metrics["test/raw_mae/load"] == pytest.approx(standardised * spec.std[0])
     rows = list(csv.DictReader(paths.per_class.open()))
-    assert [row["step"] for row in rows] == [str(step) for step in range(1, 13)]
+    assert [row["part"] for row in rows] == [str(step) for step in range(1, 13)]
     assert np.mean([float(row["mse"]) for row in rows]) == pytest.approx(metrics["test/mse"], rel=1e-4)
-    assert set(rows[0]) == {"step", "mse", "mae", "baseline_mse", "baseline_mae", "coverage", "raw_mae load", "raw_mae heat"}
+    assert [row["score"] for row in rows] == [row["mse"] for row in rows]
+    compared = {"mse", "mae", "baseline_mse", "baseline_mae", "coverage", "raw_mae load", "raw_mae heat"}
+    assert set(rows[0]) == {"part", "score", *compared}
     assert {path.name for path in paths.figures.iterdir()} == {"forecasts.png", "error_by_step.png", "learning_curves.png"}
 
 

@@ -5,10 +5,14 @@ import json
 import sqlite3
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from tests.pipeline.conftest import Project
+from trainyard.evaluation.forecast_report import write_by_step
+from trainyard.evaluation.forecasts import Errors
 
 pytestmark = pytest.mark.pipeline
 RECIPES = ("cnn", "unet", "lstm")
@@ -69,6 +73,42 @@ def test_metrics_are_shown_by_dvc(project: Project) -> None:
         assert files[f"reports/{recipe}/export.json"]["data"]["size_bytes"] > 0
     plots = project.run("dvc", "plots", "show", "-o", "shown")
     assert "index.html" in plots
+
+
+def bars(project: Project, *command: str) -> dict[str, list[dict[str, str]]]:
+    """Return what DVC draws of each recipe's classes."""
+    drawn = json.loads(project.run("dvc", "plots", *command, "--json", "-o", "shown"))
+    assert [error for error in drawn.get("errors", []) if "per_class" in error["name"]] == []
+    found = {}
+    for name, (plot, *_) in drawn["data"].items():
+        if name.endswith("per_class.csv"):
+            content = plot["content"] if isinstance(plot["content"], dict) else json.loads(plot["content"])
+            assert content["encoding"]["x"]["field"] == "score" and content["encoding"]["y"]["field"] == "part"
+            assert content["encoding"]["x"]["scale"]["zero"] is True
+            found[Path(name.partition("::")[2] or name).parent.name] = content["data"]["values"]
+    return found
+
+
+def test_scores_by_class_are_drawn_and_compared_by_dvc(project: Project) -> None:
+    """One set of columns for all kinds of data; the table of a forecast stands in for a recipe that there is none of here."""
+    project.run("git", "add", "dvc.lock", "reports")
+    project.run("git", "commit", "-q", "-m", "trained")
+    table = project.folder / "reports" / "lstm" / "per_class.csv"
+    before = table.read_text()
+    shown = bars(project, "show")
+    assert [row["part"] for row in shown["cnn"]] == [str(digit) for digit in range(10)]
+    assert "background" in {row["part"] for row in shown["unet"]} and "torch" in {row["part"] for row in shown["lstm"]}
+    assert all(0 <= float(row["score"]) <= 1 for rows in shown.values() for row in rows)
+    one = np.ones((4, 1))
+    by_step = np.array([[0.5], [0.75]])
+    errors = Errors(squared=one, absolute=one, squared_by_step=by_step, absolute_by_step=by_step)
+    write_by_step(table, errors, None, SimpleNamespace(arrays={"std": np.ones(1)}), ("load",))  # type: ignore[arg-type]
+    try:
+        compared = bars(project, "diff", "HEAD")["lstm"]
+    finally:
+        table.write_text(before)
+    assert [(row["part"], row["score"]) for row in compared if row["rev"] == "workspace"] == [("1", "0.5"), ("2", "0.75")]
+    assert "torch" in {row["part"] for row in compared if row["rev"] == "HEAD"}
 
 
 def test_a_changed_rate_runs_one_recipes_later_stages_and_going_back_runs_none(project: Project) -> None:

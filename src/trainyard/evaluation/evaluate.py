@@ -23,6 +23,8 @@ from trainyard.evaluation.metrics import Estimate, Floats, bootstrap, by_class, 
 from trainyard.evaluation.paths import ReportPaths
 from trainyard.evaluation.predictions import Predictions, predict, predicted_batches
 from trainyard.evaluation.report import (
+    PART,
+    SCORE,
     calibration_part,
     charted,
     classes_part,
@@ -198,13 +200,14 @@ def class_columns(kind: Kind, predictions: Predictions, baseline: Baseline | Non
 def write_per_class(
     path: Path, kind: Kind, classes: tuple[str, ...], predictions: Predictions, baseline: Baseline | None
 ) -> None:
-    """Write one row a class."""
+    """Write one row a class; its score is what classes are compared by."""
     columns = class_columns(kind, predictions, baseline)
+    columns[SCORE] = columns[BY_CLASS[kind]]
     rows = [
         [text_cell(name), *(_cell(column, float(values[number])) for column, values in columns.items())]
         for number, name in enumerate(classes)
     ]
-    write_table(path, ["class", *columns], rows)
+    write_table(path, [PART, *columns], rows)
 
 
 def _with_intervals(

@@ -20,7 +20,7 @@ from trainyard.evaluation.forecasts import Errors, block_bootstrap, block_length
 from trainyard.evaluation.intervals import Intervals, fit_intervals
 from trainyard.evaluation.metrics import Floats, estimate
 from trainyard.evaluation.paths import ReportPaths
-from trainyard.evaluation.report import worst_numbers, write_report
+from trainyard.evaluation.report import PART, SCORE, worst_numbers, write_report
 from trainyard.evaluation.result_columns import forecast_columns
 from trainyard.evaluation.results import About, write_results
 from trainyard.files import write_whole
@@ -105,7 +105,7 @@ def raw_mae(errors: Errors, split: Split, targets: tuple[str, ...]) -> dict[str,
 def write_by_step(
     path: Path, errors: Errors, baselines: ForecastBaselines | None, split: Split, targets: tuple[str, ...]
 ) -> None:
-    """Write one row a step of the horizon: model and best baseline, standardised; then each target in its own unit."""
+    """Write one row a step of the horizon: model and best baseline, standardised; each target in its own unit; the score."""
     columns = {"mse": errors.squared_by_step.mean(axis=1), "mae": errors.absolute_by_step.mean(axis=1)}
     if baselines is not None:
         best = baselines.errors[baselines.best]
@@ -115,9 +115,10 @@ def write_by_step(
         columns["coverage"] = errors.covered_by_step.mean(axis=1)
     raw = _in_units(errors.absolute_by_step, split)
     columns |= {f"raw_mae {target}": raw[:, number] for number, target in enumerate(targets)}
+    columns[SCORE] = columns[PRIMARY["forecasting"]]
     text = io.StringIO(newline="")
     writer = csv.writer(text)
-    writer.writerow(["step", *columns])
+    writer.writerow([PART, *columns])
     for step in range(len(raw)):
         writer.writerow([step + 1, *(f"{values[step]:.6g}" for values in columns.values())])
     write_whole(path, text.getvalue().encode())

@@ -23,6 +23,8 @@ from trainyard.files import write_whole
 
 WORST = 50
 """Samples in the table of the worst ones."""
+PART, SCORE = "part", "score"
+"""Columns that the table by class or by step has whatever the kind of data: dvc.yaml draws them."""
 TEXT_SIGNS = 1000
 """Most that the table holds of a text."""
 CHARTED_CLASSES = 100
