@@ -4,7 +4,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from trainyard.stage import Clock, run_stage
+from trainyard.stage import Clock, leave, run_stage
 
 
 def main() -> None:
@@ -72,3 +72,4 @@ def headline(metrics: dict[str, float], primary: str) -> dict[str, float]:
 
 if __name__ == "__main__":
     main()
+    leave()

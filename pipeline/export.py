@@ -4,7 +4,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from trainyard.stage import Clock, run_stage
+from trainyard.stage import Clock, leave, run_stage
 
 
 def main() -> None:
@@ -70,3 +70,4 @@ def export_stage(arguments: argparse.Namespace, clock: Clock) -> str:
 
 if __name__ == "__main__":
     main()
+    leave()

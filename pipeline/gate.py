@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from trainyard.stage import Clock, run_stage
+from trainyard.stage import Clock, leave, run_stage
 
 
 def main() -> None:
@@ -62,3 +62,4 @@ def gate_stage(arguments: argparse.Namespace, clock: Clock) -> str:
 
 if __name__ == "__main__":
     main()
+    leave()

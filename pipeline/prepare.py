@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from trainyard.progress import say
-from trainyard.stage import Clock, run_stage
+from trainyard.stage import Clock, leave, run_stage
 
 
 def main() -> None:
@@ -36,3 +36,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    leave()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainyard.errors import InputError
-from trainyard.stage import Clock, run_stage
+from trainyard.stage import Clock, leave, run_stage
 
 if TYPE_CHECKING:
     from trainyard.data.packed import Card
@@ -170,3 +170,4 @@ def follow(launched: Launch, card: Card, tracking: Tracking, lease: Lease, argum
 
 if __name__ == "__main__":
     main()
+    leave()

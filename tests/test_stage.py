@@ -60,3 +60,35 @@ def test_a_stage_that_stops_again_and_again_ends_and_can_be_continued(root: Path
     assert done.stderr.strip() == expected
     # The same command counts anew.
     assert run(root, tmp_path, 4).returncode == 0
+
+
+ENDING = """
+import atexit, sys, threading, time
+from concurrent.futures import ThreadPoolExecutor
+from trainyard.stage import leave
+
+def slowly(text):
+    time.sleep(0.5)
+    print(text)
+
+class Kept:
+    def __del__(self):
+        print("taken apart")
+
+kept = Kept()
+atexit.register(print, "at the end")
+threading.Thread(target=slowly, args=["thread"]).start()
+ThreadPoolExecutor(1).submit(slowly, "pool")
+sys.stderr.write("told")
+leave()
+"""
+
+
+def test_a_stage_ends_with_all_that_waits_for_its_end_and_takes_nothing_apart(tmp_path: Path) -> None:
+    # To a file, which is not written line by line.
+    with (tmp_path / "output").open("w") as output:
+        done = subprocess.run([sys.executable, "-c", ENDING], stdout=output, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "told")
+    lines = (tmp_path / "output").read_text().splitlines()
+    assert sorted(lines[:2]) == ["pool", "thread"]
+    assert lines[2:] == ["at the end"]

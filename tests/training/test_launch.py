@@ -95,8 +95,14 @@ def test_two_workers_take_the_step_that_one_process_takes(make_recipe: MakeRecip
     fit(alone)
     two = make_job(recipe, packed_digits, tmp_path / "two")
     loads: list[Sample] = []
+    processes: dict[int, str] = {}
+
+    def look() -> None:
+        loads.extend(launched.loads())
+        processes.update(ray_processes())
+
     with started(two, ClusterConfig(workers=2)) as launched:
-        launched.wait(lambda: loads.extend(launched.loads()))
+        launched.wait(look)
     # What each of them uses has reached the driver, and of their one machine once.
     assert {sample.rank for sample in loads} == {0, 1}
     assert [sample.steps for sample in loads][-2:] == [1, 1]
@@ -106,6 +112,21 @@ def test_two_workers_take_the_step_that_one_process_takes(make_recipe: MakeRecip
         kept_weights(two.checkpoints, two.fingerprint)[0],
     )
     assert max(float((one_weights[name] - two_weights[name]).abs().max()) for name in one_weights) <= 1e-6
+    # The processes that were started ahead are those in which the workers ran, and Ray has none that serves nobody here.
+    assert len([name for name in processes.values() if name == "worker"]) == 2
+    assert not set(processes.values()) & {"monitor.py", "log_monitor.py", "dashboard.py"}
+
+
+def ray_processes() -> dict[int, str]:
+    """Return Ray's Python processes below this one: those that begin with what workers import, and others by their scripts."""
+    found = {}
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if process.environ().get("__RAY_WORKER_PROCESS_SETUP_HOOK_ENV_VAR"):
+                found[process.pid] = "worker"
+            elif scripts := [Path(word).name for word in process.cmdline()[1:4] if "/ray/" in word and word.endswith(".py")]:
+                found[process.pid] = scripts[0]
+    return found
 
 
 _whole: dict[str, tuple[FitJob, FitResult]] = {}

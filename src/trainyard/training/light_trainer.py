@@ -1,6 +1,7 @@
-"""Ray's torch trainer, without the processes that this one has no use for, and with a count of the nodes that are there now.
+"""Ray's trainer, without the processes that this one has no use for, and with a count of the nodes that are there now.
 
-Imports Ray and torch: only what already runs with both may import it.
+Imports Ray: only what already runs with it may import it. Not torch, which the controller does without, as workers wait for
+its start.
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayError
-from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
-from ray.train.v2._internal.execution.scaling_policy import ElasticScalingPolicy
+from ray.train.v2._internal.execution.scaling_policy import ElasticScalingPolicy, FixedScalingPolicy
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from trainyard.training.ray_start import PRIVATE
 from trainyard.training.timing import CONNECT_SECONDS, NODE_ANSWER_SECONDS, NODE_POLL_SECONDS
 
 
-class LightTrainer(TorchTrainer):  # type: ignore[misc]
-    """Ray's TorchTrainer without two actors, each a process whose start the workers would wait behind.
+class LightTrainer(DataParallelTrainer):  # type: ignore[misc]
+    """Ray's trainer without three actors, each a process whose start the workers would wait behind.
 
     Where the number of workers may change, it counts the nodes that are there, and not those of a while ago.
     """
@@ -31,6 +32,8 @@ class LightTrainer(TorchTrainer):  # type: ignore[misc]
     def _initialize_and_run_controller(self, **arguments: Any) -> Any:
         if self.scaling_config.elasticity_enabled:
             arguments["scaling_policy"] = PresentNodes(self.scaling_config)
+        elif os.environ.get(PRIVATE):
+            arguments["scaling_policy"] = Unasked(self.scaling_config)
         return super()._initialize_and_run_controller(**arguments)
 
     def _create_default_callbacks(self) -> list[Any]:
@@ -39,6 +42,16 @@ class LightTrainer(TorchTrainer):  # type: ignore[misc]
         if os.environ.get(PRIVATE):
             unused = (*unused, PlacementGroupCleanerCallback)
         return [callback for callback in super()._create_default_callbacks() if not isinstance(callback, unused)]
+
+
+class Unasked(FixedScalingPolicy):  # type: ignore[misc]
+    """Ray's policy for a fixed number of workers, which asks no autoscaler for room: one machine has the room that it has."""
+
+    def after_controller_start(self, train_run_context: Any) -> None:
+        pass
+
+    def _maybe_send_resource_request(self) -> None:
+        pass
 
 
 class PresentNodes(ElasticScalingPolicy):  # type: ignore[misc]

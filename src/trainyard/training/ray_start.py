@@ -91,6 +91,8 @@ def set_environment() -> None:
         RAY_worker_niceness="0",
         # Ray Train takes none of the processes that Ray would start ahead.
         RAY_prestart_worker_first_driver="0",
+        # Or the controller would wait until the workers that are started ahead of it have imported everything.
+        RAY_worker_maximum_startup_concurrency="64",
         RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
         # Workers import the same package as the driver, also from a copy of the project.
         PYTHONPATH=os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")])),
@@ -103,6 +105,8 @@ def start_private(folder: PrivateFolder, cluster: ClusterConfig, workers: int) -
     set_environment()
     folder.access.enter_context(private_access(folder.path))
     import ray
+
+    _leave_out_services()
 
     for tried in range(1, START_TRIES + 1):
         try:
@@ -124,6 +128,22 @@ def start_private(folder: PrivateFolder, cluster: ClusterConfig, workers: int) -
             kill_private(folder.path)
             ray.shutdown()
     logging.getLogger("ray").setLevel(logging.ERROR)
+
+
+def _leave_out_services() -> None:
+    """Have Ray start nothing that serves people or other machines: each is a process that imports much before workers can.
+
+    That is what gathers logs, asks a cloud for machines, and serves a page: `include_dashboard=False` leaves out the page
+    alone, and `ray.init` has no such switch for the others.
+    """
+    from ray._private.node import Node
+
+    for name in ("start_monitor", "start_log_monitor", "start_api_server"):
+        setattr(Node, name, _nothing)
+
+
+def _nothing(node: Any, **_: Any) -> None:
+    node._webui_url = None
 
 
 def kill_private(folder: Path) -> None:

@@ -3,26 +3,31 @@
 Ray's own backend lets torch's store listen on every address of the machine. Whoever reaches it can end or mislead a
 training: it asks for no token. It also picks a free port first and listens later, when another process may have it.
 
-Imports Ray and torch: only what already runs with both may import it.
+Imports Ray: only what already runs with it may import it. Torch is imported where a worker needs it: the controller, for whose
+start the workers wait, does without.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import psutil
 import ray
-from ray.train.torch import TorchConfig
-from ray.train.torch.config import _set_torch_distributed_env_vars, _setup_torch_process_group, _TorchBackend
-from torch.distributed import TCPStore  # type: ignore[attr-defined]
+from ray.exceptions import GetTimeoutError
+from ray.train.backend import Backend, BackendConfig
+from ray.train.v2._internal.util import TrainingFramework
 
 from trainyard.training.fence import ATTEMPT
 from trainyard.training.notice import await_notice
+from trainyard.training.timing import GANG_END_SECONDS
 
 INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 _STORES: list[Any] = []
@@ -30,17 +35,36 @@ _STORES: list[Any] = []
 
 
 @dataclass
-class GangConfig(TorchConfig):  # type: ignore[misc]
-    """Ray's settings of a torch process group, for workers on any number of nodes."""
+class GangConfig(BackendConfig):  # type: ignore[misc]
+    """Settings of a torch process group, for workers on any number of nodes: what Ray's TorchConfig is, without torch."""
+
+    backend: str
+    timeout_s: int
 
     @property
-    def backend_cls(self) -> type[_TorchBackend]:
+    def backend_cls(self) -> type[Backend]:
         """The backend that starts a process group."""
         return _Gang
 
+    @property
+    def train_func_context(self) -> Callable[[], AbstractContextManager[None]]:
+        """What Ray's own gives a worker: its GPU as the default one."""
+        return _on_its_device
 
-class _Gang(_TorchBackend):  # type: ignore[misc]
-    def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
+    @property
+    def framework(self) -> TrainingFramework:
+        """What Ray asks for the versions of."""
+        return TrainingFramework.TORCH
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings, for Ray's records."""
+        return {"backend": self.backend, "timeout_s": self.timeout_s}
+
+
+class _Gang(Backend):  # type: ignore[misc]
+    share_cuda_visible_devices = True
+
+    def on_start(self, worker_group: Any, backend_config: GangConfig) -> None:
         # Runs in the controller, one process for all attempts of a run; a later run's clock is later.
         worker_group.execute(_take_number, time.time_ns())
         worker_group.execute(_choose_interface)
@@ -48,21 +72,36 @@ class _Gang(_TorchBackend):  # type: ignore[misc]
         size = len(worker_group)
         address, port = worker_group.execute_single(0, _listen, size, backend_config.timeout_s)
         worker_group.execute(_remember, address, port)
-        worker_group.execute(_set_torch_distributed_env_vars)
-        ray.get(
-            [
-                worker_group.execute_single_async(
-                    rank,
-                    _setup_torch_process_group,
-                    backend=backend_config.backend,
-                    world_rank=rank,
-                    world_size=size,
-                    init_method="env://",
-                    timeout_s=backend_config.timeout_s,
-                )
-                for rank in range(size)
-            ]
-        )
+        settings = backend_config.backend, size, backend_config.timeout_s
+        ray.get([worker_group.execute_single_async(rank, _join, rank, *settings) for rank in range(size)])
+
+    def on_shutdown(self, worker_group: Any, backend_config: GangConfig) -> None:
+        leaving = worker_group.execute_async(_leave, len(worker_group) > 1)
+        try:
+            ray.get(leaving, timeout=GANG_END_SECONDS)
+        except GetTimeoutError:
+            logging.getLogger(__name__).warning("the process group did not end within %g s", GANG_END_SECONDS)
+
+
+@contextmanager
+def _on_its_device() -> Iterator[None]:
+    from ray.train.torch.config import TorchConfigContextManager
+
+    with TorchConfigContextManager():
+        yield
+
+
+def _join(rank: int, backend: str, size: int, timeout_seconds: int) -> None:
+    from ray.train.torch.config import _set_torch_distributed_env_vars, _setup_torch_process_group
+
+    _set_torch_distributed_env_vars()
+    _setup_torch_process_group(backend, rank, size, "env://", timeout_seconds)
+
+
+def _leave(together: bool) -> None:
+    from ray.train.torch.config import _shutdown_torch
+
+    _shutdown_torch(destroy_process_group=together)
 
 
 def interface_of(address: str) -> str | None:
@@ -96,6 +135,8 @@ def _remember(address: str, port: int) -> None:
 
 def _listen(world_size: int, timeout_seconds: int) -> tuple[str, int]:
     """Open the store on rank 0, and return where; torch takes a store of its process that has the same port."""
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
     address = ray.util.get_node_ip_address()
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)

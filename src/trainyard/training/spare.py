@@ -1,10 +1,11 @@
-"""Keep a process ready for each worker, with everything imported, so that a lost worker's place is filled in a second.
+"""Have processes ready for workers, with everything imported: the first ones early, and later one for each that may be lost.
 
-Importing torch, Lightning and Ray Train takes seconds, and would be nearly all of a restart.
+Importing torch, Lightning and Ray Train takes seconds, and would be much of a start and nearly all of a restart.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -35,6 +36,27 @@ def load() -> None:
             logging.getLogger(__name__).exception("%s cannot be imported", name)
 
 
+def ahead(workers: int) -> bool:
+    """Let this node's Ray start the processes of so many workers before Ray Train asks for them; return whether it was asked.
+
+    To be called by the driver of a private Ray. Ray takes a process only for the very environment that it was started with:
+    that which Ray Train will give its workers.
+    """
+    from ray._common.constants import RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_ENV_VAR
+    from ray.runtime_env import RuntimeEnv
+    from ray.train.v2._internal.constants import DEFAULT_RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_VALUE, get_env_vars_to_propagate
+
+    # As DataParallelTrainer gives them to its controller, whose children inherit them.
+    inherited = {
+        RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_ENV_VAR: DEFAULT_RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_VALUE,
+        **get_env_vars_to_propagate(),
+    }
+    environment = RuntimeEnv(env_vars={**inherited, **worker_environment()["env_vars"]})
+    # Ray compares the very bytes, as its C++ writes them.
+    written = json.dumps(environment.to_dict(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _prestart(written, workers)
+
+
 def prepare() -> bool:
     """Let this node's Ray start one process that can take this worker's place; return whether it was asked to.
 
@@ -42,27 +64,33 @@ def prepare() -> bool:
     """
     import psutil
     import ray
+
+    if psutil.virtual_memory().available < SPARE_MEMORY_BYTES:
+        return False
+    return _prestart(ray.get_runtime_context().get_runtime_env_string(), 1)
+
+
+def _prestart(environment: str, workers: int) -> bool:
+    import ray
     from ray._private.grpc_utils import init_grpc_channel
     from ray.core.generated.common_pb2 import Language
     from ray.core.generated.node_manager_pb2 import PrestartWorkersRequest
     from ray.core.generated.node_manager_pb2_grpc import NodeManagerServiceStub
 
-    if psutil.virtual_memory().available < SPARE_MEMORY_BYTES:
-        return False
     context = ray.get_runtime_context()
     node = next(node for node in ray.nodes() if node["NodeID"] == context.get_node_id())
     request = PrestartWorkersRequest(
         language=Language.PYTHON,
         job_id=bytes.fromhex(context.get_job_id()),
         keep_alive_duration_secs=SPARE_KEPT_SECONDS,
-        num_workers=1,
+        num_workers=workers,
     )
-    request.runtime_env_info.serialized_runtime_env = context.get_runtime_env_string()
+    request.runtime_env_info.serialized_runtime_env = environment
     channel = init_grpc_channel(f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}")
     try:
         NodeManagerServiceStub(channel).PrestartWorkers(request, timeout=SPARE_REQUEST_SECONDS)
-    except Exception as error:  # without a spare a restart takes longer, and nothing else
-        logging.getLogger(__name__).info("no spare worker: %s", error)
+    except Exception as error:  # without it a start takes longer, and nothing else
+        logging.getLogger(__name__).info("no process ahead: %s", error)
         return False
     finally:
         channel.close()

@@ -129,6 +129,9 @@ SPARE_MEMORY_BYTES = 2 * 2**30
 SPARE_REQUEST_SECONDS = 30.0
 """How long the node's Ray may take to say that it starts one."""
 
+GANG_END_SECONDS = 30.0
+"""How long the workers' process group may take to end; then its processes are ended as they are."""
+
 ACCUSED_SECONDS = 10.0
 """How long a worker that was ended for a hang may take to be replaced, before another one is suspected."""
 

@@ -55,11 +55,13 @@ def train(job: FitJob, cluster: ClusterConfig, workers: tuple[int, int], storage
     from trainyard.training.light_trainer import LightTrainer
     from trainyard.training.rendezvous import GangConfig
 
-    publish_where_needed(job, ask_every_node)
-    use_gpu = ray.cluster_resources().get("GPU", 0) > 0
     least, most = workers
     # The controller, which Ray starts from here, reads it.
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(ELASTIC_START_SECONDS if least < most else WORKER_START_SECONDS)
+    if os.environ.get(PRIVATE):
+        spare.ahead(most)
+    publish_where_needed(job, ask_every_node)
+    use_gpu = ray.cluster_resources().get("GPU", 0) > 0
     # A folder of its own each time: Ray must not continue from its own snapshot, which forgets the newest checkpoint.
     folder = Path(tempfile.mkdtemp(prefix="trainyard-ray-", dir=storage))
     trainer = LightTrainer(
@@ -72,7 +74,7 @@ def train(job: FitJob, cluster: ClusterConfig, workers: tuple[int, int], storage
             # On a private Ray it is this machine's own files that run.
             "versions": None if os.environ.get(PRIVATE) else versions(),
         },
-        torch_config=GangConfig(backend="nccl" if use_gpu else "gloo", timeout_s=int(cluster.timeout_seconds)),
+        backend_config=GangConfig(backend="nccl" if use_gpu else "gloo", timeout_s=int(cluster.timeout_seconds)),
         scaling_config=ScalingConfig(
             num_workers=workers if least < most else most,
             use_gpu=use_gpu,
