@@ -13,15 +13,13 @@ from tests.pipeline.conftest import Project, make_project
 
 pytestmark = pytest.mark.pipeline
 LOOK = """\
-import json, runpy, sys
+import atexit, json, runpy, sys
 from pathlib import Path
 
 out, script, *arguments = sys.argv[1:]
 sys.argv = [script, *arguments]
-try:
-    runpy.run_path(script, run_name="__main__")
-finally:
-    Path(out).write_text(json.dumps(sorted(sys.modules)))
+atexit.register(lambda: Path(out).write_text(json.dumps(sorted(sys.modules))))
+runpy.run_path(script, run_name="__main__")
 """
 FOLDERS = ("data/prepared/cnn", "models/cnn", "reports/cnn")
 FITTING = ("pytorch_lightning", "torchmetrics")
@@ -50,6 +48,7 @@ def modules(project: Project, script: str, *arguments: str) -> set[str]:
     """Run a script and return the names of all modules that it imported."""
     project.environment["PYTHONPATH"] = str(project.folder / "src")
     out = project.folder.parent / "modules.json"
+    out.unlink(missing_ok=True)
     command = project.command("python", "-c", LOOK, str(out), script, *arguments)
     done = subprocess.run(command, cwd=project.folder, env=project.environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
