@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -13,8 +14,8 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
-from tests.tracking.journals import assert_whole, opening, whole
-from trainyard.tracking.journal import journals
+from tests.tracking.journals import assert_whole, opening, the_run, whole
+from trainyard.tracking.journal import Journal, State, journals
 
 pytestmark = pytest.mark.faults
 Sync = Callable[..., subprocess.CompletedProcess[str]]
@@ -40,6 +41,7 @@ def sync(root: Path, tmp_path: Path) -> Sync:
             capture_output=True,
             text=True,
             preexec_fn=limit,
+            timeout=300,
         )
 
     return run
@@ -54,6 +56,26 @@ def test_what_waits_is_sent_and_then_nothing_waits(tmp_path: Path, sync: Sync) -
     assert done.stdout.splitlines() == [f"sent: {name}"]
     assert_whole(MlflowClient(uri), values)
     assert sync().stdout == "nothing waits\n"
+
+
+def test_what_was_sent_whole_and_not_deleted_keeps_nothing_waiting(tmp_path: Path, sync: Sync) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    values = opening(uri, artifacts=(tmp_path / "mlartifacts").as_uri())
+    first = whole(tmp_path, values)
+    # Kept beside the project while it is sent, and put back as if its sender had been killed before it deleted it.
+    shutil.copytree(first.folder, tmp_path / "kept")
+    assert sync().returncode == 0
+    shutil.copytree(tmp_path / "kept", first.folder)
+    first.save_state(State(sent=first.path.stat().st_size, run_id=the_run(MlflowClient(uri), values["run_key"]).info.run_id))
+    second = Journal.create(tmp_path, "export", "digits", values)
+    second.append("tags", {"later": "yes"})
+    second.append("end", {})
+    second.release()
+    done = sync()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [f"sent: {first.name}", f"sent: {second.name}"]
+    assert the_run(MlflowClient(uri), values["run_key"]).data.tags["later"] == "yes"
+    assert journals(tmp_path) == []
 
 
 def test_a_server_that_is_down_is_an_outside_service_and_nothing_is_lost(tmp_path: Path, sync: Sync) -> None:

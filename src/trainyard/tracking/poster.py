@@ -123,7 +123,10 @@ class Poster:
                 continue
             if not own:
                 settle(journal)
-            self.held[folder.name] = Sending(journal, lock, opening, journal.load_state(), own)
+            self.held[folder.name] = sending = Sending(journal, lock, opening, journal.load_state(), own)
+            if not own and journal.complete():
+                # Whoever sent the last of it was killed before it was deleted: the run's next journal would wait for it.
+                self._finished(sending)
 
     def _send(self, sending: Sending) -> bool:
         """Send the next of a journal, if its store is not to be left alone for now; forget it when all is sent."""
