@@ -27,12 +27,7 @@ from trainyard.progress import say
 from trainyard.provenance import PARENT_VARIABLE, scratch_root
 from trainyard.timings import keep
 
-OPT_OUTS = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "DO_NOT_TRACK": "true",
-    "TOKENIZERS_PARALLELISM": "false",
-    "GIT_PYTHON_REFRESH": "quiet",
-}
+QUIET = {"TOKENIZERS_PARALLELISM": "false", "GIT_PYTHON_REFRESH": "quiet"}
 
 BEGUN_AGAIN = "TRAINYARD_BEGUN_AGAIN"
 """Variable of a stage's own environment: how often it has begun again by itself."""
@@ -64,7 +59,7 @@ def run_stage(recipe: str, stage: str, work: Callable[[Clock], str]) -> None:
     `work` returns the line that tells what came out.
     """
     environment = dict(os.environ)
-    os.environ.update({name: value for name, value in OPT_OUTS.items() if name not in os.environ})
+    os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
     signal.signal(signal.SIGTERM, _terminate)
     sys.excepthook = _unexpected
     # Whatever the user's own says, nobody else may write where a training reads its checkpoints.

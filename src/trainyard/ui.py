@@ -55,7 +55,6 @@ def serve(root: Path, tracking: TrackingConfig, host: str, port: int, names: Seq
     check_port(host, port)
     arguments = ["--host", host, "--port", str(port), "--workers", "1"]
     settings = {
-        "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         # Not as an argument: it may hold a password, and every user of the machine sees those.
         "MLFLOW_BACKEND_STORE_URI": remote or f"sqlite:///{root / 'mlflow.db'}",

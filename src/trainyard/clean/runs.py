@@ -90,7 +90,7 @@ def _remove(uri: str, run_id: str, artifacts: str | None) -> bool:
     """
     folder = _folder(artifacts)
     command = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", uri, "--run-ids", run_id]
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": uri}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise MachineError(f"mlflow gc: {last_line(Exception(done.stderr or done.stdout))}")

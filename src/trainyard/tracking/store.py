@@ -21,7 +21,6 @@ from trainyard.tracking.points import Known, Point, Stored
 # Read by MLflow when it is imported.
 os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = str(limits.REQUEST_RETRIES)
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(limits.REQUEST_SECONDS))
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
 
 import mlflow.store.db.utils
