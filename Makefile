@@ -3,7 +3,7 @@ PORT ?= 5000
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup setup-dev run test test-faults ui bench lint types check reference lock clean
+.PHONY: help setup setup-dev run test test-faults ui bench lint types check docs reference lock clean
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -43,7 +43,10 @@ lint: setup-dev ## ruff and the import directions
 types: setup-dev ## mypy, strict
 	@mypy
 
-check: lint types test ## all of them
+check: lint types docs test ## all of them
+
+docs: setup-dev ## build the pages of docs/ as a site, into site/
+	@NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet && echo "site/index.html; with search: python -m http.server 8080 --bind 127.0.0.1 -d site"
 
 reference: setup ## write docs/reference/ anew from the code
 	@python scripts/reference.py

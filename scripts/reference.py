@@ -100,7 +100,7 @@ def commands_page() -> str:
     for name, command in sorted(group.commands.items()):
         hints = get_type_hints(command.callback)
         said = " ".join(inspect.cleandoc(command.help).split())
-        parts.append(f"## `trainyard {name}`\n\n{said}\n\n```\ntrainyard {name}{_usage(command)}\n```")
+        parts.append(f"## `trainyard {name}`\n\n{said}\n\n```text\ntrainyard {name}{_usage(command)}\n```")
         rows = [[_name(each), *_parameter(each, hints[each.name])] for each in command.params if each.name != "help"]
         if rows:
             parts.append(_table(["argument or option", "values", "default", "effect"], rows))

@@ -40,8 +40,8 @@ def place(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def commands() -> list[str]:
-    block = PAGE.read_text().partition("```sh\n")[2].partition("```")[0]
-    return block.strip().splitlines()
+    block = re.search(r"```bash\n(curl .*?)```", PAGE.read_text(), flags=re.DOTALL)
+    return block[1].strip().splitlines() if block else []
 
 
 @pytest.mark.parametrize("command", commands())
