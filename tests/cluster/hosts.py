@@ -62,7 +62,7 @@ def lacking() -> str | None:
     """Return why this machine can have no hosts, or None if it can."""
     if os.geteuid() != 0:
         return "network namespaces need root"
-    for program in ("ip", "unshare", "nsenter", "mount", "hostname", "bash"):
+    for program in ("ip", "unshare", "nsenter", "setpriv", "mount", "hostname", "bash"):
         if shutil.which(program) is None:
             return f"this machine has no `{program}`"
     name = f"{PREFIX}{os.getpid() % 100_000}p"
@@ -157,7 +157,8 @@ class Host:
             self._ip("addr", "add", f"{self.address}/24", "dev", "eth0")
             self._ip("link", "set", "lo", "up")
             self._ip("link", "set", "eth0", "up")
-        namespaces = ["nsenter", f"--net=/run/netns/{self.namespace}"]
+        # Gone with this process, also where that is killed.
+        namespaces = ["setpriv", "--pdeathsig", "KILL", "nsenter", f"--net=/run/netns/{self.namespace}"]
         unshare = ["unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
         script = ["bash", "-c", INIT, "init", str(self.folder), str(self.bench.private), self.name]
         # A log on the disk and no pipe: nobody would read it, and a full one stops its writer.
