@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from trainyard.cli import GROUPS, app
 from trainyard.data.numpy_arrays import NumpyArraysConfig
 from trainyard.data.prepare import prepare
 
@@ -125,3 +127,12 @@ def test_damaged_packed_data_end_with_the_file_and_code_5(project: Path, packed:
     assert done.returncode == 5
     assert done.stderr.startswith(f"ERROR: {path.relative_to(project)}: ") and "`dvc repro`" in done.stderr
     assert "OK" not in done.stdout
+
+
+def test_help_begins_with_what_a_newcomer_needs_first() -> None:
+    names = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+    assert {name for group in GROUPS.values() for name in group} - names == set()
+    said = CliRunner().invoke(app, ["--help"]).stdout
+    places = [said.index(heading) for heading in ("Data and recipes", "Runs and models", "An exported model", "Upkeep")]
+    assert places == sorted(places)
+    assert places[0] < said.index(" new ") < said.index(" check ") < places[1]

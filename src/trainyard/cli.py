@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.models import CommandInfo
 
 from trainyard.clean import commands as clean_commands
 from trainyard.errors import InputError, TrainyardError
@@ -338,6 +339,33 @@ reference_commands.register(app)
 lesson_commands.register(app)
 serving_commands.register(app)
 study_commands.register(app)
+
+GROUPS = {
+    "Data and recipes": ("new", "check", "explain", "datasets", "fetch", "verify"),
+    "Runs and models": ("plan", "report", "ui", "compare", "repeat", "learning-curve", "sweep", "promote"),
+    "An exported model": ("predict", "serve"),
+    "A cluster": ("submit", "jobs", "logs", "attach", "stop"),
+    "Where something comes from": ("which", "reproduce"),
+    "Upkeep": ("doctor", "repair", "sync", "clean"),
+    "Lessons": ("lessons", "lesson"),
+}
+"""The commands as --help shows them, in the order in which a newcomer meets them; what is in no group comes last."""
+
+
+def group_commands(groups: dict[str, tuple[str, ...]]) -> None:
+    """Put the commands into their groups' order, under their groups' headings."""
+    headings = {name: heading for heading, names in groups.items() for name in names}
+    order = list(headings)
+
+    def name(command: CommandInfo) -> str:
+        return command.name or (command.callback.__name__ if command.callback else "")
+
+    for command in app.registered_commands:
+        command.rich_help_panel = headings.get(name(command))
+    app.registered_commands.sort(key=lambda command: order.index(name(command)) if name(command) in order else len(order))
+
+
+group_commands(GROUPS)
 
 
 def main() -> None:

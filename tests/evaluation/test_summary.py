@@ -62,7 +62,14 @@ def test_stages_that_did_not_run_yet_show_a_dash(tmp_path: Path) -> None:
 
 def test_summary_says_where_to_look_next(tmp_path: Path) -> None:
     write(tmp_path, "cnn", train=TRAIN)
-    for command in ("make ui", "dvc dag", "dvc metrics show", "reports/<recipe>/figures"):
+    for command in (
+        "make ui",
+        "dvc dag",
+        "dvc metrics show",
+        "reports/<recipe>/figures",
+        "models/<recipe>/card.html",
+        "trainyard predict",
+    ):
         assert command in shown(tmp_path)
 
 

@@ -23,6 +23,8 @@ WHERE_NEXT = (
     ("dvc metrics show", "all numbers; `dvc metrics diff`: what changed"),
     ("dvc dag", "which stage depends on which"),
     ("reports/<recipe>/figures", "learning curves, confusion matrix, classes, samples"),
+    ("models/<recipe>/card.html", "what an exported model is, and how to use it"),
+    ("trainyard predict --help", "its answers to files of yours"),
 )
 
 Reports = dict[str, dict[str, Any]]
