@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +32,18 @@ BROKEN: dict[str, tuple[str, ...]] = {
 """Changes after which a claim no longer holds."""
 
 
-def found(name: str, root: Path, seed: int, *changes: str) -> Any:
-    return load(name).measure(recipes_of(name, root / ".trainyard" / name, seed, changes), root)
+Found = Callable[..., Any]
+
+
+@pytest.fixture(scope="session")
+def found(lesson_root: Path) -> Found:
+    """What is measured of a lesson: once, whichever tests ask."""
+
+    @cache
+    def measured(name: str, seed: int, *changes: str) -> Any:
+        return load(name).measure(recipes_of(name, lesson_root / ".trainyard" / name, seed, changes), lesson_root)
+
+    return measured
 
 
 def cases(names: Any) -> list[Any]:
@@ -40,21 +52,21 @@ def cases(names: Any) -> list[Any]:
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("name", cases(LESSONS))
-def test_the_claim_holds(name: str, seed: int, lesson_root: Path) -> None:
-    finding = found(name, lesson_root, seed)
+def test_the_claim_holds(name: str, seed: int, found: Found) -> None:
+    finding = found(name, seed)
     assert load(name).holds(finding), cells([load(name).table(finding)])
 
 
 @pytest.mark.parametrize("name", cases(BROKEN))
-def test_the_claim_can_fail(name: str, lesson_root: Path) -> None:
-    finding = found(name, lesson_root, 0, *BROKEN[name])
+def test_the_claim_can_fail(name: str, found: Found) -> None:
+    finding = found(name, 0, *BROKEN[name])
     assert not load(name).holds(finding), cells([load(name).table(finding)])
 
 
 @pytest.mark.parametrize("name", cases(LESSONS))
-def test_the_figure_is_drawn_and_the_numbers_are_numbers(name: str, lesson_root: Path, tmp_path: Path) -> None:
+def test_the_figure_is_drawn_and_the_numbers_are_numbers(name: str, found: Found, tmp_path: Path) -> None:
     lesson = load(name)
-    finding = found(name, lesson_root, 0)
+    finding = found(name, 0)
     picture = lesson.draw(finding, tmp_path / f"{name}.png")
     assert is_drawn(picture)
     assert picture.stat().st_size < 150_000

@@ -39,7 +39,9 @@ def test_a_lesson_has_a_page_with_its_figure_and_what_to_change(name: str, root:
     text = page.read_text(encoding="utf-8")
     assert f"trainyard lesson {name}" in text
     assert f"figures/{name}.png" in text and (page.parent / "figures" / f"{name}.png").stat().st_size < 150_000
-    assert f"({page.name})" in (page.parent / "README.md").read_text(encoding="utf-8")
+    assert re.search(r"\]\(\.\./reference/\w+\.md", text), "no link to the reference of its keys"
+    index = (page.parent / "README.md").read_text(encoding="utf-8")
+    assert f"({page.name})" in index and f"(figures/{name}.png)" in index
     for key in re.findall(r"--set ([\w.]+=[^\s`]+)", text):
         assert recipe_file(name).is_file() and recipes_of(name, page.parents[2] / ".trainyard" / "tests", 0, [key])
 
