@@ -137,3 +137,12 @@ def series_recipe() -> Recipe:
         evaluate=EvaluateConfig(bootstrap_samples=200),
         export=ExportConfig(verify_samples=9, latency_runs=3),
     )
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The folder of a small exported model of each kind; its data lie beside `models`, under raw and packed."""
+    # What it takes to export is not for every test.
+    from tests.serving.made import MODELS, make_model
+
+    return {name: make_model(tmp_path_factory.mktemp(name), name) for name in MODELS}

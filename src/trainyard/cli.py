@@ -20,6 +20,7 @@ from trainyard.plan import commands as plan_commands
 from trainyard.reference import commands as reference_commands
 from trainyard.serving import commands as serving_commands
 from trainyard.studies import commands as study_commands
+from trainyard.web import commands as web_commands
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 PARAMS = Path("params.yaml")
@@ -339,11 +340,12 @@ reference_commands.register(app)
 lesson_commands.register(app)
 serving_commands.register(app)
 study_commands.register(app)
+web_commands.register(app)
 
 GROUPS = {
     "Data and recipes": ("new", "check", "explain", "datasets", "fetch", "verify"),
     "Runs and models": ("plan", "report", "ui", "compare", "repeat", "learning-curve", "sweep", "promote"),
-    "An exported model": ("predict", "serve"),
+    "An exported model": ("predict", "serve", "web"),
     "A cluster": ("submit", "jobs", "logs", "attach", "stop"),
     "Where something comes from": ("which", "reproduce"),
     "Upkeep": ("doctor", "repair", "sync", "clean"),

@@ -46,7 +46,7 @@ def logits_of_torch(model: Path, name: str, split: Split) -> Any:
     """Return what the exported network gave for packed samples, one by one, from the network itself made anew."""
     import torch
 
-    from tests.serving.conftest import MODELS
+    from tests.serving.made import MODELS
     from trainyard.data.batches import gather
     from trainyard.data.packed import read_card
     from trainyard.models.build import build_network

@@ -21,7 +21,7 @@ import pytest
 import requests
 from PIL import Image
 
-from tests.serving.conftest import make_model
+from tests.serving.made import make_model
 from tests.serving.servers import Server, wait_until
 
 HEAD = b"POST /models/reviews/predict HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"

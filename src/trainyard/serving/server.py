@@ -156,7 +156,7 @@ def serve(
     Raises:
         MachineError: the port is taken.
     """
-    sock = _listen(host, port)
+    sock = listen(host, port)
     here = sock.getsockname()[1]
     hosts = {*LOCAL_NAMES, host.lower(), *(name.lower() for name in names)} if token is None or names else None
     service = Service(models, options, token, hosts, say)
@@ -205,7 +205,12 @@ def read_token(path: Path) -> str:
     return token
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that is listened on; port 0: any that is free.
+
+    Raises:
+        MachineError: the port is taken.
+    """
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

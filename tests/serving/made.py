@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 import torch
 
 from tests.serving.files import write_cells, write_load, write_photographs, write_reviews
@@ -97,9 +96,3 @@ def make_model(folder: Path, name: str, seed: int = 0) -> Path:
     out = folder / "models" / name
     export(saved, packed, out)
     return out
-
-
-@pytest.fixture(scope="session")
-def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The folder of each model; the data that it was made of lie beside `models`, under raw and packed."""
-    return {name: make_model(tmp_path_factory.mktemp(name), name) for name in MODELS}

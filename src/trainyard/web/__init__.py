@@ -1,0 +1,1 @@
+"""Pages that ask an exported model in the browser itself."""
