@@ -27,6 +27,7 @@ BROKEN: dict[str, tuple[str, ...]] = {
     "data": ("train.epochs=1",),
     "shift": ("train.epochs=1",),
     "receptive-field": ("model.normalisation=group",),
+    "memory": ("copying.model.forget_gate_bias=-2",),
     "deployment": ("train.learning_rate=1e-7",),
 }
 """Changes after which a claim no longer holds."""

@@ -29,6 +29,7 @@ LESSONS: dict[str, tuple[int, str]] = {
     "data": (10, "Both kinds of model gain from more data; the deep one ends ahead"),
     "shift": (12, "Convolutions know a moved digit, dense layers do not; pooling costs some of that"),
     "receptive-field": (13, "What a place of a feature map sees of the image, computed and measured"),
+    "memory": (15, "An LSTM passes on over many steps what a plain recurrent network has lost"),
     "residual": (16, "Residual connections let deep networks learn that otherwise do not"),
     "deployment": (17, "A model gives the same answers elsewhere: another runtime, a server, a phone"),
 }

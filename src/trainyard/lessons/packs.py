@@ -74,7 +74,7 @@ def make_copying(path: Path) -> None:
     rng = np.random.default_rng(length)
     lines = ["text,label"]
     for row in range(1500):
-        first, fillers = f"k{row % 8}", rng.choice(["a", "b"], length - 1)
+        first, fillers = f"k{row % 8}", rng.choice(["a", "b", "c", "d"], length - 1)
         lines.append(f"{' '.join([first, *fillers])},{first}")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, ("\n".join(lines) + "\n").encode())
