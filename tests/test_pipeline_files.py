@@ -26,6 +26,7 @@ SHARED = {
     "src/trainyard/data/links.py",
     "src/trainyard/data/parallel.py",
     "src/trainyard/data/text_checks.py",
+    "src/trainyard/models/dropout.py",
     "src/trainyard/models/resnet.py",
     "src/trainyard/models/whitening.py",
     "src/trainyard/tasks",

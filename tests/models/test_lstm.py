@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from trainyard.models.dropout import SequenceDropout, WeightDroppedLSTM
 from trainyard.models.lstm import LSTM, NGrams
 from trainyard.models.lstm_config import LSTMConfig
 
@@ -21,6 +22,7 @@ POOLINGS = ("last", "mean", "max", "mean_max", "attention")
 KINDS: tuple[dict[str, Any], ...] = (
     *({"pooling": pooling} for pooling in POOLINGS),
     {"ngrams": (1, 2, 3, 4), "embedding_size": 8},
+    {"recurrent_dropout": 0.5},
 )
 """Of networks, for what must hold for all."""
 
@@ -110,7 +112,7 @@ def test_lstm_equals_packing(bidirectional: bool) -> None:
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_padding_changes_no_logit(kind: dict[str, Any]) -> None:
     torch.manual_seed(0)
-    network = LSTM(small(**kind), num_outputs=3, vocabulary_size=11)
+    network = LSTM(small(**kind), num_outputs=3, vocabulary_size=11).eval()
     tokens, lengths = batch(4, 7, 1, time=7)
     logits = network(tokens, lengths)
     junk = torch.cat((tokens, torch.randint(11, (3, 5))), dim=1)  # what stands after a length must not matter
@@ -181,12 +183,68 @@ def test_lstm_of_the_same_seed_is_the_same() -> None:
     assert not torch.equal(logits[0], logits[2])
 
 
+def test_recurrent_weights_are_left_out_while_training_alone() -> None:
+    torch.manual_seed(0)
+    plain, dropped = (LSTM(small(recurrent_dropout=share), num_outputs=3, num_features=4) for share in (0.0, 0.5))
+    dropped.load_state_dict(plain.state_dict())
+    series, lengths = torch.randn(2, 6, 4), torch.tensor([6, 4])
+    torch.testing.assert_close(dropped.eval()(series, lengths), plain.eval()(series, lengths))
+    first, second = (dropped.train()(series, lengths) for _ in range(2))
+    assert not torch.allclose(first, second)
+    # Of one step nothing is passed on, so there is nothing to leave out.
+    torch.testing.assert_close(dropped(series[:, :1], torch.ones_like(lengths)), plain(series[:, :1], torch.ones_like(lengths)))
+
+
+def test_left_out_recurrent_weights_are_those_that_get_no_gradient() -> None:
+    torch.manual_seed(0)
+    layer = WeightDroppedLSTM(3, 8, 0.5)
+    kept = torch.rand(32, 8) < 0.5
+    layer.weight_dropout = Masked(kept)
+    outputs, _ = layer(torch.randn(4, 7, 3))
+    outputs.square().sum().backward()
+    gradient = layer.get_parameter("weight_hh_l0").grad
+    assert gradient is not None
+    assert torch.equal(gradient != 0, kept)
+    # The others work as in a layer that has no more than them.
+    thinned = nn.LSTM(3, 8, batch_first=True)
+    thinned.load_state_dict({**layer.state_dict(), "weight_hh_l0": layer.get_parameter("weight_hh_l0").detach() * kept})
+    series = torch.randn(4, 7, 3)
+    torch.testing.assert_close(layer(series)[0], thinned(series)[0])
+
+
+class Masked(nn.Module):
+    """Leaves out given weights, without scaling the others."""
+
+    def __init__(self, kept: Tensor) -> None:
+        super().__init__()
+        self.kept = kept
+
+    def forward(self, weights: Tensor) -> Tensor:
+        return weights * self.kept
+
+
+def test_variational_dropout_leaves_out_the_same_at_all_steps() -> None:
+    torch.manual_seed(0)
+    features = SequenceDropout(0.5)(torch.ones(3, 7, 20))
+    assert torch.equal(features, features[:, :1].expand(-1, 7, -1))
+    assert sorted(features.unique().tolist()) == [0, 2]
+    assert not torch.equal(features[0], features[1])
+    network = LSTM(small(variational_dropout=True, embedding_dropout=0.5, dropout=0.5), num_outputs=3, vocabulary_size=11)
+    assert isinstance(network.embedding_dropout, SequenceDropout) and isinstance(network.dropout, SequenceDropout)
+
+
+def test_variational_dropout_without_anything_to_drop_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"variational_dropout: true has nothing to drop .* set embedding_dropout"):
+        LSTMConfig(variational_dropout=True, dropout=0.5)
+    assert small(variational_dropout=True, dropout=0.5).num_layers == 2
+
+
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning")  # torch's own
 @pytest.mark.parametrize(
     "kind",
     [
         {"pooling": "last", "bidirectional": False},
-        {"pooling": "attention"},
+        {"pooling": "attention", "recurrent_dropout": 0.5},
         {"pooling": "mean_max", "ngrams": (2, 3), "embedding_size": 6},
     ],
     ids=str,

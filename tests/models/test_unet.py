@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import onnx
 import onnxruntime
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from trainyard.models.unet import UNet, WithContext
+from trainyard.models.unet import UNet, WithContext, _enlarged
 from trainyard.models.unet_config import UNetConfig, output_size, receptive_field
 
 UPSAMPLINGS = ("transposed", "bilinear", "nearest")
@@ -161,3 +162,44 @@ def test_unet_exports_to_onnx_with_free_batch_height_and_width(upsampling: Any, 
         images = torch.randn(size)
         found = session.run(None, {session.get_inputs()[0].name: images.numpy()})[0]
         torch.testing.assert_close(torch.from_numpy(found), network(images).detach(), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (13, 22)])
+def test_coarser_levels_label_every_pixel_while_training_alone(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    network = UNet(UNetConfig(depth=3, base_width=4, deep_supervision=2, normalisation="group"), in_channels=1, num_classes=3)
+    images = torch.randn(2, 1, *size)
+    labels, *coarse = network(images)
+    assert [found.shape for found in (labels, *coarse)] == [(2, 3, *size)] * 3
+    torch.testing.assert_close(network.eval()(images), labels)
+    # A level below is labelled by what has not been through the levels above it.
+    coarse[1].sum().backward()
+    reached = {name for name, parameter in network.named_parameters() if parameter.grad is not None}
+    assert "coarse_heads.1.weight" in reached and "decoder.0.0.weight" in reached
+    assert not any(name.startswith(("decoder.1", "decoder.2", "head", "coarse_heads.0")) for name in reached)
+
+
+def test_a_coarse_pixel_counts_for_the_pixels_that_it_covers() -> None:
+    logits = torch.zeros(1, 2, 4, 4)
+    logits[0, 1, 1, 2] = 8.0
+    larger = _enlarged(logits, 4, torch.empty(1, 1, 15, 16))
+    assert larger.shape == (1, 2, 15, 16)
+    where = (larger[0, 1] == larger.max()).nonzero().double().mean(dim=0).tolist()
+    assert where == [5.5, 9.5]
+
+
+def test_deep_supervision_is_in_no_exported_graph(tmp_path: Path) -> None:
+    from trainyard.export.onnx_format import write_onnx
+    from trainyard.models.build import build_network
+    from trainyard.models.spec import InputSpec
+
+    spec = InputSpec(kind="segmentation", classes=("a", "b"), channels=1, height=16, width=16, mean=(0.5,), std=(0.2,))
+    network = build_network(UNetConfig(depth=2, base_width=4, deep_supervision=1), spec).eval()
+    images = torch.randint(0, 256, (2, 1, 17, 19), dtype=torch.uint8)
+    write_onnx(network, spec, (images,), tmp_path / "model.onnx", {})
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    assert [output.name for output in session.get_outputs()] == ["logits"]
+    found = torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+    torch.testing.assert_close(found, network(images).detach(), atol=1e-4, rtol=0)
+    names = {entry.name for entry in onnx.load(tmp_path / "model.onnx").graph.initializer}
+    assert any("head" in name for name in names) and not any("coarse" in name for name in names)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from trainyard.models.unet_config import UNetConfig, output_size, receptive_field
@@ -29,3 +31,16 @@ def test_output_size_refuses_a_side_that_cannot_be_halved_and_names_the_next_tha
 
 def test_receptive_field_of_the_paper() -> None:
     assert receptive_field(UNetConfig()) == 140
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ({"depth": 3, "deep_supervision": 3}, r"deep_supervision: 3 is more levels .* with depth: 3; use at most 2"),
+        ({"deep_supervision": 1, "padding": "none"}, r"deep_supervision: 1 needs labels for every pixel.* use padding: same"),
+    ],
+)
+def test_deep_supervision_of_levels_that_there_are_not_is_refused(shape: dict[str, Any], message: str) -> None:
+    assert UNetConfig(depth=3, deep_supervision=2).deep_supervision == 2
+    with pytest.raises(ValueError, match=message):
+        UNetConfig(**shape)

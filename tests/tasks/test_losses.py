@@ -73,3 +73,13 @@ def test_the_loss_of_a_forecast_is_the_mean_over_steps_and_targets(loss: str, ex
     forecast = torch.tensor([[[1.0], [2.0]], [[0.0], [3.0]]])
     config = dataclasses.replace(CONFIG, loss=loss)  # type: ignore[arg-type]
     assert sample_losses(forecast, torch.zeros(2, 2, 1), config, None).tolist() == pytest.approx(expected)
+
+
+def test_each_coarser_level_counts_half_as_much() -> None:
+    torch.manual_seed(0)
+    targets, levels = torch.randint(2, (3, 4, 4)), [torch.randn(3, 2, 4, 4) for _ in range(3)]
+    alone = [sample_losses(logits, targets, CONFIG, None) for logits in levels]
+    found = sample_losses(tuple(levels), targets, CONFIG, None)
+    torch.testing.assert_close(found, (4 * alone[0] + 2 * alone[1] + alone[2]) / 7)
+    # Levels that all say the same have the loss of one, so that curves can be compared with those of validation.
+    torch.testing.assert_close(sample_losses((levels[0],) * 3, targets, CONFIG, None), alone[0])

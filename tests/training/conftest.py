@@ -52,7 +52,9 @@ def build(
     packed_scenes: Path,
     tmp_path: Path,
 ) -> Build:
-    """Return a function that makes a job of a family, with batch normalisation, dropout and augmentation where it has them."""
+    """Return a function that makes a job of a family, with what it has of batch normalisation, dropout of all kinds,
+    augmentation and deep supervision.
+    """
 
     def make(family: str, name: str, every: int | None = EVERY, folder: Path = tmp_path, **train: Any) -> FitJob:
         match family:
@@ -66,7 +68,7 @@ def build(
                     name="scenes",
                     family="unet",
                     data=SCENES,
-                    model=UNetConfig(depth=2, base_width=4, dropout=0.1),
+                    model=UNetConfig(depth=2, base_width=4, dropout=0.1, deep_supervision=1),
                     train=TrainConfig(
                         epochs=2,
                         batch_size=5,
@@ -81,7 +83,8 @@ def build(
                 )
                 data = packed_scenes
             case _:
-                model = dataclasses.replace(series_recipe.model, dropout=0.2)  # type: ignore[call-arg]
+                dropouts = {"dropout": 0.2, "embedding_dropout": 0.1, "variational_dropout": True, "recurrent_dropout": 0.2}
+                model = dataclasses.replace(series_recipe.model, **dropouts)  # type: ignore[arg-type]
                 trained = dataclasses.replace(series_recipe.train, epochs=2, batch_size=96, augment=AugmentConfig(jitter=0.1))
                 recipe = dataclasses.replace(series_recipe, model=model, train=trained)
                 data = packed_series

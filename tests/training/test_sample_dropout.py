@@ -5,7 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from trainyard.data.batches import Batch
-from trainyard.training.sample_dropout import SampleDropout, drop_by_sample
+from trainyard.models.dropout import SequenceDropout, WeightDropout
+from trainyard.training.sample_dropout import SampleDropout, StepDropout, drop_by_sample
 from trainyard.training.under_way import UnderWay
 
 
@@ -69,3 +70,39 @@ def test_a_networks_layers_are_replaced_and_its_weights_keep_their_names() -> No
     layers = [layer for layer in network.modules() if isinstance(layer, SampleDropout)]
     assert [(layer.share, layer.place) for layer in layers] == [(0.2, 0), (0.4, 1)]
     assert list(network.state_dict()) == names
+
+
+def test_a_sequence_loses_the_same_features_at_all_its_steps() -> None:
+    network = nn.Sequential(SequenceDropout(0.5))
+    under_way = UnderWay(0)
+    drop_by_sample(network, under_way)
+    under_way.begin(batch([3, 7]))
+    found = network(torch.ones(2, 9, 64))
+    assert torch.equal(found, found[:, :1].expand(-1, 9, -1))
+    assert not torch.equal(found[0], found[1])
+    # Alone, and padded to another length, it loses the same.
+    under_way.begin(batch([7]))
+    assert torch.equal(network(torch.ones(1, 4, 64))[0], found[1, :4])
+    # Features without steps are dropped as ever.
+    under_way.begin(batch([7]))
+    assert network(torch.ones(1, 64)).shape == (1, 64)
+
+
+def test_weights_are_dropped_by_step_whatever_samples_it_has() -> None:
+    network = nn.Sequential(WeightDropout(0.25))
+    under_way = UnderWay(0)
+    drop_by_sample(network, under_way)
+    assert isinstance(network[0], StepDropout)
+
+    def weights(indices: list[int], step: int, epoch: int = 0) -> Tensor:
+        under_way.begin(batch(indices, epoch), step)
+        result: Tensor = network(torch.ones(40, 50))
+        return result
+
+    first = weights([1, 2, 3], 5)
+    # Another worker's share, or another piece of the step.
+    assert torch.equal(weights([9], 5), first)
+    assert not torch.equal(weights([1, 2, 3], 6), first)
+    assert not torch.equal(weights([1, 2, 3], 5, epoch=1), first)
+    assert float((first == 0).double().mean()) == pytest.approx(0.25, abs=0.05)
+    assert torch.equal(network.eval()(torch.ones(40, 50)), torch.ones(40, 50))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from trainyard.models.dropout import SequenceDropout, WeightDroppedLSTM
 from trainyard.models.initialisation import initialise, initialise_lstm
 from trainyard.models.lstm_config import LSTMConfig
 
@@ -47,8 +48,9 @@ class LSTM(nn.Module):
         if config.ngrams:
             self.ngrams = NGrams(in_size, config.embedding_size, config.ngrams)
             in_size = config.embedding_size
-        self.embedding_dropout = nn.Dropout(config.embedding_dropout)
-        self.dropout = nn.Dropout(config.dropout)
+        dropout = SequenceDropout if config.variational_dropout else nn.Dropout
+        self.embedding_dropout = dropout(config.embedding_dropout)
+        self.dropout = dropout(config.dropout)
         out_size = config.hidden_size * (2 if config.bidirectional else 1)
         in_sizes = (in_size, *(out_size for _ in range(config.num_layers - 1)))
         self.forward_layers = nn.ModuleList(_layer(config, size) for size in in_sizes)
@@ -136,7 +138,10 @@ class NGrams(nn.Module):
 
 
 def _layer(config: LSTMConfig, in_size: int) -> nn.LSTM:
-    lstm = nn.LSTM(in_size, config.hidden_size, batch_first=True)
+    if config.recurrent_dropout:
+        lstm: nn.LSTM = WeightDroppedLSTM(in_size, config.hidden_size, config.recurrent_dropout)
+    else:
+        lstm = nn.LSTM(in_size, config.hidden_size, batch_first=True)
     initialise_lstm(lstm, config.recurrent_initialisation, config.forget_gate_bias)
     return lstm
 

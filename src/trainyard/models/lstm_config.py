@@ -29,6 +29,12 @@ class LSTMConfig:
     """Share of the features between layers and before the head that are set to 0 in a training step (Srivastava 2014)."""
     embedding_dropout: Fraction = 0.0
     """The same share, of the numbers that stand for tokens."""
+    variational_dropout: bool = False
+    """Whether dropout of embedded tokens, and between layers, leaves out the same features at all steps of a sequence instead
+    of others at each step (Gal 2016, arXiv:1512.05287)."""
+    recurrent_dropout: Fraction = 0.0
+    """Share of the weights from a step to the next that an optimizer step leaves out, the same for all its sequences and
+    their steps (AWD-LSTM of Merity 2017, arXiv:1708.02182)."""
     embedding_scale: Positive = 0.1
     """Standard deviation of the embedding at the beginning of training."""
     pooling: Literal["last", "mean", "max", "mean_max", "attention"] = "last"
@@ -54,4 +60,9 @@ class LSTMConfig:
             raise ValueError(
                 f"ngrams: {list(self.ngrams)} are {len(self.ngrams)} widths, which do not share embedding_size: "
                 f"{self.embedding_size} evenly; use a multiple of {len(self.ngrams)}"
+            )
+        if self.variational_dropout and not (self.embedding_dropout or (self.dropout and self.num_layers > 1)):
+            raise ValueError(
+                "variational_dropout: true has nothing to drop with embedding_dropout: 0 and no dropout between layers; "
+                "set embedding_dropout, or dropout and num_layers above 1, or remove it"
             )

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch.nn.functional import interpolate, pad
 
 from trainyard.models.activation import activation, normalisation
 from trainyard.models.initialisation import initialise
@@ -35,10 +35,18 @@ class UNet(nn.Module):
         joined = [(n_in if self.has_skips else n_out, n_out) for n_in, n_out in up]
         self.decoder = nn.ModuleList(_level(config, n_in, n_out) for n_in, n_out in joined)
         self.head = nn.Conv2d(config.base_width, num_classes, kernel_size=1)
+        # From the level below the finest one downwards.
+        self.coarse_heads = nn.ModuleList(
+            nn.Conv2d(widths[level], num_classes, kernel_size=1) for level in range(1, config.deep_supervision + 1)
+        )
         initialise(self, config.initialisation, config.activation)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Map images (N, in_channels, H, W) to logits (N, num_classes, H, W); unpadded, to fewer pixels."""
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Map images (N, in_channels, H, W) to logits (N, num_classes, H, W); unpadded, to fewer pixels.
+
+        With deep supervision and while training, to a tuple: these logits, and those of the coarser levels after them, each
+        enlarged to the same size.
+        """
         features = _pad_to_multiple(images, self.multiple) if self.is_padded else images
         skips = []
         for level in self.encoder:
@@ -46,14 +54,20 @@ class UNet(nn.Module):
             skips.append(features)
             features = self.pool(features)
         features = self.bottom(features)
+        risen = []
         for upsampling, level, skip in zip(self.upsamplings, self.decoder, reversed(skips), strict=True):
             features = upsampling(features)
             if self.has_skips:
                 same_size = skip if self.is_padded else _crop(skip, features)
                 features = torch.cat((same_size, features), dim=1)
             features = level(features)
+            risen.append(features)
         logits: Tensor = self.head(features)
-        return logits[..., : images.shape[2], : images.shape[3]] if self.is_padded else logits
+        logits = logits[..., : images.shape[2], : images.shape[3]] if self.is_padded else logits
+        if not self.coarse_heads or not self.training:
+            return logits
+        coarse = [head(features) for head, features in zip(self.coarse_heads, reversed(risen[:-1]), strict=False)]
+        return logits, *(_enlarged(found, 2**level, images) for level, found in enumerate(coarse, start=1))
 
 
 class WithContext(nn.Module):
@@ -118,6 +132,15 @@ def _pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
     bottom = (height + multiple - 1) // multiple * multiple - height
     right = (width + multiple - 1) // multiple * multiple - width
     return pad(images, (0, right, 0, bottom), mode="replicate")
+
+
+def _enlarged(logits: Tensor, factor: int, like: Tensor) -> Tensor:
+    """Return logits (N, K, h, w) of a coarser level at the height and width of images, before these were padded.
+
+    Instead of a mask made smaller, in which nothing might be left of a membrane of three pixels.
+    """
+    larger = interpolate(logits.float(), scale_factor=factor, mode="bilinear", align_corners=False)
+    return larger[..., : like.shape[2], : like.shape[3]]
 
 
 def _crop(features: Tensor, like: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from trainyard.models.cnn_config import Activation, Initialisation, Normalisation
-from trainyard.params import Count, Fraction
+from trainyard.params import Count, Fraction, Index
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +33,10 @@ class UNetConfig:
     """Between convolution and activation. group: 8 groups, or the most up to 8 that divide the channels."""
     dropout: Fraction = 0.0
     """Share of the features at the bottom of the U that are set to 0 in a training step (Srivastava 2014)."""
+    deep_supervision: Index = 0
+    """How many levels on the way up, below the full resolution, label pixels too while training: each against the whole mask,
+    and counting half as much as the level above it (Lee 2015, arXiv:1409.5185; nnU-Net, Isensee 2021). Only the finest
+    labels when the network is scored, and exported graphs have no other. 0: none."""
     initialisation: Initialisation = "kaiming"
     """How weights are drawn, with n inputs and m outputs of a unit. kaiming: variance 2 / n after relu (He 2015,
     arXiv:1502.01852), xavier: 2 / (n + m), normal_small: standard deviation 0.01, normal_large: 1, zeros: all 0, default:
@@ -44,6 +48,16 @@ class UNetConfig:
             raise ValueError(
                 f"kernel_size: {self.kernel_size} is even and has no middle pixel; "
                 f"use {self.kernel_size - 1} or {self.kernel_size + 1}"
+            )
+        if self.deep_supervision >= self.depth:
+            raise ValueError(
+                f"deep_supervision: {self.deep_supervision} is more levels than there are below the full resolution on the way "
+                f"up with depth: {self.depth}; use at most {self.depth - 1}"
+            )
+        if self.deep_supervision and self.padding == "none":
+            raise ValueError(
+                f"deep_supervision: {self.deep_supervision} needs labels for every pixel, which padding: none cuts away "
+                "differently at each level; use padding: same, or remove it"
             )
 
 

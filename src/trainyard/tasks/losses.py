@@ -39,15 +39,22 @@ def add_up(mean: MeanMetric, losses: Tensor) -> None:
     mean._computed = None
 
 
-def sample_losses(logits: Tensor, targets: Tensor, config: TrainConfig, class_weights: Tensor | None) -> Tensor:
+def sample_losses(
+    logits: Tensor | tuple[Tensor, ...], targets: Tensor, config: TrainConfig, class_weights: Tensor | None
+) -> Tensor:
     """Return the loss of each sample (N,).
 
     Args:
-        logits: (N, K) or (N, K, H, W); for a number as target, the prediction (N, 1); for several, of their shape.
+        logits: (N, K) or (N, K, H, W); for a number as target, the prediction (N, 1); for several, of their shape. Several
+            such, under deep supervision: their mean, in which each counts half as much as the one before it.
         targets: labels (N,) int64, masks (N, H, W) int64, or numbers (N,) or (N, horizon, D) float32.
         config: names the loss.
         class_weights: (K,), of mean 1 over the training split, or None.
     """
+    if isinstance(logits, tuple):
+        weights = [0.5**level for level in range(len(logits))]
+        levels = torch.stack([sample_losses(one, targets, config, class_weights) for one in logits])
+        return (levels * levels.new_tensor(weights).unsqueeze(1) / sum(weights)).sum(dim=0)
     logits = logits.float()
     if targets.is_floating_point():
         errors = (logits.reshape(targets.shape) - targets).flatten(1 if targets.ndim > 1 else 0)

@@ -216,5 +216,7 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
     # A worker's share of a small validation split may be empty.
     warnings.filterwarnings("ignore", message=".*was called before the ``update`` method.*")
+    # Weights of which some are left out are no longer in one piece, which costs a copy.
+    warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous chunk.*")
     # Frozen layers, as the recipe wants them.
     warnings.filterwarnings("ignore", message="Found .* module.s. in eval mode.*")

@@ -132,8 +132,9 @@ class Keeper(Checkpoint):
         self.norms.clear()
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int) -> None:
-        self.trail.at(trainer.current_epoch, batch_idx // self.batches.micro_batches)
-        self.under_way.begin(batch)
+        step = batch_idx // self.batches.micro_batches
+        self.trail.at(trainer.current_epoch, step)
+        self.under_way.begin(batch, step)
         # What a layer draws from torch is a function of (seed, step, rank), so a resumed step draws what it would have drawn.
         seed_draws(self.device, _mix(self.config.seed, trainer.current_epoch, batch_idx, trainer.global_rank))
 

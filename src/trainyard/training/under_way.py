@@ -14,6 +14,8 @@ class UnderWay:
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.epoch = 0
+        self.step = 0
+        """Of the epoch, 0-based; all pieces of an accumulated step have one."""
         self.indices: Tensor = torch.zeros(0, dtype=torch.int64)
         """(N,) the samples' places in the training split."""
         self.counts = True
@@ -21,9 +23,10 @@ class UnderWay:
         self.serial = 0
         """Rises with every batch."""
 
-    def begin(self, batch: Batch) -> None:
-        """Take note of the next batch, before it goes through the network."""
+    def begin(self, batch: Batch, step: int = 0) -> None:
+        """Take note of the next batch, and of the optimizer step it is for, before it goes through the network."""
         self.epoch = batch.epoch
+        self.step = step
         self.indices = batch.indices
         self.counts = batch.weight != 0
         self.serial += 1
