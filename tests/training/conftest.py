@@ -17,7 +17,7 @@ from trainyard.export.config import ExportConfig
 from trainyard.models.unet_config import UNetConfig
 from trainyard.recipe import Recipe
 from trainyard.tasks.augment_config import AugmentConfig
-from trainyard.tasks.train_config import TrainConfig
+from trainyard.tasks.train_config import EmaConfig, TrainConfig
 from trainyard.training.job import FitJob
 
 MakeRecipe = Callable[..., Recipe]
@@ -53,7 +53,7 @@ def build(
     tmp_path: Path,
 ) -> Build:
     """Return a function that makes a job of a family, with what it has of batch normalisation, dropout of all kinds,
-    augmentation and deep supervision.
+    augmentation, deep supervision and averaged weights.
     """
 
     def make(family: str, name: str, every: int | None = EVERY, folder: Path = tmp_path, **train: Any) -> FitJob:
@@ -77,6 +77,7 @@ def build(
                         learning_rate=0.01,
                         loss="cross_entropy_dice",
                         augment=AugmentConfig(rotate=10.0, flip="horizontal"),
+                        ema=EmaConfig(decay=0.9),
                     ),
                     evaluate=EvaluateConfig(),
                     export=ExportConfig(),

@@ -11,8 +11,17 @@ from trainyard.tasks.augmentation import Guarded, build_augmentation
 from trainyard.tasks.train_config import TrainConfig, check_train
 
 
-def build_task(network: nn.Module, card: Card, config: TrainConfig, total_steps: int) -> pl.LightningModule:
+def build_task(
+    network: nn.Module, card: Card, config: TrainConfig, total_steps: int, averaged: nn.Module | None = None
+) -> pl.LightningModule:
     """Return the Lightning module that trains `network` on the data of `card` in `total_steps` optimizer steps.
+
+    Args:
+        network: what is trained.
+        card: of the data.
+        config: how.
+        total_steps: of the whole training.
+        averaged: the network with averaged weights, which is scored in its place.
 
     Raises:
         InputError: the config asks for what these data have not.
@@ -24,15 +33,15 @@ def build_task(network: nn.Module, card: Card, config: TrainConfig, total_steps:
         case "forecasting":
             from trainyard.tasks.forecasting import Forecasting
 
-            return Forecasting(network, config, total_steps, augment)
+            return Forecasting(network, config, total_steps, augment, averaged)
         case "segmentation":
             from trainyard.tasks.segmentation import Segmentation
 
-            return Segmentation(network, len(card.classes), config, total_steps, augment, weights)
+            return Segmentation(network, len(card.classes), config, total_steps, augment, weights, averaged)
         case "image_classification" | "text_classification":
             from trainyard.tasks.classification import Classification
 
-            return Classification(network, len(card.classes), config, total_steps, augment, weights)
+            return Classification(network, len(card.classes), config, total_steps, augment, weights, averaged)
 
 
 def class_weights(card: Card) -> Tensor:

@@ -27,9 +27,11 @@ class Classification(pl.LightningModule):
         total_steps: int,
         augment: Augment,
         class_weights: Tensor | None = None,
+        averaged: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.network = network
+        self.averaged = averaged
         self.config = config
         self.total_steps = total_steps
         self.augment = augment
@@ -52,7 +54,7 @@ class Classification(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         if not batch.weight:
             return
-        logits = self.network(*batch.inputs)
+        logits = (self.averaged or self.network)(*batch.inputs)
         self.val_loss.update(sample_losses(logits, batch.targets, self.config, self.class_weights))
         self.val_accuracy.update(logits, batch.targets)
         self.val_macro_f1.update(logits, batch.targets)

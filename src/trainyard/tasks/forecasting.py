@@ -16,9 +16,17 @@ from trainyard.tasks.train_config import TrainConfig
 class Forecasting(pl.LightningModule):
     """Squared or absolute error, MSE and MAE around a network that gives a standardised forecast (N, horizon, D)."""
 
-    def __init__(self, network: nn.Module, config: TrainConfig, total_steps: int, augment: Augment) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        config: TrainConfig,
+        total_steps: int,
+        augment: Augment,
+        averaged: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.network = network
+        self.averaged = averaged
         self.config = config
         self.total_steps = total_steps
         self.augment = augment
@@ -40,7 +48,7 @@ class Forecasting(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         if not batch.weight:
             return
-        forecast = self.network(*batch.inputs).float()
+        forecast = (self.averaged or self.network)(*batch.inputs).float()
         errors = (forecast - batch.targets).flatten(1)
         self.val_loss.update(sample_losses(forecast, batch.targets, self.config, None))
         self.val_mse.update(errors.square().mean(dim=1))

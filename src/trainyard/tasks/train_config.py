@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
 
 from trainyard.data.raw import Kind
 from trainyard.errors import InputError
@@ -27,6 +29,16 @@ class StartConfig:
     """Of the file, so that another file is another training. Left out, the message says what it is."""
     freeze: bool = False
     """Train only the layers that the file has not, such as a head for other classes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmaConfig:
+    """An exponential moving average of the weights, which is what is scored, kept and exported (Polyak 1992; Tarvainen 2017,
+    arXiv:1703.01780). The weights that train do not see it."""
+
+    decay: Annotated[float, Field(gt=0, lt=1)] = 0.999
+    """Share of the average that each optimizer step leaves: the last 1 / (1 - decay) steps count, 1,000 of 0.999. Early in a
+    training fewer do, the last tenth of the steps so far, so that a short one is not spoilt by its beginning."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +86,8 @@ class TrainConfig:
     """Weights to begin with. None: the model's initialisation."""
     augment: AugmentConfig | None = None
     """How training samples are changed in every epoch. None: not at all."""
+    ema: EmaConfig | None = None
+    """Score and keep a moving average of the weights instead of the weights themselves. None: do not."""
     keep: Literal["best", "last"] = "best"
     """Epoch whose weights are the model: that with the best primary metric on the validation split, or the last one, which is
     the surer choice where a schedule ends at zero and the validation split is small."""

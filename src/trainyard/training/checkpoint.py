@@ -308,6 +308,8 @@ def kept_weights(
 ) -> tuple[dict[str, torch.Tensor], Facts]:
     """Return the network's weights at the best validation score or after the last epoch, and what their checkpoint says.
 
+    Of a training that averages them, these are the averages.
+
     Raises:
         IntegrityError: no checkpoint has a score, or the one that is wanted is damaged.
         ServiceError: the store does not answer.
@@ -316,11 +318,12 @@ def kept_weights(
     top = best(ended) if keep == "best" else next(reversed(ended), None)
     if top is None:
         raise IntegrityError(f"{_store(place).address}: no checkpoint has a validation score; train the recipe again")
-    prefix = "network."
     try:
         state = load(top)["state_dict"]
     except IntegrityError as error:
         raise IntegrityError(f"{error}; it is the {keep} epoch's: delete {top.store.address} and train again") from None
+    # The average is what was scored, where there is one.
+    prefix = next(prefix for prefix in ("averaged.", "network.") if any(name.startswith(prefix) for name in state))
     return {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}, top.facts
 
 

@@ -26,6 +26,7 @@ from trainyard.tasks.build import build_task
 from trainyard.tasks.primary import PRIMARY
 from trainyard.training import checkpoint, fault, trace
 from trainyard.training.arithmetic import choose, prepare_torch, this_machine
+from trainyard.training.averaging import Averaging, averaged_copy
 from trainyard.training.compiling import install
 from trainyard.training.global_norm import normalise_over_workers
 from trainyard.training.hardware import room_for_data, take_device
@@ -88,6 +89,8 @@ def fit(
         whiten(network, train_split.arrays["images"], network.normalise)
     if config.start_from is not None and job.weights is not None:
         take_over(network, job.weights, freeze=config.start_from.freeze)
+    # Before layers take the places of those that only training needs otherwise.
+    averaged = None if config.ema is None else averaged_copy(network)
     under_way = UnderWay(config.seed)
     drop_by_sample(network, under_way)
     if config.batch_statistics == "global" and world_size > 1:
@@ -97,7 +100,9 @@ def fit(
     if arithmetic.channels_last:
         # On processors with bf16 up to three times as fast.
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    task = build_task(network, card, config, config.epochs * batches.steps)
+        averaged = averaged and averaged.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    task = build_task(network, card, config, config.epochs * batches.steps, averaged)
+    averaging = [] if config.ema is None else [Averaging(config.ema, micro_batches)]
     store = job.store()
     trail = Trail(job.trail, job.trail_store(), rank)
     spool = Outbox(store) if rank == 0 and job.storage is not None else FileSpool(job.spool)
@@ -125,7 +130,7 @@ def fit(
         strategy=strategy,
         plugins=plugins,
         # The caller's first: they note a phase before a fault on demand can happen in it.
-        callbacks=[*callbacks, *compiling, *trace.install(rank), *fault.install(job.scratch_dir, rank), keeper],
+        callbacks=[*callbacks, *compiling, *averaging, *trace.install(rank), *fault.install(job.scratch_dir, rank), keeper],
         precision=arithmetic.precision,
         accumulate_grad_batches=micro_batches,
         deterministic="warn" if config.deterministic else False,

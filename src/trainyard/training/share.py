@@ -17,6 +17,8 @@ from torchmetrics import MeanMetric
 Share = dict[str, Tensor]
 """Tensors of one worker, by name."""
 LOSS = "train_loss."
+AVERAGED = "averaged."
+"""In front of the names of the network whose weights are averaged."""
 
 
 def workers() -> int:
@@ -71,10 +73,11 @@ def average_statistics(module: pl.LightningModule) -> None:
 
 def _tensors(module: pl.LightningModule) -> Iterator[tuple[str, Tensor]]:
     """Yield the tensors themselves, in one order on all workers."""
-    for name, buffer in module.network.named_buffers():  # type: ignore[union-attr]
-        # Those that count batches are the same on all workers.
-        if buffer.is_floating_point():
-            yield name, buffer
+    for prefix, network in (("", module.network), (AVERAGED, module.averaged)):
+        for name, buffer in () if network is None else network.named_buffers():  # type: ignore[union-attr]
+            # Those that count batches are the same on all workers.
+            if buffer.is_floating_point():
+                yield f"{prefix}{name}", buffer
     loss = module.train_loss
     yield f"{LOSS}mean_value", loss.mean_value  # type: ignore[union-attr, misc]
     yield f"{LOSS}weight", loss.weight  # type: ignore[union-attr, misc]
