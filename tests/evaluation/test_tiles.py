@@ -9,10 +9,11 @@ from torch.nn.functional import pad
 
 from trainyard.evaluation.config import EvaluateConfig
 from trainyard.evaluation.tile_grid import TileConfig, tile_axes
-from trainyard.evaluation.tiles import Turned, mirrored, segmenter
+from trainyard.evaluation.tiles import mirrored, segmenter
 from trainyard.models.build import build_network
 from trainyard.models.cnn_config import CNNConfig
 from trainyard.models.spec import InputSpec
+from trainyard.models.turned import Turned
 from trainyard.models.unet_config import UNetConfig, context
 
 SPEC = InputSpec(kind="segmentation", classes=("ground", "cell"), channels=1, height=64, width=64, mean=(0.5,), std=(0.25,))

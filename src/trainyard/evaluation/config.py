@@ -38,7 +38,8 @@ class EvaluateConfig:
     """For masks: label images in overlapping tiles. None: each image at once."""
     flips: Literal["none", "horizontal", "all"] = "none"
     """For images. Average the probabilities of the image and its mirror image, left to right; all: of the image turned and
-    mirrored in all eight ways. Scores are then those of the average, and exported models give each position by itself."""
+    mirrored in all eight ways. Scores are then those of the average, with those of one position beside them, and exported
+    graphs average too, so that what leaves is what was scored: at twice, or eight times, the computation."""
     rand_error: RandErrorConfig | None = None
     """For masks: also score how cells are split and merged. None: pixels alone are compared."""
     temperature: Literal["none", "fit"] = "none"

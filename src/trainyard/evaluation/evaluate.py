@@ -102,6 +102,7 @@ def _report_classes(saved: SavedModel, splits: Mapping[SplitName, Split], about:
     predictions = predict(network, test, batch_size, choices)
     baseline = None if train is None else run_baseline(train, test, len(classes), config.seed)
     metrics = all_metrics(kind, predictions, baseline, config) | chosen_metrics(kind, predictions, choices, config)
+    metrics |= _one_position(saved, test)
     described = classes_part(classes, class_columns(kind, predictions, baseline))
     write_per_class(paths.per_class, kind, classes, predictions, baseline)
     parts = {"metrics": metrics, "classes": described, "calibration": calibration_part(predictions, choices)}
@@ -110,6 +111,16 @@ def _report_classes(saved: SavedModel, splits: Mapping[SplitName, Split], about:
     _write_samples(test, predictions, about, paths)
     _draw(saved, test, predictions, baseline, choices, paths.figures)
     return Evaluation(metrics=metrics, baseline=description, by_class=charted(described))
+
+
+def _one_position(saved: SavedModel, test: Split) -> dict[str, float]:
+    """Return what averaging over positions is to be held against; nothing where images are seen in one position anyway."""
+    config = saved.recipe.evaluate
+    if config.flips == "none":
+        return {}
+    network, batch_size = segmenter(saved.network, saved.recipe.model, replace(config, flips="none"))
+    counts = predict(network, test, batch_size).counts
+    return {f"test/{name}_one_position": float(value) for name, value in scores(test.kind, total(counts)).items()}
 
 
 def _write_samples(test: Split, predictions: Predictions, about: About, paths: ReportPaths) -> None:

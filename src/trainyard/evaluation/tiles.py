@@ -1,4 +1,4 @@
-"""Images labelled tile by tile, and from all sides: networks around a network, which scoring takes like any other."""
+"""Images labelled tile by tile: a network around a network, which scoring takes like any other."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from trainyard.evaluation.config import EvaluateConfig
 from trainyard.evaluation.tile_grid import TileAxis, tile_axes
 from trainyard.models.build import NormalisedImages
+from trainyard.models.turned import seen_from
 from trainyard.models.unet import WithContext
 from trainyard.models.unet_config import UNetConfig
 
@@ -53,40 +54,6 @@ class Tiled(nn.Module):
         return image[:, rows[:, None], columns]
 
 
-POSITIONS: dict[str, tuple[tuple[int, bool], ...]] = {
-    "horizontal": ((0, False), (0, True)),
-    "all": tuple((turns, flip) for flip in (False, True) for turns in range(4)),
-}
-"""Quarter turns, and whether the image is mirrored before them, by what `evaluate.flips` says."""
-
-
-class Turned(nn.Module):
-    """A network that looks at an image in several positions, turned and mirrored, and averages the probabilities."""
-
-    def __init__(self, network: nn.Module, positions: tuple[tuple[int, bool], ...] = POSITIONS["all"]) -> None:
-        super().__init__()
-        self.network = network
-        self.positions = positions
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Map images (N, C, H, W) to the logarithm of mean probabilities, whose softmax they are.
-
-        They are (N, K) where the network labels images, and (N, K, H, W) in the image's own position where it labels pixels.
-        """
-        first, *others = self.positions
-        total = self._probabilities(images, *first)
-        for position in others:
-            total += self._probabilities(images, *position)
-        return (total / len(self.positions)).log()
-
-    def _probabilities(self, images: Tensor, turns: int, flip: bool) -> Tensor:
-        found: Tensor = self.network(torch.rot90(images.flip(3) if flip else images, turns, (2, 3))).float().softmax(dim=1)
-        if found.ndim == 2:
-            return found
-        found = torch.rot90(found, -turns, (2, 3))
-        return found.flip(3) if flip else found
-
-
 def segmenter(network: nn.Module, model: object, config: EvaluateConfig) -> tuple[nn.Module, int]:
     """Return what scores images as the recipe wants, and how many images it takes at once.
 
@@ -99,7 +66,7 @@ def segmenter(network: nn.Module, model: object, config: EvaluateConfig) -> tupl
     if config.tile is not None and isinstance(model, UNetConfig):
         bare = WithoutContext(network) if model.padding == "none" else network
         seen, size = Tiled(bare, tile_axes(config.tile, model), config.batch_size), 1
-    return (seen if config.flips == "none" else Turned(seen, POSITIONS[config.flips])), size
+    return seen_from(seen, config.flips), size
 
 
 class WithoutContext(nn.Module):

@@ -16,6 +16,7 @@ from trainyard.data.packed import SPLITS, Card
 from trainyard.export.bundle import FORMAT_FILES
 from trainyard.export.card_blocks import Block, Code, Heading, Picture, Points, Table, Text, html, markdown
 from trainyard.models.saved import SavedModel
+from trainyard.models.turned import POSITIONS
 from trainyard.tasks.primary import LOWER_IS_BETTER, PRIMARY
 
 PICTURES = {
@@ -175,6 +176,13 @@ def _results(saved: SavedModel, report: Mapping[str, Any] | None) -> Iterator[Bl
     if key in metrics:
         better = "Lower is better." if primary in LOWER_IS_BETTER else "Higher is better."
         yield Text(f"Model less baseline in {primary}: {_interval(metrics, key)}. {better}")
+    if (flips := saved.recipe.evaluate.flips) != "none":
+        alone = metrics.get(f"test/{primary}_one_position")
+        beside = "" if alone is None else f" Of one position alone, {primary} is {alone:.4f}."
+        yield Text(
+            f"Each image is seen in {len(POSITIONS[flips])} positions, whose probabilities are averaged; the files do that "
+            f"themselves.{beside}"
+        )
     if (temperature := report.get("calibration", {}).get("temperature")) is not None:
         yield Text(
             f"Logits are divided by {temperature:.3f} before they become probabilities; the files hold that number as "

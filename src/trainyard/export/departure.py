@@ -7,6 +7,7 @@ exporters change: a layer's output is found again where the file computes an arr
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,7 @@ class _Listener:
     def __init__(self, disturbed: str | None) -> None:
         self.disturbed = disturbed
         self.outputs: list[tuple[str, NDArray[np.float32]]] = []
+        self.calls: Counter[str] = Counter()
 
     def before(self, layer: nn.Module, taken: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Note down what goes into the first layer that takes numbers with a fraction."""
@@ -98,6 +100,9 @@ class _Listener:
     def after(self, name: str, layer: nn.Module, taken: tuple[Any, ...], given: Any) -> Any:
         """Note down what a layer gives, of several results the first."""
         result = given[0] if isinstance(given, tuple) else given
+        self.calls[name] += 1
+        # A network that looks at an image in several positions has each layer as often.
+        name = name if self.calls[name] == 1 else f"{name}, call {self.calls[name]}"
         if not _is_floating(result):
             return None
         noted = self._noted(name, result)

@@ -37,6 +37,7 @@ from trainyard.files import write_whole
 from trainyard.models.build import in_raw_units
 from trainyard.models.saved import SavedModel
 from trainyard.models.spec import InputSpec
+from trainyard.models.turned import seen_from
 from trainyard.tasks.primary import PRIMARY
 
 EXAMPLE_SAMPLES = 2
@@ -119,7 +120,7 @@ def export(saved: SavedModel, data_dir: Path, model_dir: Path, evaluated: Evalua
         folder = Path(temporary) / "bundle"
         folder.mkdir()
         raw, tokenizer = to_json(form_of(saved.recipe.data, card)), _tokenizer(data_dir)
-        network = in_raw_units(saved.network.eval(), saved.spec)
+        network = seen_from(in_raw_units(saved.network.eval(), saved.spec), saved.recipe.evaluate.flips)
         work = _Work(
             saved=saved,
             network=network,
