@@ -22,8 +22,11 @@ from trainyard.reference.values import as_yaml, words
 FOLDER = Path(__file__).parents[1] / "docs" / "reference"
 PAGES = {
     "data": ("Data: block `data` of a recipe", "[Your own data](../your-data.md), [tables](../tables.md)"),
-    "model": ("Network: block `model` of a recipe", "[lessons](../lessons/README.md)"),
-    "train": ("Training: block `train` of a recipe", "[augmentation](../augmentation.md), [exactness](../exactness.md)"),
+    "model": ("Network: block `model` of a recipe", "[lessons](../lessons/README.md), [better recipes](../better-recipes.md)"),
+    "train": (
+        "Training: block `train` of a recipe",
+        "[augmentation](../augmentation.md), [exactness](../exactness.md), [better recipes](../better-recipes.md)",
+    ),
     "evaluate": (
         "Evaluation: block `evaluate` of a recipe",
         "[evaluation](../evaluation.md), [segmentation](../segmentation.md)",
