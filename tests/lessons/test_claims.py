@@ -25,6 +25,7 @@ BROKEN: dict[str, tuple[str, ...]] = {
     "batches": ("train.learning_rate=1e-5",),
     "depth": ("model.kernel_size=7",),
     "data": ("train.epochs=1",),
+    "tuning": ("train.batch_size=full",),
     "shift": ("train.epochs=1",),
     "receptive-field": ("model.normalisation=group",),
     "memory": ("copying.model.forget_gate_bias=-2",),

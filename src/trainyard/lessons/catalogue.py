@@ -27,6 +27,7 @@ LESSONS: dict[str, tuple[int, str]] = {
     "dropout": (8, "A network learns few samples by heart; dropout makes it harder"),
     "depth": (9, "Of equally many parameters, more layers see farther and learn more, up to a depth"),
     "data": (10, "Both kinds of model gain from more data; the deep one ends ahead"),
+    "tuning": (11, "A sweep: the learning rate matters most, and chance tries more values of it than a grid"),
     "shift": (12, "Convolutions know a moved digit, dense layers do not; pooling costs some of that"),
     "receptive-field": (13, "What a place of a feature map sees of the image, computed and measured"),
     "memory": (15, "An LSTM passes on over many steps what a plain recurrent network has lost"),
