@@ -285,6 +285,20 @@ def learning_curve(
 
 
 @app.command()
+def repro(
+    targets: Annotated[list[str] | None, typer.Argument(metavar="TARGET...", help="As for `dvc repro`; all, if none.")] = None,
+    together: Annotated[
+        int | None, typer.Option("--together", "-j", min=1, help="Trainings at a time, instead of what there is room for.")
+    ] = None,
+) -> None:
+    """Do what `dvc repro` does, with the trainings of several recipes side by side where there is room."""
+    from trainyard.repro import repro as run
+
+    with study_commands.resumable():
+        sys.exit(run(Path.cwd().resolve(), targets or [], together))
+
+
+@app.command()
 def sync() -> None:
     """Send what waits for the tracking server, and say of runs that were killed that they were."""
     from trainyard.provenance import scratch_root
@@ -344,7 +358,7 @@ web_commands.register(app)
 
 GROUPS = {
     "Data and recipes": ("new", "check", "explain", "datasets", "fetch", "verify"),
-    "Runs and models": ("plan", "report", "ui", "compare", "repeat", "learning-curve", "sweep", "promote"),
+    "Runs and models": ("plan", "repro", "report", "ui", "compare", "repeat", "learning-curve", "sweep", "promote"),
     "An exported model": ("predict", "serve", "web"),
     "A cluster": ("submit", "jobs", "logs", "attach", "stop"),
     "Where something comes from": ("which", "reproduce"),

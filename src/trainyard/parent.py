@@ -11,6 +11,8 @@ from pathlib import Path
 
 from trainyard.errors import Interrupted
 
+PARENT = "TRAINYARD_PARENT"
+"""Variable of a stage's environment where no dvc started it: the process that did, which it ends with."""
 PARENT_POLL_SECONDS = 0.5
 GRACE_SECONDS = 5.0
 """From the request to end until the kernel ends the process; with the poll it stays within ten seconds."""
@@ -18,17 +20,30 @@ SHELLS = ("sh", "bash", "dash", "zsh", "fish")
 
 
 def end_with_parent() -> None:
-    """Watch the dvc process that started this stage, if one did, and end with it.
+    """Watch the process that started this stage, dvc or a command that names itself in PARENT, and end with it.
 
     Raises:
         Interrupted: it was killed before it could be watched.
     """
-    if "DVC_STAGE" not in os.environ:
+    what = "`dvc`"
+    if "DVC_STAGE" in os.environ:
+        watched = _parents_up_to_dvc()
+    elif name := os.environ.get(PARENT):
+        pid, _, started = name.partition(":")
+        fields = process_state(int(pid))
+        watched = [(int(pid), started)] if fields is not None and fields[19] == started else []
+        what = "command"
+    else:
         return
-    watched = _parents_up_to_dvc()
     if not watched:
-        raise Interrupted("the `dvc` that started this is gone; run the same command again")
+        raise Interrupted(f"the {what} that started this is gone; run the same command again")
     threading.Thread(target=_watch, args=(watched,), name="parent-watch", daemon=True).start()
+
+
+def this_process() -> str:
+    """Return what a stage is told in PARENT of this process: its number, and when it began, for numbers are used again."""
+    fields = process_state(os.getpid())
+    return f"{os.getpid()}:{fields[19] if fields else ''}"
 
 
 def process_state(pid: int) -> list[str] | None:

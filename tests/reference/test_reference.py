@@ -133,5 +133,6 @@ def test_every_variable_of_ours_is_on_its_page(root: Path) -> None:
     files = [*(root / "src").rglob("*.py"), *(root / "pipeline").rglob("*.py"), *(root / "deploy").rglob("*.sh")]
     used = {name for path in files for name in re.findall(r"TRAINYARD_[A-Z_]+[A-Z]", path.read_text(encoding="utf-8"))}
     # Which a process sets for those that it starts; nobody else is to.
-    between = {"ATTEMPT", "BEGUN_AGAIN", "GIT_COMMIT", "GIT_DIRTY", "HANDED_ON", "JOB", "PARENT_RUN", "PRIVATE_RAY", "SEALED"}
+    between = {"ATTEMPT", "BEGUN_AGAIN", "GIT_COMMIT", "GIT_DIRTY", "HANDED_ON", "JOB", "PARENT", "PARENT_RUN", "PRIVATE_RAY"}
+    between |= {"SEALED", "SHARED_RAY"}
     assert used - {f"TRAINYARD_{name}" for name in between} - set(re.findall(r"`(TRAINYARD_\w+)`", page)) == set()

@@ -19,6 +19,7 @@ from ruamel.yaml import YAML
 
 from trainyard.errors import Interrupted, TrainyardError
 from trainyard.files import write_whole
+from trainyard.parent import PARENT, this_process
 from trainyard.tracking.run import PARENT_VARIABLE
 
 OWN = frozenset({"params.yaml", "reports", "models", "dvc.lock", "dvc.yaml", ".dvc", ".git", ".trainyard"})
@@ -67,6 +68,7 @@ def run_child(root: Path, child: Child, parent: str) -> dict[str, float]:
     done.unlink(missing_ok=True)
     places = [str(child.data_dir), f"models/{child.recipe}", f"reports/{child.recipe}"]
     environment = {**os.environ, "PYTHONPATH": str(root / "src"), "DVC_ROOT": str(root), PARENT_VARIABLE: parent}
+    environment[PARENT] = this_process()
     # Of the stage of another pipeline, should this run in one.
     environment.pop("DVC_STAGE", None)
     for stage in ("train", "evaluate"):

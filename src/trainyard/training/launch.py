@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from trainyard.errors import BeginAgain, Interrupted, MachineError, ServiceError, TrainyardError, last_line
+from trainyard.errors import BeginAgain, IntegrityError, Interrupted, MachineError, ServiceError, TrainyardError, last_line
 from trainyard.lean import load_lightning
 from trainyard.progress import say
 from trainyard.training import ray_start, workers
@@ -54,7 +54,9 @@ class Launch:
         self.address = os.environ.get("RAY_ADDRESS") or cluster.address
         self.name = uuid.uuid4().hex
         self.workers = 0
-        """At most; 0 where the fit runs in this process."""
+        """At most; 0 where the recipe is to train in this process."""
+        self._here = False
+        """Whether the fit runs in this process: for want of workers, or because nothing is left of it to be computed."""
         self._least = 0
         self._moving = False
         self._nodes: NodeWatch | None = None
@@ -167,7 +169,7 @@ class Launch:
         self._stop.set()
         if self._inbox is not None:
             self._inbox.stop()
-        if not self.workers:
+        if self._here or not self.workers:
             # A thread that computes while the interpreter ends would crash it.
             self._done.wait()
             return
@@ -273,7 +275,7 @@ class Launch:
         self._over.wait()
 
     def _fit(self) -> FitResult:
-        if self.workers:
+        if not self._here:
             return self._fit_on_nodes()
 
         load_lightning()
@@ -302,7 +304,8 @@ class Launch:
 
     def _connect(self) -> None:
         self._least = self.workers = count_workers(self.cluster, self.address)
-        if not self.workers:
+        self._here = not self.workers or is_finished(self.job)
+        if self._here:
             return
         try:
             if self.address == "local":
@@ -326,6 +329,22 @@ class Launch:
                 found = " ".join(str(error).split())
                 raise MachineError(f"cluster.address: {self.address}: {found}; install the same versions here") from error
             raise ServiceError(f"cluster.address: {self.address} does not answer ({last_line(error)}); start it") from error
+
+
+def is_finished(job: FitJob) -> bool:
+    """Say whether an earlier attempt came to the end of a training, so that what it made need only be read."""
+    if not (job.checkpoints.is_dir() or job.storage is not None):
+        return False
+    from trainyard.training.checkpoint import newest, stated
+
+    told, _ = stated(job.store(), job.fingerprint)
+    if not told or not told[-1].facts.finished:
+        return False
+    with tempfile.TemporaryDirectory(prefix="trainyard-") as folder, suppress(IntegrityError):
+        found = newest(job.store(), job.fingerprint, Path(folder) / "state", job.recipe.train.keep)
+        # With a damaged one among them, something may be left to be trained, by as many workers as before.
+        return found is not None and found.checkpoint.facts.finished and not found.refused
+    return False
 
 
 def _exit_code(error: BaseException | None) -> int:

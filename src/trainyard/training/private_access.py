@@ -47,6 +47,16 @@ def private_access(folder: Path) -> Iterator[None]:
         _set_environment(before)
 
 
+def keep_loopback() -> None:
+    """Have this process join a private Ray of another one: from here on, Ray leaves the loopback address as it is.
+
+    It would replace it by the machine's own, on which that Ray does not listen, and try for ever.
+    """
+    from ray._private import ray_constants
+
+    ray_constants.ENABLE_RAY_CLUSTER = False
+
+
 def _set_environment(values: dict[str, str | None]) -> None:
     from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 

@@ -23,7 +23,7 @@ from trainyard.training.access import LOOPBACK, TOKEN_PATH, check_cluster
 from trainyard.training.cluster_config import ClusterConfig
 from trainyard.training.elastic import Node, code_environment
 from trainyard.training.hardware import gpus
-from trainyard.training.private_access import TOKEN_FILE, private_access
+from trainyard.training.private_access import TOKEN_FILE, keep_loopback, private_access
 from trainyard.training.timing import (
     CONNECT_SECONDS,
     KILLED_SECONDS,
@@ -37,6 +37,8 @@ from trainyard.training.timing import (
 
 PRIVATE = "TRAINYARD_PRIVATE_RAY"
 """Variable of the environment: set where Ray is this process's own."""
+SHARED = "TRAINYARD_SHARED_RAY"
+"""Variable of the environment: the address of a private Ray that the process which started this one shares with it."""
 VITAL = ("gcs_server", "raylet")
 """Ray's own processes without which it can do nothing: the one that knows all others, and the one that starts them."""
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -204,7 +206,12 @@ def join(address: str, insecure: bool) -> None:
     check_cluster(address, insecure)
     import ray
 
-    ray.init(address=address, runtime_env=code_environment(), **QUIET)
+    code: dict[str, Any] = code_environment()
+    if os.environ.get(SHARED) == address:
+        # This machine's, whose own files run.
+        keep_loopback()
+        os.environ[PRIVATE], code = "1", {}
+    ray.init(address=address, runtime_env=code, **QUIET)
     logging.getLogger("ray").setLevel(logging.ERROR)
 
 
@@ -223,6 +230,13 @@ def head() -> tuple[str, int]:
 
     host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
     return host.strip("[]"), int(port)
+
+
+def own_address() -> str:
+    """Return the address under which others join the Ray of this process."""
+    import ray
+
+    return str(ray.get_runtime_context().gcs_address)
 
 
 def head_store() -> Any:

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import pytest
+
+from trainyard.params import ParamsError
+from trainyard.repro import room_for
+from trainyard.training.cluster_config import ClusterConfig
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with eight processors and no GPU."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("trainyard.training.hardware.processors", lambda: 8)
+    monkeypatch.setattr("trainyard.training.room.processors", lambda: 8)
+    monkeypatch.setattr("trainyard.training.hardware.gpus", lambda: 0)
+    monkeypatch.setattr("trainyard.training.room.gpus", lambda: 0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "together", "workers"),
+    [
+        ({"workers": 1, "cpus_per_worker": 1}, 3, 1),
+        ({"workers": 4, "cpus_per_worker": 1}, 2, 4),
+        # Left out, a worker has all processors, and its sums their order.
+        ({"workers": 1}, 1, 1),
+        ({"workers": 3, "cpus_per_worker": 2}, 1, 3),
+        ({"workers": "auto"}, 1, 2),
+        ({"workers": 0}, 1, 0),
+        ({"workers": 8}, 1, 8),
+        # Those of a cluster take all that there is.
+        ({"workers": "auto", "address": "10.0.0.10:6379"}, 1, 0),
+    ],
+)
+def test_trainings_share_what_there_is_and_each_has_what_it_would_have_alone(
+    machine: None, settings: dict[str, object], together: int, workers: int
+) -> None:
+    room = room_for(ClusterConfig(**settings), 3, None)  # type: ignore[arg-type]
+    assert (room.together, room.workers) == (together, workers)
+
+
+def test_more_trainings_at_a_time_are_run_where_that_is_asked_for(machine: None) -> None:
+    assert room_for(ClusterConfig(workers=8), 3, 2).together == 2
+    with pytest.raises(ParamsError, match="use at most 8 workers"):
+        room_for(ClusterConfig(workers=9), 3, 2)
