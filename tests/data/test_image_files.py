@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainyard.data.image_files import ImageFileError, inspect, read_image, read_mask
+from trainyard.data.image_files import ImageFileError, inspect, read_image, read_image_and_facts, read_mask
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
 
@@ -106,6 +106,20 @@ def test_the_camera_s_orientation_is_applied_once(tmp_path: Path, suffix: str) -
     assert turned.shape == (3, 32, 16)
     assert turned[:, :12].min() > 200 and turned[:, 20:].max() < 50
     assert (inspect(path).height, inspect(path).width) == (32, 16)
+
+
+def test_an_orientation_behind_the_pixels_of_a_png_is_applied_to_them_and_to_what_is_said_of_them(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = save(Image.new("RGB", (32, 16)), tmp_path / "a.png", exif=exif)
+    data = path.read_bytes()
+    at = data.index(b"eXIf") - 4
+    length = 12 + int.from_bytes(data[at : at + 4], "big")
+    end = data.index(b"IEND") - 4
+    path.write_bytes(data[:at] + data[at + length : end] + data[at : at + length] + data[end:])
+    pixels, facts = read_image_and_facts(path, channels=None, size=None, resize="stretch")
+    assert pixels.shape == (3, 32, 16)
+    assert (facts.height, facts.width) == (32, 16)
 
 
 def test_formats_go_by_content_and_others_are_named(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -230,7 +230,9 @@ def _load(data: bytes, complaints: list[warnings.WarningMessage], max_pixels: in
     if broken:
         raise ImageFileError("damaged-image", f"damaged {facts.format}: {broken}", "restore the file, or take it out")
     turn = _turn(image)
-    return (image if turn is None else image.transpose(turn)), facts
+    upright = image if turn is None else image.transpose(turn)
+    # A PNG may say behind its pixels that it lies on its side, which its header does not know.
+    return upright, replace(facts, width=upright.width, height=upright.height)
 
 
 def _regular(path: Path) -> BinaryIO:
