@@ -23,6 +23,7 @@ BROKEN: dict[str, tuple[str, ...]] = {
     "activation": ("rings.model.widths=[2]",),
     "cost": ("train.batch_size=full",),
     "batches": ("train.learning_rate=1e-5",),
+    "learning-rate": ("train.epochs=1",),
     "depth": ("model.kernel_size=7",),
     "data": ("train.epochs=1",),
     "tuning": ("train.batch_size=full",),

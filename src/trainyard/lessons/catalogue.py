@@ -24,6 +24,7 @@ LESSONS: dict[str, tuple[int, str]] = {
     "activation": (4, "Without activations between them, many layers are one"),
     "cost": (5, "Cross-entropy still pushes where a network is sure and wrong; the squared error does not"),
     "batches": (6, "Single samples, mini-batches, the whole split: noise against the cost of a step"),
+    "learning-rate": (7, "Too small a learning rate gets nowhere, too large a one too; one that falls settles"),
     "dropout": (8, "A network learns few samples by heart; dropout makes it harder"),
     "depth": (9, "Of equally many parameters, more layers see farther and learn more, up to a depth"),
     "data": (10, "Both kinds of model gain from more data; the deep one ends ahead"),
