@@ -44,5 +44,6 @@ BRING: dict[str, tuple[Callable[[Project], None], ...]] = {
     "docs/tables.md": (mails,),
     "docs/tutorials/own-images.md": (whole_recipes,),
     "docs/tutorials/own-masks.md": (whole_recipes,),
+    "docs/tutorials/own-series.md": (whole_recipes,),
     "docs/your-data.md": (cats,),
 }
