@@ -317,7 +317,8 @@ def doctor(
     """Look at this machine, this project, and who could reach them; change nothing, and say what to do."""
     from rich.console import Console
 
-    from trainyard.doctor.examine import examine, exit_code
+    from trainyard.doctor.examine import examine, examine_nodes_of, exit_code
+    from trainyard.doctor.nodes import table
     from trainyard.doctor.page import as_json, render
     from trainyard.recipe import read_settings
     from trainyard.training.cluster_config import ClusterConfig, TrackingConfig
@@ -325,10 +326,11 @@ def doctor(
     # Of use also where there is no project yet.
     cluster, tracking = read_settings(PARAMS) if PARAMS.exists() else (ClusterConfig(), TrackingConfig())
     report = examine(Path.cwd(), cluster, tracking, address)
+    nodes = examine_nodes_of(Path.cwd(), cluster, tracking, address, report)
     if json:
-        typer.echo(dumps(as_json(report), indent=2, ensure_ascii=False))
+        typer.echo(dumps(as_json(report, nodes.answers if nodes else ()), indent=2, ensure_ascii=False))
     else:
-        Console().print(render(report))
+        Console().print(render(report, table(nodes) if nodes and nodes.answers else None))
     sys.exit(exit_code(report))
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
 import sys
+from importlib.metadata import distribution, version
+from pathlib import Path
 
 import pytest
 
-from tests.cluster.clusters import EPOCHS, Cluster, Training
+from tests.cluster.clusters import EPOCHS, SOURCES, Cluster, Training
 from tests.s3 import S3Server
 
 pytestmark = [pytest.mark.cluster, pytest.mark.faults, pytest.mark.timeout(1800)]
@@ -49,6 +54,62 @@ def test_a_driver_with_only_an_object_store_in_common_gets_each_point_once(clust
     assert steps == sorted(set(steps))
     assert training.history == undisturbed.history
     assert [path.parent.name for path in training.folder.glob("*/spool.jsonl")] == ["driver"]
+
+
+@pytest.mark.long
+def test_what_a_node_lacks_is_known_before_anything_is_trained(cluster: Cluster) -> None:
+    """South sees an empty folder where the data are, and has another version of a library."""
+    project, south, empty = cluster.bench.store / "project", cluster.hosts["south"], cluster.bench.store / "empty"
+    shutil.copytree(cluster.bench.store / "packed", project / "data" / "prepared" / "cnn")
+    (project / "params.yaml").write_text(f"recipes: {{}}\ncluster: {{address: '{cluster.address}', workers: 3}}\n")
+    empty.mkdir()
+    (metadata,) = (path for path in distribution("safetensors").files or () if path.name == "METADATA")
+    there = Path(str(metadata.locate()))
+    other = empty / "METADATA"
+    other.write_text(there.read_text().replace(f"Version: {version('safetensors')}", "Version: 0.0.1"))
+    south.bind(other, there)
+    south.bind(empty, project / "data")
+    command = (sys.executable, "-m", "trainyard.cli", "doctor")
+    environment = {**cluster.head.environment, **cluster.environment, "PYTHONPATH": str(SOURCES), "COLUMNS": "160"}
+    enter = [*cluster.head.enter(), "env", f"--chdir={project}"]
+    try:
+        page = subprocess.run([*enter, *command], env=environment, capture_output=True, text=True, timeout=600)
+        told = subprocess.run([*enter, *command, "--json"], env=environment, capture_output=True, text=True, timeout=600)
+        training = Training(cluster, "lacking", epochs=2, workers=3)
+        training.start()
+        said = training.end(code=3)
+    finally:
+        for place in (there, project / "data"):
+            south.run("umount", str(place))
+    report = json.loads(told.stdout)
+    assert (page.returncode, told.returncode, report["exit_code"]) == (3, 3, 3), page.stdout + page.stderr + told.stderr
+    found = {(line["about"].split()[1], line["status"]): line for line in report["chapters"]["Nodes"]}
+    assert found["head", "ok"] and found["north", "ok"]
+    wrong = [line for line in report["chapters"]["Nodes"] if line["status"] == "problem"]
+    assert {line["about"] for line in wrong} == {f"node south ({south.address})"}
+    assert any("has safetensors 0.0.1 (here: " in line["found"] for line in wrong)
+    assert any("does not see the packed data of cnn" in line["found"] and "cluster.storage" in line["fix"] for line in wrong)
+    nodes = {node["node"]["name"]: node for node in report["nodes"]}
+    assert {name: node["facts"]["data"]["cnn"] for name, node in nodes.items()} == {
+        "head": "same",
+        "north": "same",
+        "south": "missing",
+    }
+    assert all(node["facts"]["address"] == cluster.hosts[name].address for name, node in nodes.items())
+    assert all(abs(node["clock"][0]) <= node["clock"][1] + 0.01 and node["free_processors"] == 1 for node in nodes.values())
+    assert all(text in page.stdout for text in ("north", "eth0", "safetensors 0.0.1", "1 of 1", "cnn: missing"))
+    # A training of three workers has no room without that node, and says so instead of training.
+    assert "south" in said and "safetensors 0.0.1" in said and not training.records
+
+
+def test_trainings_side_by_side_share_all_nodes(cluster: Cluster) -> None:
+    code = (
+        "from trainyard.repro import room_for; from trainyard.training.cluster_config import ClusterConfig;"
+        f"made = [ClusterConfig(workers=workers, address='{cluster.address}') for workers in (1, 2)];"
+        "print([room_for(config, 5, None).together for config in made])"
+    )
+    environment = {**cluster.environment, "PYTHONPATH": str(SOURCES)}
+    assert cluster.head.run(sys.executable, "-W", "ignore", "-c", code, environment=environment).split("\n")[-2] == "[3, 1]"
 
 
 @pytest.mark.long

@@ -9,9 +9,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from trainyard.doctor import listeners, machine, project, services
+from trainyard.doctor import listeners, machine, nodes, project, services
 from trainyard.doctor.finding import Finding, warning
 from trainyard.errors import TrainyardError
+from trainyard.tracking.address import tracking_uri
 from trainyard.training.access import host_of
 from trainyard.training.cluster_config import ClusterConfig, TrackingConfig
 
@@ -23,9 +24,9 @@ Report = dict[str, list[Finding]]
 
 def examine(root: Path, cluster: ClusterConfig, tracking: TrackingConfig, address: str) -> Report:
     """Look at everything, and return what was found; `address` goes before that of params.yaml and RAY_ADDRESS."""
-    address = address or os.environ.get("RAY_ADDRESS") or cluster.address
+    address = address_of(cluster, address)
     remote = address != "local"
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or tracking.uri or f"sqlite:///{root / 'mlflow.db'}"
+    uri = tracking_uri(root, tracking)
     places = {
         "project": root,
         "scratch": root / ".trainyard",
@@ -59,6 +60,24 @@ def examine(root: Path, cluster: ClusterConfig, tracking: TrackingConfig, addres
         ],
     }
     return _side_by_side(chapters)
+
+
+def examine_nodes_of(
+    root: Path, cluster: ClusterConfig, tracking: TrackingConfig, address: str, report: Report
+) -> nodes.Nodes | None:
+    """Ask the nodes of a cluster, and add a chapter on them to the report; None without a cluster that lets this user in."""
+    address = address_of(cluster, address)
+    refused = any(finding.about == "cluster" and finding.status == "problem" for finding in report["Services"])
+    if address == "local" or refused:
+        return None
+    found = nodes.examine_nodes(nodes.question(root, cluster, tracking_uri(root, tracking), address), cluster, address)
+    report["Nodes"] = found.findings
+    return found
+
+
+def address_of(cluster: ClusterConfig, address: str) -> str:
+    """Return where trainings run: as asked for, else RAY_ADDRESS, else as params.yaml says."""
+    return address or os.environ.get("RAY_ADDRESS") or cluster.address
 
 
 def exit_code(report: Report) -> int:

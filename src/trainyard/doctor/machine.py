@@ -20,14 +20,12 @@ import psutil
 from trainyard.doctor.finding import MACHINE, Finding, ok, problem, warning
 from trainyard.training.access import loopback_interface
 from trainyard.training.hardware import processors
+from trainyard.training.node_facts import towards
+from trainyard.training.preflight import GIB, LITTLE_DISK, NO_DISK, SHARED_MEMORY, gib
 
 LIBRARIES = ("torch", "ray", "pytorch-lightning", "mlflow", "dvc")
-GIB = 2**30
-LITTLE_DISK, NO_DISK = 5 * GIB, GIB
 LITTLE_MEMORY = 2 * GIB
 """Two workers on a machine without a GPU take about 1.5 GiB with Ray."""
-SHARED_MEMORY = 256 * 2**20
-"""Ray's store of objects, and what NCCL exchanges between the GPUs of a machine."""
 OPEN_FILES = 4096
 LONGEST_TEMPORARY = 30
 """Characters. A socket's path may have 107; what Ray adds to the folder takes the rest."""
@@ -66,7 +64,7 @@ def examine_processors_and_memory() -> list[Finding]:
     """Look at processors, free memory, shared memory and the number of files that may be open."""
     memory = psutil.virtual_memory()
     findings = [ok("processors", f"{processors()} for this process, {os.cpu_count()} in the machine")]
-    text = f"{_gib(memory.available)} free of {_gib(memory.total)}"
+    text = f"{gib(memory.available)} free of {gib(memory.total)}"
     if memory.available < LITTLE_MEMORY:
         findings.append(warning("memory", text, "end other programs, or set cluster.workers: 0"))
     else:
@@ -74,7 +72,7 @@ def examine_processors_and_memory() -> list[Finding]:
     shared = Path("/dev/shm")
     if shared.is_dir():
         size = shutil.disk_usage(shared)
-        text = f"{_gib(size.free)} free of {_gib(size.total)}"
+        text = f"{gib(size.free)} free of {gib(size.total)}"
         if size.free < SHARED_MEMORY:
             findings.append(warning("/dev/shm", text, "in a container: --shm-size=1g, or an emptyDir with medium: Memory"))
         else:
@@ -121,7 +119,7 @@ def examine_disks(places: dict[str, Path]) -> list[Finding]:
     for name, place in places.items():
         there = next(folder for folder in (place, *place.parents) if folder.exists())
         size = shutil.disk_usage(there)
-        text = f"{_gib(size.free)} free of {_gib(size.total)} at {place}"
+        text = f"{gib(size.free)} free of {gib(size.total)} at {place}"
         if not os.access(there, os.W_OK):
             findings.append(problem(f"disk: {name}", f"{place} cannot be written", "make it writable for this user", MACHINE))
         elif size.free < NO_DISK:
@@ -171,14 +169,7 @@ def _interface(cluster_host: str | None) -> list[Finding]:
         return [problem("interface", f"GLOO_SOCKET_IFNAME is {chosen}, which this machine has not", fix, MACHINE)]
     if cluster_host is None:
         return [ok("interface", f"{loopback_interface()}: training on this machine uses no other")]
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect((cluster_host, 9))  # sends nothing: it asks for the route
-            own = probe.getsockname()[0]
-        except OSError as error:
-            return [warning("interface", f"no route to {cluster_host} ({error})", "see `ip route`")]
-    return [ok("interface", f"{chosen or names.get(own, '?')} ({own}) towards {cluster_host}")]
-
-
-def _gib(size: float) -> str:
-    return f"{size / GIB:.1f} GiB"
+    interface, own = towards(cluster_host)
+    if not own:
+        return [warning("interface", f"no route to {cluster_host}", "see `ip route`")]
+    return [ok("interface", f"{chosen or interface} ({own}) towards {cluster_host}")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,19 +14,21 @@ from rich.text import Text
 from trainyard.doctor.examine import Report, exit_code
 from trainyard.doctor.finding import Finding, Status
 from trainyard.masking import mask
+from trainyard.training.preflight import Answer
 
 MARKS: dict[Status, tuple[str, str]] = {"ok": ("ok", "green"), "warning": ("warning", "yellow"), "problem": ("problem", "red")}
 
 
-def render(report: Report) -> RenderableType:
-    """Return the page: a line for each finding, its fix below it, and the sum of them at the end."""
-    return Group(*(part for chapter in report.items() for part in (_chapter(*chapter), Text())), _sum(report))
+def render(report: Report, nodes: RenderableType | None = None) -> RenderableType:
+    """Return the page: a line for each finding, its fix below it; the nodes of a cluster, and the sum at the end."""
+    parts = [part for chapter in report.items() for part in (_chapter(*chapter), Text())]
+    return Group(*parts, *([] if nodes is None else [nodes, Text()]), _sum(report))
 
 
-def as_json(report: Report) -> dict[str, Any]:
-    """Return the report as plain values."""
+def as_json(report: Report, nodes: Sequence[Answer] = ()) -> dict[str, Any]:
+    """Return the report, and what the nodes of a cluster said, as plain values."""
     chapters = {chapter: [_masked(asdict(finding)) for finding in findings] for chapter, findings in report.items()}
-    return {"chapters": chapters, "exit_code": exit_code(report)}
+    return {"chapters": chapters, "nodes": [asdict(answer) for answer in nodes], "exit_code": exit_code(report)}
 
 
 def _masked(values: dict[str, Any]) -> dict[str, Any]:

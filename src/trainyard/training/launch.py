@@ -22,16 +22,20 @@ from trainyard.errors import BeginAgain, IntegrityError, Interrupted, MachineErr
 from trainyard.lean import load_lightning
 from trainyard.progress import say
 from trainyard.training import ray_start, workers
+from trainyard.training.access import is_loopback
 from trainyard.training.beat import Beat, Place, Progress
 from trainyard.training.cluster_config import ClusterConfig
 from trainyard.training.elastic import NodeWatch, wanted
 from trainyard.training.job import FitJob, FitResult
 from trainyard.training.lease import TakenOver
 from trainyard.training.load import Sample, Sampler
+from trainyard.training.node_facts import Question
 from trainyard.training.noticeboard import Noticeboard
+from trainyard.training.preflight import Answer, Preflight
+from trainyard.training.ray_probe import ask_nodes
 from trainyard.training.relay import Inbox
 from trainyard.training.room import count_workers, shared
-from trainyard.training.timing import BEAT_SECONDS, FOLLOW_SECONDS, NOTICE_SECONDS
+from trainyard.training.timing import BEAT_SECONDS, FOLLOW_SECONDS, NOTICE_SECONDS, PREFLIGHT_SECONDS
 from trainyard.training.watch import Watch
 
 
@@ -60,6 +64,7 @@ class Launch:
         self._least = 0
         self._moving = False
         self._nodes: NodeWatch | None = None
+        self._preflight: Preflight | None = None
         self._board = Noticeboard(self.name, ray_start.head_store)
         self._watch: Watch | None = None
         self._own_loads: deque[Sample] = deque()
@@ -177,7 +182,7 @@ class Launch:
             ray_start.kill_private(self._folder.path)
             ray_start.abandon(_exit_code(sys.exception()))
             return
-        for watcher in (self._watch, self._nodes):
+        for watcher in (self._watch, self._nodes, self._preflight):
             if watcher is not None:
                 watcher.stop()
         if self._nodes is not None and self._nodes.head_lost:
@@ -189,7 +194,7 @@ class Launch:
         say(self.job.recipe.name, "train", line)
 
     def _tell(self) -> None:
-        for watcher in (self._nodes, self._watch, self._inbox):
+        for watcher in (self._nodes, self._preflight, self._watch, self._inbox):
             if watcher is not None:
                 for line in watcher.news():
                     self._say(line)
@@ -199,6 +204,8 @@ class Launch:
         for watcher in (self._nodes, self._watch):
             if watcher is not None:
                 watcher.check()
+        if self._preflight is not None and not (self._watch is not None and self._watch.trains):
+            self._preflight.check()
         self._look_after_ray()
         self._make_way()
 
@@ -316,6 +323,9 @@ class Launch:
                 ray_start.join(self.address, self.cluster.insecure)
                 self._least, self.workers = wanted(self.cluster, ray_start.nodes())
                 self._nodes = NodeWatch(self.cluster, self._least, ray_start.head(), ray_start.nodes)
+                if not is_loopback(ray_start.head()[0]):
+                    # Of nodes that are this machine there is nothing to ask.
+                    self._preflight = Preflight(self._ask_nodes, self.cluster, self._least)
         except TrainyardError:
             raise
         except Exception as error:  # Ray raises RuntimeError, ConnectionError, ValueError and more for the same thing
@@ -329,6 +339,11 @@ class Launch:
                 found = " ".join(str(error).split())
                 raise MachineError(f"cluster.address: {self.address}: {found}; install the same versions here") from error
             raise ServiceError(f"cluster.address: {self.address} does not answer ({last_line(error)}); start it") from error
+
+    def _ask_nodes(self, over: threading.Event) -> list[Answer]:
+        job = self.job
+        data = ((job.recipe.name, job.data_dir, job.data_sha256),) if job.data_sha256 is not None else ()
+        return ask_nodes(Question(head=ray_start.head()[0], data=data), PREFLIGHT_SECONDS, over)
 
 
 def is_finished(job: FitJob) -> bool:

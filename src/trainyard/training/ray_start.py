@@ -89,6 +89,8 @@ def set_environment() -> None:
         RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S=str(RAY_WORKER_HANG_SECONDS),
         RAY_DEDUP_LOGS_SKIP_REGEX=".*",
         RAY_ENABLE_UV_RUN_RUNTIME_ENV="0",
+        # A thread that asks Ray for something after it was left would otherwise start another one.
+        RAY_ENABLE_AUTO_CONNECT="0",
         # Ray would run workers at a low priority; training is what the user waits for.
         RAY_worker_niceness="0",
         # Ray Train takes none of the processes that Ray would start ahead.

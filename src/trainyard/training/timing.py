@@ -29,6 +29,16 @@ NODE_ANSWER_SECONDS = 2.0
 NODE_QUESTION_SECONDS = 60.0
 """Longest that nodes may take to start a process and answer a question; one that takes longer counts as one that says no."""
 
+PREFLIGHT_SECONDS = 15.0
+"""How long nodes may take to say what they have, while a training's own processes start: one that takes longer is told of, and
+not waited for."""
+
+CLOCK_LOOKS = 3
+"""How often a node is asked for its time; the quickest answer counts."""
+
+CLOCK_SECONDS = 5.0
+"""How long it may take to answer."""
+
 NODE_POLL_SECONDS = 1.0
 """How often the driver looks at the list of nodes, and whether the head answers."""
 
