@@ -241,7 +241,11 @@ def test_new_datasets_fetch_and_check_by_name(project: Path, monkeypatch: pytest
     [
         (("fetch", "mnits"), "mnits: no such data set in data/catalogue; it has ag_news, cifar10", 2),
         (("new", "mine", "--data", "mnist", "--family", "unet"), "family unet: does not learn from mnist", 2),
-        (("fetch", "mnist"), "mirror/mnist/train-images-idx3-ubyte.gz: no such file in the mirror. Ways out:", 4),
+        (
+            ("fetch", "mnist"),
+            "mirror/mnist/train-images-idx3-ubyte.gz: the mirror has no such file; put it there. Ways out:",
+            4,
+        ),
     ],
 )
 def test_what_cannot_be_done_is_one_headline(project: Path, arguments: tuple[str, ...], said: str, code: int) -> None:

@@ -33,7 +33,7 @@ def suggest(name: str, family: str, path: Path, shown_path: str, named: Named | 
     if not path.exists():
         raise InputError(f"{path}: no such file or folder; give the path of the data")
     if family not in FAMILIES:
-        raise InputError(f"family {family or '(none)'}: expected one of {', '.join(FAMILIES)}")
+        raise InputError(f"family {family or '(none)'}: no such family; expected one of {', '.join(FAMILIES)}")
     named = named or Named()
     if family == "lstm":
         table = look(path, named)

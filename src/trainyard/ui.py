@@ -94,7 +94,7 @@ def _behind_password(folder: Path, host: str, port: int, names: Sequence[str]) -
     """Return the settings of a server that shows nothing to somebody without the password."""
     check_password(os.environ.get(PASSWORD))
     if find_spec("flask_wtf") is None:
-        raise MachineError("MLflow asks for passwords with a library that is missing here: pip install flask-wtf")
+        raise MachineError("MLflow asks for passwords with a library that is missing here; run: pip install flask-wtf")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
     database = folder / "auth.db"

@@ -131,7 +131,7 @@ def test_a_mirror_may_be_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     [
         (b"", IntegrityError, "holds other bytes than were published: 0 bytes, expected 3,000"),
         (b"bad" * 1000, IntegrityError, "holds other bytes than were published: sha256"),
-        (None, ServiceError, "no such file in the mirror"),
+        (None, ServiceError, "the mirror has no such file"),
     ],
 )
 def test_a_mirror_that_is_a_folder_is_checked_too(

@@ -129,7 +129,10 @@ def _git(root: Path, *arguments: str, told: str = "") -> str:
     except OSError as error:
         raise MachineError(f"git cannot be run ({error}); install it") from error
     if done.returncode:
-        raise MachineError(f"{' '.join(command[:2])}: {last_line(Exception(done.stderr))}; nothing of DVC's cache is deleted")
+        raise MachineError(
+            f"{' '.join(command[:2])}: {last_line(Exception(done.stderr))}; nothing of DVC's cache is deleted: "
+            "mend that, then the same command again"
+        )
     return done.stdout
 
 

@@ -93,7 +93,10 @@ def _remove(uri: str, run_id: str, artifacts: str | None) -> bool:
     environment = {**os.environ, "MLFLOW_TRACKING_URI": uri}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise MachineError(f"mlflow gc: {last_line(Exception(done.stderr or done.stdout))}")
+        raise MachineError(
+            f"mlflow gc: {last_line(Exception(done.stderr or done.stdout))}; the run is kept: mend that, then "
+            "the same command again"
+        )
     if folder is not None:
         with suppress(OSError):  # MLflow leaves the empty folder around it
             folder.parent.rmdir()

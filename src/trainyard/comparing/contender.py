@@ -211,9 +211,9 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise IntegrityError(f"{path}: cannot be read ({error})") from None
+        raise IntegrityError(f"{path}: cannot be read ({error}); run `dvc repro` to make it again") from None
     if not isinstance(values, dict):
-        raise IntegrityError(f"{path}: cannot be read (it holds no values by name)")
+        raise IntegrityError(f"{path}: cannot be read (it holds no values by name); run `dvc repro` to make it again")
     return values
 
 

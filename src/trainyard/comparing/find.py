@@ -117,7 +117,7 @@ def _found(root: Path, name: str, place: str, answer: FetchedRun | NotFetched | 
         return answer
     problem = "was not asked" if answer is None else answer.problem
     if answer is not None and answer.away:
-        raise ServiceError(f"{name}: MLflow at {place}: {problem}")
+        raise ServiceError(f"{name}: MLflow at {place}: {problem}; start that server, or compare recipes by their names alone")
     if answer is not None and answer.several:
         raise InputError(f"{name}: MLflow at {place} {problem}")
     known = ", ".join(_recipes(root)) or "none"

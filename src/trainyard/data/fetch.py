@@ -149,7 +149,7 @@ def _ways_out(descriptor: Descriptor, file: PublishedFile, target: Path, mirror:
 def _copy(source: Path, file: PublishedFile, target: Path) -> None:
     """Copy a file from a mirror that is a folder, and keep it only if it is the published one."""
     if not source.is_file():
-        raise ServiceError(f"{source}: no such file in the mirror")
+        raise ServiceError(f"{source}: the mirror has no such file; put it there")
     part = target.with_name(f"{target.name}.part")
     if source.stat().st_size == file.bytes:
         shutil.copyfile(source, part)

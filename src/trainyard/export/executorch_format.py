@@ -35,7 +35,7 @@ def check_possible(spec: InputSpec) -> None:
 def _check_installed() -> None:
     if find_spec("executorch") is None:
         raise MachineError(
-            "export.formats names executorch, whose package is not installed: pip install executorch, or leave it out"
+            "export.formats names executorch, whose package is not installed; run: pip install executorch, or leave it out"
         )
 
 

@@ -85,7 +85,8 @@ def check_samples(
         if not difference <= config.max_logit_difference:
             raise IntegrityError(
                 f"{opened.path}: says of {entry['file']} (test sample {entry['test_sample']}), read from its file, something "
-                f"else than torch, by {difference:.2e} in {opened.form}; not exported"
+                f"else than torch, by {difference:.2e} in {opened.form}; not exported: leave {opened.form} out of "
+                "export.formats"
             )
 
 

@@ -114,7 +114,7 @@ def compare(
         if found.shape != expected.shape:
             raise IntegrityError(
                 f"{opened.path}: gives logits {found.shape} in {opened.form} for inputs {tuple(inputs[0].shape)}, torch gives "
-                f"{expected.shape}; not exported"
+                f"{expected.shape}; not exported: leave {opened.form} out of export.formats"
             )
         differences = (np.abs(found - expected) / scale).reshape(len(indices), -1).max(axis=1)
         # A NaN differs from everything, also from the largest difference so far.
@@ -134,7 +134,8 @@ def compare(
         where = "" if worst_inputs is None else first_departure(network, opened, worst_inputs, config.max_logit_difference)
         raise IntegrityError(
             f"{opened.path}: test sample {worst_sample} differs from torch by {worst:.2e} in {opened.form}, "
-            f"export.max_logit_difference is {config.max_logit_difference:g}; {where}; not exported"
+            f"export.max_logit_difference is {config.max_logit_difference:g}; {where}; not exported: leave "
+            f"{opened.form} out of export.formats, or raise that bound if so much is no matter"
         )
     return Parity(
         format=opened.form,
@@ -171,7 +172,7 @@ def _other_label(
     return IntegrityError(
         f"{opened.path}: test sample {int(indices[odd])} is class {int(other[pixel])} in {opened.form} and "
         f"{int(truth[pixel])} in torch (largest logit difference {float(np.abs(found[odd] - expected[odd]).max()):.2e}); "
-        f"{where}; not exported"
+        f"{where}; not exported: leave {opened.form} out of export.formats"
     )
 
 

@@ -57,7 +57,9 @@ class Line:
                         f"{self.server.url}: {error}; trying again for {self.patience_seconds:,.0f} s, jobs go on meanwhile"
                     )
                 if now - lost_at >= self.patience_seconds:
-                    raise Interrupted(f"{self.server.url}: {error}, for {now - lost_at:,.0f} s") from None
+                    raise Interrupted(
+                        f"{self.server.url}: {error}, for {now - lost_at:,.0f} s; see whether the head is up and can be reached"
+                    ) from None
                 self.sleep(min(wait, max(0.0, self.patience_seconds - (now - lost_at))))
                 wait = min(2 * wait, LONGEST_WAIT_SECONDS)
             else:
@@ -84,7 +86,9 @@ def follow(line: Line, job_id: str, show: Say, *, from_start: bool) -> tuple[Job
         # The state first: what is read after a job's end is all there is.
         job = line.ask(lambda: line.server.job(job_id))
         if job is None:
-            raise Interrupted(f"{line.server.url}: no longer knows {job_id}, so the cluster was started anew meanwhile")
+            raise Interrupted(
+                f"{line.server.url}: no longer knows {job_id}, so the cluster was started anew meanwhile; what was done is kept"
+            )
         if job.state == "PENDING" and not waiting:
             waiting = True
             line.say(f"{job_id}: waits for the cluster")

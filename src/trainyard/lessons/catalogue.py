@@ -110,7 +110,7 @@ def recipes_of(name: str, folder: Path, seed: int, changes: Iterable[str] = ()) 
         key, equals, text = change.partition("=")
         first, _, rest = key.partition(".")
         if not equals or not rest:
-            raise InputError(f"--set {change}: expected KEY=VALUE, such as train.learning_rate=0.1")
+            raise InputError(f"--set {change}: sets nothing; expected KEY=VALUE, such as train.learning_rate=0.1")
         try:
             value = YAML(typ="safe", pure=True).load(text)
         except YAMLError:

@@ -107,7 +107,10 @@ def find(root: Path, named: str, store: Lookup) -> Recorded:
     for name in names:
         if (run := store.run(name)) is not None:
             return run
-    raise InputError(f"{named}: no run in {store.place} has this id, key, fingerprint or name, and no recipe's model is of it")
+    raise InputError(
+        f"{named}: no run in {store.place} has this id, key, fingerprint or name, and no recipe's model is of it; "
+        "`trainyard ui` shows the runs there are"
+    )
 
 
 def read_origin(store: Lookup, run: Recorded) -> dict[str, Any]:
@@ -124,7 +127,10 @@ def read_origin(store: Lookup, run: Recorded) -> dict[str, Any]:
         )
     origin: dict[str, Any] = json.loads(content)
     if not origin["code"]["commit"]:
-        raise InputError(f"{run.run_id}: was made outside a git repository, so there is no commit to go back to")
+        raise InputError(
+            f"{run.run_id}: was made outside a git repository, so there is no commit to go back to; put the project under git "
+            "(git init, git add, git commit), and train again with `dvc repro -f`"
+        )
     return origin
 
 

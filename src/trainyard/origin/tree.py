@@ -64,7 +64,10 @@ class Tree:
         if code in (130, -2, 75):
             raise Interrupted(f"{self.folder}: stage {stage} was stopped; run the same command again to continue")
         if code:
-            error = TrainyardError(f"{self.folder}: stage {stage} ended with exit code {code}, for the reason above")
+            error = TrainyardError(
+                f"{self.folder}: stage {stage} ended with exit code {code}, for the reason above; mend that, then "
+                "the same command again"
+            )
             error.exit_code = code if code > 0 else 1
             raise error
 
@@ -92,7 +95,11 @@ def grow(place: Path, root: Path, origin: Mapping[str, Any], patch: bytes | None
     if patch is not None:
         write_whole(place / PATCH, patch)
         _git(
-            place / "tree", "apply", "--whitespace=nowarn", str(place / PATCH), problem=f"{PATCH} does not fit {code['commit']}"
+            place / "tree",
+            "apply",
+            "--whitespace=nowarn",
+            str(place / PATCH),
+            problem=f"{PATCH} does not fit {code['commit']}; the run cannot be made again from what was recorded of it",
         )
     _set_params(tree, origin)
     local = f"[cache]\n    dir = {cache_folder(root).resolve()}\n"
@@ -134,13 +141,18 @@ def bring_file(tree: Tree, root: Path, name: str) -> None:
     if (tree.folder / f"{name}.dvc").is_file() and (tree.dvc("checkout", f"{name}.dvc") or tree.dvc("pull", f"{name}.dvc")):
         return
     if not (root / name).exists():
-        raise InputError(f"{name}: is neither in the run's commit, nor in DVC's cache or remote, nor in this project")
+        raise InputError(
+            f"{name}: is neither in the run's commit, nor in DVC's cache or remote, nor in this project; bring it here, with "
+            "`dvc pull` or by hand, then the same command again"
+        )
     place.parent.mkdir(parents=True, exist_ok=True)
     place.symlink_to((root / name).resolve())
 
 
 def _check_out(root: Path, folder: Path, commit: str) -> None:
-    top = _git(root, "rev-parse", "--show-toplevel", problem="is in no git repository")
+    top = _git(
+        root, "rev-parse", "--show-toplevel", problem="is in no git repository; run this in the project that made the run"
+    )
     _git(
         root,
         "cat-file",
@@ -150,8 +162,24 @@ def _check_out(root: Path, folder: Path, commit: str) -> None:
         "reproduce the run in the repository that it was made in",
     )
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _git(root, "clone", "--quiet", "--shared", "--no-checkout", top, str(folder), problem="cannot be cloned")
-    _git(folder, "checkout", "--quiet", "--detach", commit, problem=f"commit {commit} cannot be checked out")
+    _git(
+        root,
+        "clone",
+        "--quiet",
+        "--shared",
+        "--no-checkout",
+        top,
+        str(folder),
+        problem="cannot be cloned; see what git says, then the same command again",
+    )
+    _git(
+        folder,
+        "checkout",
+        "--quiet",
+        "--detach",
+        commit,
+        problem=f"commit {commit} cannot be checked out; see what git says, then the same command again",
+    )
 
 
 def _set_params(tree: Tree, origin: Mapping[str, Any]) -> None:

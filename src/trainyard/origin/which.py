@@ -61,7 +61,7 @@ def which(root: Path, path: Path, open_store: OpenStore) -> Answer:
         IntegrityError: a stage wrote it, and it was changed since.
     """
     if not path.exists():
-        raise InputError(f"{path}: no such file")
+        raise InputError(f"{path}: no such file; name one of this project, or a copy of one that a pipeline made")
     known = Known(root)
     full = path.resolve()
     inside = str(full.relative_to(root.resolve())) if full.is_relative_to(root.resolve()) else ""
@@ -172,14 +172,16 @@ def _ask(answer: Answer, open_store: OpenStore, full: Path) -> None:
     if run is None:
         if answer.run.keys() == {"weights_sha256"}:
             raise InputError(
-                f"{answer.path}: no stage of this project made it, no run in {store.place} did, and nothing in it names one"
+                f"{answer.path}: no stage of this project made it, no run in {store.place} did, and nothing in it names one; "
+                "ask in the project that made it, or of the store that has its run (MLFLOW_TRACKING_URI)"
             )
         answer.notes.append(f"{store.place} has no such run: it was recorded elsewhere, or deleted there")
         return
     weights = run.tags.get("weights.sha256")
     if not answer.stage and full.suffix == ".safetensors" and weights and file_sha256(full) != weights:
         raise IntegrityError(
-            f"{answer.path}: says that it is of {run.name}, but its bytes are not those that this run wrote: it was changed"
+            f"{answer.path}: says that it is of {run.name}, but its bytes are not those that this run wrote: it was changed; "
+            f"take that run's own file, or make it again: trainyard reproduce {run.run_id}"
         )
     answer.recipe = answer.recipe or run.tags.get("trainyard.recipe", "")
     exit_state = " ".join(filter(None, (run.tags.get("exit.state"), run.tags.get("exit.reason"))))

@@ -107,7 +107,9 @@ def _status(root: Path) -> dict[str, list[Any]]:
     command = [sys.executable, "-m", "dvc", "status", "--json"]
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise InputError(f"dvc status: {last_line(Exception(done.stderr))}")
+        raise InputError(
+            f"dvc status: {last_line(Exception(done.stderr))}; mend that, `trainyard check` says what is wrong with params.yaml"
+        )
     answer: dict[str, list[Any]] = json.loads(done.stdout or "{}")
     return answer
 

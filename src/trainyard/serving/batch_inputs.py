@@ -66,7 +66,7 @@ def listed(paths: Sequence[Path], signature: Signature) -> Iterator[Path]:
         elif path.exists():
             yield path
         else:
-            raise InputError(f"{path}: no such file or folder")
+            raise InputError(f"{path}: no such file or folder; name files to predict, or folders of them")
 
 
 def items(paths: Sequence[Path], signature: Signature) -> Iterator[Item]:

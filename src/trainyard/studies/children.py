@@ -136,6 +136,9 @@ def _failure(stage: str, child: Child, code: int) -> TrainyardError:
     """Return an error with the exit code of a stage that has told its reason."""
     if code in (130, -2, 75):
         return Interrupted(f"{child.folder}: stage {stage} was stopped; run the same command again to continue")
-    error = TrainyardError(f"{child.folder}: stage {stage} ended with exit code {code}, for the reason above")
+    error = TrainyardError(
+        f"{child.folder}: stage {stage} ended with exit code {code}, for the reason above; mend that, then "
+        "the same command again"
+    )
     error.exit_code = code if code > 0 else 1
     return error

@@ -113,7 +113,7 @@ def parse_fractions(text: str) -> list[float]:
     except ValueError:
         fractions = []
     if not fractions or not all(0 < fraction <= 1 for fraction in fractions):
-        raise InputError(f"--fractions {text}: expected shares above 0 and at most 1, such as 0.1,0.3,1")
+        raise InputError(f"--fractions {text}: these are no shares; expected shares above 0 and at most 1, such as 0.1,0.3,1")
     return fractions
 
 

@@ -43,7 +43,10 @@ def data_of(root: Path, folder: Path, own: Recipe, recipe: Recipe, data_dir: Pat
         prepare(own.name, recipe.data, place, root=root)
     found = read_card(place)
     if differing := [split for split in ("val", "test") if _samples(found, split) != _samples(card, split)]:
-        raise InputError(f"data: with these values, other samples are in {' and '.join(differing)}: trials cannot be compared")
+        raise InputError(
+            f"data: with these values, other samples are in {' and '.join(differing)}, so trials cannot be compared; take keys "
+            "that decide which samples there are out of the sweep"
+        )
     return place, found
 
 

@@ -78,7 +78,9 @@ def run_experiment(root: Path, change: Change, name: str) -> None:
     """
     code = subprocess.run([sys.executable, "-m", "dvc", *experiment_command(change, name)], cwd=root, check=False).returncode
     if code:
-        raise TrainyardError(f"dvc exp run ended with exit code {code}, for the reason above")
+        raise TrainyardError(
+            f"dvc exp run ended with exit code {code}, for the reason above; mend that, then the same command again"
+        )
 
 
 def _at(values: Any, key: str) -> Any:

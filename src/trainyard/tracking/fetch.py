@@ -105,7 +105,8 @@ class Fetch:
         code = self._process.wait()
         if code:
             log = (self.folder / "bring.log").read_text(encoding="utf-8", errors="replace").splitlines()
-            raise ServiceError(f"MLflow at {self.place}: {log[-1] if log else f'asking ended with code {code}'}")
+            reason = log[-1] if log else f"asking ended with code {code}"
+            raise ServiceError(f"MLflow at {self.place}: {reason}; see that it runs, then the same command again")
         answers = json.loads((self.folder / "runs.json").read_text(encoding="utf-8"))
         return [_answer(values) for values in answers]
 

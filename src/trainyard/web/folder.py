@@ -130,7 +130,10 @@ def _check_answers(predictor: Predictor, bundle: Path, expected: dict[str, Any])
         scale = np.abs(said).max(axis=0) + 1e-9 if kind == "forecasting" else 1.0
         difference = float(np.max(np.abs(found - said) / scale))
         if not difference <= allowed:
-            raise IntegrityError(f"{bundle}: says of {path.name} something else than when it was exported, by {difference:.1e}")
+            raise IntegrityError(
+                f"{bundle}: says of {path.name} something else than when it was exported, by "
+                f"{difference:.1e}; export the recipe again"
+            )
 
 
 def _index(template: str, signature: Signature, manifest: dict[str, Any], size: int) -> str:
