@@ -118,7 +118,7 @@ def test_ctrl_c_and_a_kill_leave_no_process_and_the_next_dvc_repro_goes_on_to_th
 
 def test_a_recipe_that_fails_takes_no_other_with_it(prepared: Project, serial: Project, tmp_path: Path) -> None:
     project = copy(prepared, tmp_path)
-    before, after = "optimizer: adamw, learning_rate: 5e-3}", "optimizer: sgd, learning_rate: 1e20}"
+    before, after = "optimizer: adamw, learning_rate: 5e-3}", "optimizer: sgd, learning_rate: 1e38}"
     project.change(f"batch_size: 32, {before}", f"batch_size: 32, {after}")
     output = project.run(*REPRO, code=2)
     assert "at epoch 1, step" in output
