@@ -103,7 +103,7 @@ def holds(finding: Finding) -> bool:
     """Both learn what is near; far away one guesses and the other knows most; its slope hardly shrinks."""
     plain, usual, lstm = table(finding).rows.values()
     near = min(plain[1], lstm[1]) > 0.9
-    far = plain[-1] < 2.5 / CHOICES and lstm[-1] > 0.75
+    far = plain[-1] < 2.5 / CHOICES and lstm[-1] > 0.9
     return near and far and plain[0] < 0.7 and plain[0] + 0.05 < usual[0] < 0.9 and lstm[0] > 0.95
 
 
