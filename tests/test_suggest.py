@@ -71,7 +71,7 @@ def test_masks_tell_the_classes(tmp_path: Path, values: tuple[int, ...], classes
     [
         ("cnn", "found 1 folders with 1 images; expected one folder for each class"),
         ("unet", "expected one mask for each image"),
-        ("cmm", "family cmm: expected one of cnn, unet"),
+        ("cmm", "family cmm: no such family; expected one of cnn, unet, lstm"),
     ],
 )
 def test_data_that_a_family_cannot_learn_from_are_refused(tmp_path: Path, family: str, said: str) -> None:
