@@ -76,7 +76,7 @@ def test_ctrl_c_stops_at_once_and_the_same_command_continues(root: Path, tmp_pat
 
 
 def test_a_full_disk_is_named_and_nothing_is_lost(root: Path, tmp_path: Path, disks: Disks) -> None:
-    disk = disks.small(tmp_path / "disk", "12m")
+    disk = disks.small(tmp_path / "disk", "40m")
     project = make_project(root, disk)
     project.run("dvc", "repro", "prepare@cnn")
     free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize

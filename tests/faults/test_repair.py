@@ -68,8 +68,8 @@ def test_a_cut_off_lock_without_a_copy_comes_back_from_git(done: SmallProject) -
 
 def test_whatever_plain_dvc_says_of_a_cut_off_lock_is_in_the_guide_with_the_command(done: SmallProject, root: Path) -> None:
     guide = (root / "docs" / "trouble.md").read_text().partition("## Plain `dvc repro` refuses `dvc.lock`\n")[2]
-    shown = guide.split("```\n")[1].splitlines()
-    command = guide.partition("The one command:\n")[2].split("\n\n")[0].strip()
+    shown = re.findall(r"```text\n(.*?)```", guide, re.DOTALL)[0].splitlines()
+    command = re.findall(r"The one command:\n.*?```bash\n(.*?)```", guide, re.DOTALL)[0].strip()
     patterns = [re.compile(f"^{re.escape(line).replace('train@cnn', '.+')}", re.MULTILINE) for line in shown]
     # With nothing after the colon; where there is more, it is another trouble.
     patterns[-1] = re.compile(f"{patterns[-1].pattern}\\s*$", re.MULTILINE)

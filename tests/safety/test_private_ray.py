@@ -37,11 +37,16 @@ with socket.create_server(("0.0.0.0", 0)) as server:
 WRONG_TOKEN = "c0ffee" * 8
 JOIN = """
 import sys
+from pathlib import Path
 from trainyard.errors import TrainyardError
 from trainyard.training.cluster_config import ClusterConfig
+from trainyard.training.job import FitJob
 from trainyard.training.launch import Launch
+nowhere = Path("/nowhere")
 try:
-    Launch(None, ClusterConfig(workers=1)).ready()
+    # It does not get as far as to look at the job.
+    job = FitJob(recipe=None, data_dir=nowhere, scratch_dir=nowhere, fingerprint="f")
+    Launch(job, ClusterConfig(workers=1)).ready()
 except TrainyardError as error:
     print(error)
     sys.exit(error.exit_code)
