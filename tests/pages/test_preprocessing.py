@@ -16,12 +16,12 @@ import pytest
 
 from tests.pages.node import ask, decoded, encoded
 from tests.pages.pngs import all_pngs, write_png
+from tests.serving.files import load_signature
 from trainyard.data.docstrings import strip_names
 from trainyard.data.raw_form import ImageForm, SeriesForm, TextForm
 from trainyard.data.text import train_tokenizer
 from trainyard.serving.answers import Mask
 from trainyard.serving.bad_input import BadInput
-from trainyard.serving.model_file import Signature
 from trainyard.serving.raw_inputs import Limits, image_sample, series_sample
 from trainyard.web.about import removed_names
 from trainyard.web.folder import PAGE
@@ -195,18 +195,7 @@ def test_rows_become_the_numbers_that_python_makes_of_them(scripts: Path, tmp_pa
         series_question("\n".join(["hour;load;sun", *comma]), "refuse", ","),
     ]
     answers, _ = ask(scripts, questions, tmp_path)
-    signature = Signature(
-        recipe="load",
-        family="lstm",
-        fingerprint="f",
-        sha256="s",
-        kind="forecasting",
-        classes=("load",),
-        form=SeriesForm(time="hour", missing="interpolate"),
-        columns=("load", "sun"),
-        context_length=5,
-        horizon=2,
-    )
+    signature = load_signature(SeriesForm(time="hour", missing="interpolate"), ("load",), ("load", "sun"), 5, 2)
     for values, answer in zip((gaps, rows, rows), answers, strict=True):
         expected = series_sample(values, signature, SeriesForm(time="hour", missing="interpolate"), "x", LIMITS).array
         assert np.array_equal(decoded(answer["context"], np.float32, (5, 2)), expected)

@@ -11,8 +11,9 @@ from PIL import Image
 
 from trainyard.data.packed import Split, open_split
 from trainyard.data.prepare import prepare
-from trainyard.data.raw_form import RawForm, form_of, from_json, to_json
+from trainyard.data.raw_form import RawForm, SeriesForm, form_of, from_json, to_json
 from trainyard.data.sources import DataConfig
+from trainyard.serving.model_file import Signature
 
 Pixels = NDArray[Any]
 
@@ -91,3 +92,21 @@ def prepared(config: DataConfig, root: Path) -> tuple[RawForm, list[Split]]:
     card = prepare("recipe", config, out, root=root)
     form = from_json(to_json(form_of(config, card)))
     return form, [open_split(out, name) for name in ("train", "val", "test") if card.samples[name]]
+
+
+def load_signature(
+    form: SeriesForm, targets: tuple[str, ...], columns: tuple[str, ...], context_length: int, horizon: int
+) -> Signature:
+    """Return what a forecaster of the file that `write_load` writes takes and gives."""
+    return Signature(
+        recipe="load",
+        family="lstm",
+        fingerprint="f",
+        sha256="s",
+        kind="forecasting",
+        classes=targets,
+        form=form,
+        columns=columns,
+        context_length=context_length,
+        horizon=horizon,
+    )

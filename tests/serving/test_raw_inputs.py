@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from tests.serving.files import prepared, write_cells, write_load, write_photographs, write_reviews
+from tests.serving.files import load_signature, prepared, write_cells, write_load, write_photographs, write_reviews
 from trainyard.data.docstrings import DocstringsConfig
 from trainyard.data.docstrings import load as load_docstrings
 from trainyard.data.image_folder import ImageFolderConfig
@@ -112,18 +112,7 @@ def windows(folder: Path, config: SeriesCSVConfig) -> tuple[Signature, SeriesFor
     form, splits = prepared(config, folder)
     assert isinstance(form, SeriesForm)
     card = read_card(folder / "packed")
-    signature = Signature(
-        recipe="load",
-        family="lstm",
-        fingerprint="f",
-        sha256="s",
-        kind="forecasting",
-        classes=card.classes,
-        form=form,
-        columns=card.columns,
-        context_length=card.input["context_length"],
-        horizon=card.input["horizon"],
-    )
+    signature = load_signature(form, card.classes, card.columns, card.input["context_length"], card.input["horizon"])
     with (folder / "load.csv").open(newline="") as file:
         cells = [[row[name] or None for name in card.columns] for row in csv.DictReader(file)]
     raw = np.array([[np.nan if cell is None else float(cell) for cell in row] for row in cells])
@@ -243,18 +232,7 @@ GOOD_ROW = {"load": 5000.0, "sun": 0.5}
 @pytest.mark.parametrize("missing", ["refuse", "interpolate"])
 def test_what_is_no_series_is_named(rows: object, said: str, missing: Any) -> None:
     form = SeriesForm(time="hour", missing=missing)
-    signature = Signature(
-        recipe="load",
-        family="lstm",
-        fingerprint="f",
-        sha256="s",
-        kind="forecasting",
-        classes=("load",),
-        form=form,
-        columns=("load", "sun"),
-        context_length=2,
-        horizon=1,
-    )
+    signature = load_signature(form, ("load",), ("load", "sun"), 2, 1)
     with pytest.raises(BadInput) as caught:
         series_sample(rows, signature, form, "series[0]", Limits(rows=5))
     assert str(caught.value).startswith(said)

@@ -18,6 +18,8 @@ from trainyard.errors import IntegrityError, TrainyardError
 from trainyard.masking import headline_of
 from trainyard.training.versions import versions
 
+INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
+"""Variables that say through which network interface workers find each other."""
 CONNECT_SECONDS = 2.0
 """How long what a node is to reach may take to accept a connection."""
 
@@ -95,16 +97,24 @@ class Probe:
         return time.time()
 
 
+def interface_of(address: str) -> str | None:
+    """Return the network interface that has an IP address, or None where none has."""
+    name: str
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(item.family in (socket.AF_INET, socket.AF_INET6) and item.address == address for item in addresses):
+            return name
+    return None
+
+
 def towards(host: str) -> tuple[str, str]:
     """Return through which interface of this machine, and from which address, a host is reached; empty where it is not."""
-    names = {address.address: name for name, found in psutil.net_if_addrs().items() for address in found}
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect((host, 9))  # sends nothing: it asks for the route
             own = str(probe.getsockname()[0])
         except OSError:
             return "", ""
-    return names.get(own, "?"), own
+    return interface_of(own) or "?", own
 
 
 def _seen(folder: Path, sha256: str) -> str:
@@ -168,7 +178,7 @@ def _text(name: str | bytes) -> str:
 
 def _absent_interface() -> str:
     has = psutil.net_if_addrs()
-    for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+    for variable in INTERFACES:
         # NCCL takes beginnings of names and lists of them, too; only a plain name is judged.
         if (name := os.environ.get(variable, "")) and name.isalnum() and not any(own.startswith(name) for own in has):
             return f"{variable}={name}"

@@ -19,17 +19,16 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-import psutil
 import ray
 from ray.exceptions import GetTimeoutError
 from ray.train.backend import Backend, BackendConfig
 from ray.train.v2._internal.util import TrainingFramework
 
 from trainyard.training.fence import ATTEMPT
+from trainyard.training.node_facts import INTERFACES, interface_of
 from trainyard.training.notice import await_notice
 from trainyard.training.timing import GANG_END_SECONDS
 
-INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 _STORES: list[Any] = []
 """Of this process: the listening socket is closed when nobody holds the store any more."""
 
@@ -102,15 +101,6 @@ def _leave(together: bool) -> None:
     from ray.train.torch.config import _shutdown_torch
 
     _shutdown_torch(destroy_process_group=together)
-
-
-def interface_of(address: str) -> str | None:
-    """Return the network interface that has an IP address, or None where none has."""
-    name: str
-    for name, addresses in psutil.net_if_addrs().items():
-        if any(item.family in (socket.AF_INET, socket.AF_INET6) and item.address == address for item in addresses):
-            return name
-    return None
 
 
 def _choose_interface() -> None:

@@ -43,7 +43,6 @@ def ahead(workers: int) -> bool:
     that which Ray Train will give its workers.
     """
     from ray._common.constants import RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_ENV_VAR
-    from ray.runtime_env import RuntimeEnv
     from ray.train.v2._internal.constants import DEFAULT_RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_VALUE, get_env_vars_to_propagate
 
     # As DataParallelTrainer gives them to its controller, whose children inherit them.
@@ -51,10 +50,9 @@ def ahead(workers: int) -> bool:
         RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_ENV_VAR: DEFAULT_RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_VALUE,
         **get_env_vars_to_propagate(),
     }
-    environment = RuntimeEnv(env_vars={**inherited, **worker_environment()["env_vars"]})
+    environment = {"env_vars": {**inherited, **worker_environment()["env_vars"]}}
     # Ray compares the very bytes, as its C++ writes them.
-    written = json.dumps(environment.to_dict(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return _prestart(written, workers)
+    return _prestart(json.dumps(environment, sort_keys=True, separators=(",", ":"), ensure_ascii=False), workers)
 
 
 def prepare() -> bool:
