@@ -68,6 +68,12 @@ BY_EXIT_CODE: dict[int, type[TrainyardError]] = {
 }
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says, at most 200 characters, or its kind where it says nothing."""
+    said = str(error).strip()
+    return said.splitlines()[0][:200] if said else type(error).__name__
+
+
 def last_line(error: BaseException) -> str:
     """Return the last line of what an error says, which for errors from other processes is their cause."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

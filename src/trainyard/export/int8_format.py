@@ -17,7 +17,7 @@ import onnx
 from numpy.typing import NDArray
 
 from trainyard.data.packed import Split
-from trainyard.errors import MachineError
+from trainyard.errors import MachineError, first_line
 from trainyard.export.inputs import raw_inputs
 from trainyard.export.onnx_format import forget_origin
 
@@ -75,9 +75,8 @@ def write_int8(source: Path, train: Split | None, samples: int, path: Path) -> N
                     calibrate_method=CalibrationMethod.MinMax,
                 )
     except Exception as error:  # onnxruntime and its quantiser have exceptions of their own, without a parent
-        headline = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise MachineError(
-            f"onnx_int8: {headline}; onnxruntime cannot quantise this network: leave onnx_int8 out of export.formats"
+            f"onnx_int8: {first_line(error)}; onnxruntime cannot quantise this network: leave onnx_int8 out of export.formats"
         ) from error
     finally:
         logger.setLevel(level)

@@ -10,7 +10,7 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from trainyard.errors import IntegrityError
+from trainyard.errors import IntegrityError, first_line
 from trainyard.export.inputs import Inputs
 
 
@@ -79,8 +79,7 @@ def open_session(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
     except IntegrityError:
         raise
     except Exception as error:  # protobuf, the checker and onnxruntime each have exceptions of their own, without a parent
-        headline = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise IntegrityError(f"{path}: is not a whole ONNX file ({headline}); export it again") from error
+        raise IntegrityError(f"{path}: is not a whole ONNX file ({first_line(error)}); export it again") from error
 
 
 def run(session: onnxruntime.InferenceSession, inputs: Inputs) -> NDArray[np.float32]:

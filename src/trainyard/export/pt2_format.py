@@ -24,7 +24,7 @@ from torch import nn
 from torch.utils._sympy.numbers import int_oo
 from torch.utils._sympy.value_ranges import ValueRanges
 
-from trainyard.errors import IntegrityError, MachineError
+from trainyard.errors import IntegrityError, MachineError, first_line
 from trainyard.export.inputs import Inputs
 from trainyard.export.onnx_format import dynamic_axes
 from trainyard.models.spec import InputSpec
@@ -141,7 +141,7 @@ def open_pt2(path: Path) -> torch.fx.GraphModule:
             warnings.simplefilter("ignore")
             module = torch.export.load(path).module(check_guards=False)
     except Exception as error:  # of zip files, JSON and torch's own, without a parent
-        headline = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        headline = first_line(error)
         raise IntegrityError(f"{path}: is not a whole .pt2 file ({headline}); export it again") from error
     if not isinstance(module, torch.fx.GraphModule):
         raise IntegrityError(f"{path}: holds no graph; export it again")

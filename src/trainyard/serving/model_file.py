@@ -14,7 +14,7 @@ import onnxruntime
 
 from trainyard.data.raw import Kind
 from trainyard.data.raw_form import ImageForm, RawForm, SeriesForm, TextForm, from_json
-from trainyard.errors import IntegrityError
+from trainyard.errors import IntegrityError, first_line
 from trainyard.serving.onnx_bytes import points_elsewhere
 
 FORMAT = "1"
@@ -93,8 +93,7 @@ def open_bytes(content: bytes, path: Path, threads: int) -> tuple[onnxruntime.In
     except IntegrityError:
         raise
     except Exception as error:  # onnxruntime has exceptions of its own, without a parent
-        headline = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise IntegrityError(f"{path}: is not a whole ONNX file ({headline}); export it again") from None
+        raise IntegrityError(f"{path}: is not a whole ONNX file ({first_line(error)}); export it again") from None
     return session, _signature(session, hashlib.sha256(content).hexdigest(), path)
 
 

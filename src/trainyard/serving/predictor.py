@@ -19,7 +19,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from trainyard.data.raw_form import ImageForm, SeriesForm, TextForm
-from trainyard.errors import InputError, IntegrityError
+from trainyard.errors import InputError, IntegrityError, first_line
 from trainyard.serving.answers import Answer, Forecast, Label, Mask, check_finite, softmax
 from trainyard.serving.bad_input import BadInput
 from trainyard.serving.model_file import Signature, open_model
@@ -185,8 +185,7 @@ class Predictor:
         try:
             found = self.run([Sample(array=array)])
         except Exception as error:  # onnxruntime has exceptions of its own, without a parent
-            headline = str(error).strip().splitlines()[0][:200]
-            raise IntegrityError(f"{file}: does not answer ({headline}); export it again") from None
+            raise IntegrityError(f"{file}: does not answer ({first_line(error)}); export it again") from None
         if found.shape != expected or not np.isfinite(found).all():
             raise IntegrityError(f"{file}: answers {found.shape}, or no numbers, expected {expected}; export it again")
 

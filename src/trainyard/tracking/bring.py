@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from trainyard.files import write_whole
+from trainyard.masking import headline_of
 
 # First: it sets what MLflow reads when it is imported.
 from trainyard.tracking.store import Store
@@ -52,7 +53,7 @@ def answer(client: MlflowClient, asked: dict[str, Any], folder: Path) -> dict[st
             return {"problem": problem, "away": False, "several": bool(found)}
         return _described(client, found[0], folder if asked["files"] else None)
     except MlflowException as error:
-        return {"problem": str(error).splitlines()[0][:300], "away": True, "several": False}
+        return {"problem": headline_of(error), "away": True, "several": False}
 
 
 def _described(client: MlflowClient, run: Run, folder: Path | None) -> dict[str, Any]:
