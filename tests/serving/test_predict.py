@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
@@ -109,6 +110,45 @@ def test_each_series_of_a_table_is_forecast_from_its_end(models: dict[str, Path]
     assert [row["step"] for row in table] == [1, 2, 3, 4, 5, 6]
     assert np.allclose([[row["sun"], row["load"]] for row in table], answer.values, atol=1e-3)
     assert table[0]["time"] == "2023-11-24 22:13:20" and table[1]["time"] == "2023-11-24 23:13:20"
+
+
+def test_a_csv_file_has_the_same_answers_without_lists(models: dict[str, Path], tmp_path: Path) -> None:
+    empty = tmp_path / "empty.png"
+    empty.write_bytes(b"")
+    for name, raw, prefix in (
+        ("photos", "raw", "probability_"),
+        ("cells", "raw/images", "share_"),
+        ("load", "raw.csv", ""),
+    ):
+        predictor = Predictor.load(models[name], threads=1)
+        paths = [models[name].parents[1] / raw, *([empty] if name == "photos" else [])]
+        for suffix in ("parquet", "csv"):
+            predict(predictor, paths, tmp_path / suffix / f"{name}.{suffix}")
+        with (tmp_path / "csv" / f"{name}.csv").open(newline="", encoding="utf-8") as file:
+            found = list(csv.DictReader(file))
+        expected = rows(tmp_path / "parquet" / f"{name}.parquet")
+        assert len(found) == len(expected)
+        for ours, theirs in zip(found, expected, strict=True):
+            for column, value in theirs.items():
+                if isinstance(value, list):
+                    every = zip(predictor.signature.classes, value, strict=True)
+                    assert all(float(ours[f"{prefix}{key}"]) == pytest.approx(number, rel=1e-6) for key, number in every)
+                elif isinstance(value, float):
+                    assert float(ours[column]) == pytest.approx(value, rel=1e-6)
+                elif column in ours:
+                    assert ours[column] == ("" if value is None else str(value))
+    with (tmp_path / "csv" / "photos.csv").open(newline="", encoding="utf-8") as file:
+        last = list(csv.DictReader(file))[-1]
+    assert last["input"] == str(empty) and last["probability_day"] == "" and last["problem"].startswith("an empty file")
+
+
+def test_a_table_for_a_spreadsheet_runs_no_text_as_a_formula(
+    models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("=cmd(1).png").write_bytes(b"")
+    predict(Predictor.load(models["photos"], threads=1), [Path("=cmd(1).png")], Path("out.csv"))
+    assert Path("out.csv").read_text().splitlines()[1].startswith('"\'=cmd(1).png",')
 
 
 def test_a_series_with_a_gap_or_no_number_is_named(models: dict[str, Path], tmp_path: Path) -> None:

@@ -131,10 +131,8 @@ BAD: list[tuple[str, dict[str, Any], int, str]] = [
     ("reviews", {"json": {}}, 422, "texts"),
     ("reviews", {"json": {"texts": []}}, 422, "texts"),
     ("reviews", {"json": {"texts": "x"}}, 422, "texts"),
-    ("reviews", {"json": {"texts": ["x"] * 9}}, 422, "texts"),
     ("reviews", {"json": {"texts": ["x", 1]}}, 422, "texts[1]"),
     ("reviews", {"json": {"texts": ["x", " "]}}, 422, "texts[1]"),
-    ("reviews", {"json": {"texts": ["x" * 1001]}}, 422, "texts[0]"),
     ("reviews", {"json": {"texts": [{"title": "x"}]}}, 422, "texts[0].body"),
     ("reviews", {"json": {"texts": ["x"], "text": ["x"]}}, 422, "text"),
     ("reviews", {"json": {"texts": ["x"], "\u202e\n": 1}}, 422, "\\u202e\\n"),
@@ -142,7 +140,6 @@ BAD: list[tuple[str, dict[str, Any], int, str]] = [
     ("reviews", {"data": b"x"}, 415, "body"),
     ("reviews", {"files": {"texts": b"x"}}, 415, "body"),
     ("load", {"json": {"series": [ROWS[:-1]]}}, 422, "series[0]"),
-    ("load", {"json": {"series": [ROWS * 3]}}, 422, "series[0]"),
     ("load", {"json": {"series": [ROWS, [*ROWS[:-1], {"sun": 1, "load": 2}]]}}, 422, "series[1][23].wind"),
     ("load", {"json": {"series": [[*ROWS[:-1], {**ROWS[0], "sun": "0.1"}]]}}, 422, "series[0][23].sun"),
     ("load", {"json": {"series": [[*ROWS[:-1], {**ROWS[0], "sun": None}]]}}, 422, "series[0][23].sun"),
@@ -156,7 +153,6 @@ BAD: list[tuple[str, dict[str, Any], int, str]] = [
     ("photos", {"json": {"images": [base64.b64encode(b"GIF89a").decode()]}}, 422, "images[0]"),
     ("photos", {"files": [("images", ("a", b"%PDF"))]}, 422, "images[0]"),
     ("photos", {"files": [("image", ("a", b"x"))]}, 422, "image"),
-    ("photos", {"files": [("images", ("a", b"x"))] * 9}, 422, "images"),
     ("photos", {"data": PART + b"x", "headers": FORM}, 400, "body"),
     ("photos", {"data": b"nothing of the kind", "headers": FORM}, 400, "body"),
     ("photos", {"data": b"", "headers": FORM}, 400, "body"),
@@ -169,11 +165,19 @@ BAD: list[tuple[str, dict[str, Any], int, str]] = [
     ),
     ("photos", {"data": b"--x\r\n" + b"a" * 9000 + b": b\r\n\r\nx\r\n--x--", "headers": FORM}, 400, "body"),
     ("photos", {"data": zlib.compress(bytes(10**7)), "headers": {**JSON, "content-encoding": "gzip"}}, 415, "content-encoding"),
+]
+BEYOND: list[tuple[str, dict[str, Any], int, str]] = [
+    ("reviews", {"json": {"texts": ["x"] * 9}}, 422, "texts"),
+    ("reviews", {"json": {"texts": ["x" * 1001]}}, 422, "texts[0]"),
+    ("load", {"json": {"series": [ROWS * 3]}}, 422, "series[0]"),
+    ("photos", {"files": [("images", ("a", b"x"))] * 9}, 422, "images"),
     ("photos", {"data": bytes(2**20 + 1), "headers": JSON}, 413, "body"),
 ]
+"""What is too much for this server, and not for one with the limits that it has by itself."""
+ALL = [*BAD, *BEYOND]
 
 
-@pytest.mark.parametrize(("model", "options", "status", "field"), BAD, ids=[f"{n}-{case[3]}" for n, case in enumerate(BAD)])
+@pytest.mark.parametrize(("model", "options", "status", "field"), ALL, ids=[f"{n}-{case[3]}" for n, case in enumerate(ALL)])
 def test_what_is_wrong_is_said_with_the_name_of_the_field(
     server: Server, model: str, options: dict[str, Any], status: int, field: str
 ) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from trainyard.data.packed import Card, Split, SplitName, open_split, read_card, verify
 from trainyard.data.raw import Kind
+from trainyard.data.spreadsheet import text_cell, write_table
 from trainyard.errors import InputError, IntegrityError
 from trainyard.evaluation import figures, samples
 from trainyard.evaluation.augmentation_figure import augmented_samples
@@ -35,7 +36,6 @@ from trainyard.evaluation.report import (
 )
 from trainyard.evaluation.result_columns import label_columns, mask_columns
 from trainyard.evaluation.results import About, sha256_of_test, write_results
-from trainyard.evaluation.spreadsheet import text_cell, write_table
 from trainyard.evaluation.tiles import segmenter
 from trainyard.files import write_whole
 from trainyard.models.saved import SavedModel

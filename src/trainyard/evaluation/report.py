@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainyard.data.packed import Split
+from trainyard.data.spreadsheet import text_cell, write_table
 from trainyard.evaluation.calibration import Calibrated, Reliability
 from trainyard.evaluation.choices import Choices
 from trainyard.evaluation.metrics import Floats
 from trainyard.evaluation.predictions import Predictions
 from trainyard.evaluation.results import FORMAT, About
-from trainyard.evaluation.spreadsheet import text_cell, write_table
 from trainyard.files import write_whole
 
 WORST = 50

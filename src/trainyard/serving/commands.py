@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 MODELS = Path("models")
 """Where dvc.yaml has stage `export` write, a folder for each recipe."""
 Int8 = Annotated[bool, typer.Option("--int8", help="The quantised model instead of the one in fp32.")]
+Address = Annotated[
+    str, typer.Option(help="A Ray cluster's head, 10.0.0.1:6379, whose nodes answer; local: a private Ray on this machine.")
+]
 LOOPBACK = "127.0.0.1"
 SAID_EVERY_SECONDS = 10.0
 """Where there is no terminal to draw a bar on."""
@@ -37,14 +40,26 @@ def predict(
         list[Path],
         typer.Argument(metavar="PATH...", help="Images, or tables (CSV, TSV, JSON lines, Parquet), or folders of them."),
     ],
-    out: Annotated[Path, typer.Option(help="The file to write.")] = Path("predictions.parquet"),
+    out: Annotated[Path, typer.Option(help="The file to write: .parquet or .csv.")] = Path("predictions.parquet"),
     int8: Int8 = False,
     threads: Annotated[int, typer.Option(min=0, help="0: as many as the machine has cores.")] = 0,
+    address: Address = "",
 ) -> None:
     """Answer to files of any number, without the frameworks of training; what cannot be answered is listed in the file."""
     from trainyard.serving.predict import predict as answer_all
     from trainyard.serving.predictor import Predictor
 
+    if address:
+        from trainyard.on_ray.bulk import predict as predict_on_ray
+        from trainyard.on_ray.place import Place, project_is_insecure
+
+        place = Place(address=address, insecure=project_is_insecure())
+        with _bar() as progress:
+            summary = predict_on_ray(
+                model_path(recipe), _variant(int8), paths, out, place, threads=max(1, threads), progress=progress
+            )
+        _tell(summary, out)
+        return
     predictor = Predictor.load(model_path(recipe), _variant(int8), threads)
     with _bar() as progress:
         summary = answer_all(predictor, paths, out, progress)
@@ -66,6 +81,13 @@ def serve(
     max_waiting: Annotated[int, typer.Option(min=1, help="Inputs that wait; more are refused.")] = 1024,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for an answer.")] = 30.0,
     drain: Annotated[float, typer.Option(min=0, help="Seconds after SIGTERM that requests are still taken.")] = 2.0,
+    address: Address = "",
+    min_replicas: Annotated[int, typer.Option(min=1, help="With --address: that answer at any time.")] = 1,
+    max_replicas: Annotated[int, typer.Option(min=1, help="With --address: that answer at most.")] = 4,
+    target_load: Annotated[
+        float,
+        typer.Option(min=0.1, help="With --address: requests that each replica has at once, on average; beyond, more start."),
+    ] = 16.0,
 ) -> None:
     """Answer requests over HTTP; a model that is exported anew meanwhile takes its place without a request being lost."""
     from dataclasses import replace
@@ -93,8 +115,18 @@ def serve(
         answer_seconds=timeout,
         drain_seconds=drain,
     )
-    models = {Path(recipe).name: Served(Path(recipe).name, model_path(recipe), _variant(int8), threads) for recipe in recipes}
+    paths = {Path(recipe).name: model_path(recipe) for recipe in recipes}
     token = None if token_file is None else read_token(token_file)
+    if address:
+        from trainyard.on_ray.deploy import serve as serve_on_ray
+        from trainyard.on_ray.place import Place, project_is_insecure
+        from trainyard.on_ray.scaling import Scaling
+
+        scaling = Scaling(min_replicas=min_replicas, max_replicas=max_replicas, target_load=target_load)
+        place = Place(address=address, insecure=project_is_insecure(), host=host, port=port)
+        serve_on_ray(paths, _variant(int8), options, scaling, place, threads=max(1, threads), token=token, names=name or ())
+        return
+    models = {key: Served(key, path, _variant(int8), threads) for key, path in paths.items()}
     answer_requests(models, options, host=host, port=port, token=token, names=name or ())
 
 

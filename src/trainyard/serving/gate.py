@@ -43,7 +43,7 @@ class Gate:
         application: Callable[[], Application],
         options: Options,
         *,
-        token: str | None,
+        token: bytes | None,
         hosts: Collection[str] | None,
         refused: Callable[[str], None],
         draining: Callable[[], bool],
@@ -53,14 +53,13 @@ class Gate:
         Args:
             application: returns the one that answers now.
             options: limits.
-            token: that requests must bring; None: they need none.
+            token: `digest` of the one that requests must bring; None: they need none.
             hosts: names by which browsers may call this server; None: any.
             refused: is told the reason of each refusal.
             draining: whether the server is about to end, so that connections are not kept.
         """
         self.application, self.options, self.refused, self.draining = application, options, refused, draining
-        self.token = None if token is None else _digest(token)
-        self.hosts = hosts
+        self.token, self.hosts = token, hosts
         self.held = 0
         """Bytes of requests that are not answered yet."""
 
@@ -94,9 +93,10 @@ class Gate:
         origin = headers.get("origin", "")
         if origin and _host(origin.partition("://")[2]) != host:
             raise Refused(403, "origin", "a page of another server", "ask from a program, or from a page of this server")
-        if self.token is not None and scope["path"] not in OPEN:
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        if self.token is not None and path not in OPEN:
             scheme, _, given = headers.get("authorization", "").partition(" ")
-            if scheme.lower() != "bearer" or not hmac.compare_digest(_digest(given.strip()), self.token):
+            if scheme.lower() != "bearer" or not hmac.compare_digest(digest(given.strip()), self.token):
                 found = "another token" if given else "no token"
                 challenge = {"www-authenticate": 'Bearer realm="trainyard"'}
                 raise Refused(401, "authorization", found, "send the header Authorization: Bearer TOKEN", **challenge)
@@ -224,6 +224,7 @@ def _host(text: str) -> str:
         return ""
 
 
-def _digest(token: str) -> bytes:
+def digest(token: str) -> bytes:
+    """Return what a gate keeps of a token."""
     # Compared as hashes, tokens of any length take as long.
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()

@@ -38,6 +38,22 @@ class Summary:
     labels: Counter[str] = field(default_factory=Counter)
     """Of classified inputs, how many got each label."""
 
+    def add_problem(self, name: str, problem: str) -> None:
+        """Count an input that could not be answered."""
+        self.bad += 1
+        if len(self.first) < LISTED:
+            self.first.append(f"{name}: {problem}")
+
+    def check(self, predictor: Predictor, paths: Sequence[Path]) -> None:
+        """Go on where there was anything.
+
+        Raises:
+            InputError: there was nothing to ask about.
+        """
+        if not self.answered and not self.bad:
+            named = ", ".join(map(str, paths))
+            raise InputError(f"{named}: nothing there that {predictor.signature.recipe} takes; it takes {predictor.field}")
+
 
 def predict(predictor: Predictor, paths: Sequence[Path], out: Path, progress: Progress | None = None) -> Summary:
     """Answer to all that paths hold, and write it.
@@ -45,7 +61,7 @@ def predict(predictor: Predictor, paths: Sequence[Path], out: Path, progress: Pr
     Args:
         predictor: the model.
         paths: files, or folders of them.
-        out: a Parquet file; what is there is replaced once the new one is whole.
+        out: a Parquet or CSV file; what is there is replaced once the new one is whole.
         progress: told how many inputs are done.
 
     Raises:
@@ -64,28 +80,24 @@ def write(
         for item, answer, problem in answers:
             file.add(item, answer, problem)
             if answer is None:
-                summary.bad += 1
-                if len(summary.first) < LISTED:
-                    summary.first.append(f"{item.name}: {problem}")
+                summary.add_problem(item.name, problem)
             else:
                 summary.answered += 1
                 if label := getattr(answer, "label", ""):
                     summary.labels[label] += 1
             if progress is not None:
                 progress(summary.answered + summary.bad)
-        if not summary.answered and not summary.bad:
-            named = ", ".join(map(str, paths))
-            raise InputError(f"{named}: nothing there that {predictor.signature.recipe} takes; it takes {predictor.field}")
+        summary.check(predictor, paths)
     return summary
 
 
 def answered(predictor: Predictor, found: Iterable[Item]) -> Iterator[Answered]:
     """Yield the answers to items in their order; the next batch is read while one is answered."""
-    batches = _batches(predictor, found)
+    parts = batches(predictor, found)
     with ThreadPoolExecutor(1, thread_name_prefix="reader") as reader:
-        coming = reader.submit(next, batches, None)
+        coming = reader.submit(next, parts, None)
         while (batch := coming.result()) is not None:
-            coming = reader.submit(next, batches, None)
+            coming = reader.submit(next, parts, None)
             yield from answer_batch(predictor, batch)
 
 
@@ -116,7 +128,8 @@ def ready(predictor: Predictor, item: Item) -> Ready:
         return bare, None, f"{place}{': ' if place else ''}{error.found}; {error.expected}"
 
 
-def _batches(predictor: Predictor, found: Iterable[Item]) -> Iterator[list[Ready]]:
+def batches(predictor: Predictor, found: Iterable[Item]) -> Iterator[list[Ready]]:
+    """Yield items that are ready, as many at once as one call answers."""
     batch: list[Ready] = []
     numbers = 0
     for item in found:

@@ -1,36 +1,26 @@
-"""Predictions as they come, into one Parquet file that is seen whole or not at all.
-
-labels     input, label, probability, probabilities (one a class), problem
-masks      input, mask (the path of a PNG), confidence, shares (of each class), problem
-forecasts  input, series, step, time, a column for each target, problem
-
-A row with a problem holds nothing else but its input. The file says in its metadata which model answered.
-"""
+"""Predictions as they come, into one Parquet or CSV file that is seen whole or not at all, with masks in a folder beside it."""
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import shutil
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-
 from trainyard.errors import InputError, MachineError
 from trainyard.files import flush
 from trainyard.lean import without
-from trainyard.serving.answers import Answer, Forecast, Label, Mask
+from trainyard.serving.answers import Answer, Mask
 from trainyard.serving.batch_inputs import Item
 from trainyard.serving.model_file import Signature
+from trainyard.serving.prediction_rows import Row, flat, mask_name, rows_of, table_of, table_schema
 
 GROUP_ROWS = 5000
 """Rows that are held until they are written."""
-LONGEST_NAME = 80
-"""Characters of a mask's name that come from its image's."""
+PARQUET = (".parquet", ".pq")
+CSV = ".csv"
 
 
 class PredictionsFile:
@@ -41,32 +31,32 @@ class PredictionsFile:
         """Open a file aside.
 
         Raises:
-            InputError: it is no Parquet file by its name, or a folder of masks is there already.
+            InputError: its name says neither Parquet nor CSV, or a folder of masks is there already.
             MachineError: it cannot be written.
         """
         import pyarrow as pa
-        from pyarrow import parquet
 
-        if path.suffix.lower() not in (".parquet", ".pq"):
-            raise InputError(f"--out {path}: predictions are written as Parquet; name a file that ends with .parquet")
+        self.is_csv = path.suffix.lower() == CSV
+        if not self.is_csv and path.suffix.lower() not in PARQUET:
+            raise InputError(
+                f"--out {path}: predictions are written as Parquet or CSV; name a file that ends with .parquet or .csv"
+            )
         if path.is_dir():
-            raise InputError(f"--out {path}: is a folder; name a file that ends with .parquet")
+            raise InputError(f"--out {path}: is a folder; name a file that ends with .parquet or .csv")
         self.path, self.signature = path, signature
         self.masks = path.with_name(f"{path.stem}-masks") if signature.kind == "segmentation" else None
         if self.masks is not None and self.masks.exists():
             raise InputError(f"{self.masks}: is there already; masks go into a new folder: move it, or choose another --out")
-        self.rows: list[dict[str, Any]] = []
+        self.rows: list[Row] = []
+        self._tables: list[Any] = []
         self.number = 0
+        self.schema = table_schema(pa, signature)
         self._pa = pa
         self._temporary = path.with_name(f".{path.name}.tmp")
         self._temporary_masks = path.with_name(f".{path.stem}-masks.tmp")
-        said = {"recipe": signature.recipe, "fingerprint": signature.fingerprint, "sha256": signature.sha256}
-        self._schema = _schema(pa, signature).with_metadata(
-            {"trainyard": json.dumps({**said, "kind": signature.kind, "classes": list(signature.classes)})}
-        )
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = parquet.ParquetWriter(self._temporary, self._schema, compression="zstd")
+            self._writer = self._open()
             shutil.rmtree(self._temporary_masks, ignore_errors=True)
         except OSError as error:
             raise self._unwritten(error) from None
@@ -77,40 +67,26 @@ class PredictionsFile:
     def add(self, item: Item, answer: Answer | None, problem: str = "") -> None:
         """Write what came out for an item; `problem` where nothing did."""
         self.number += 1
-        match answer:
-            case None:
-                self.rows.append({"input": item.name, "series": item.series or None, "problem": problem})
-            case Label():
-                self.rows.append(
-                    {
-                        "input": item.name,
-                        "label": answer.number,
-                        "probability": answer.probability,
-                        "probabilities": answer.probabilities,
-                    }
-                )
-            case Mask():
-                self.rows.append(
-                    {
-                        "input": item.name,
-                        "mask": self._write_mask(item, answer),
-                        "confidence": answer.confidence,
-                        "shares": np.array(list(answer.shares.values()), dtype=np.float32),
-                    }
-                )
-            case Forecast():
-                for step, values in enumerate(answer.values):
-                    self.rows.append(
-                        {
-                            "input": item.name,
-                            "series": item.series or None,
-                            "step": step + 1,
-                            "time": item.times[step] if item.times else None,
-                            **dict(zip(answer.targets, values.tolist(), strict=True)),
-                        }
-                    )
+        mask = ""
+        if isinstance(answer, Mask):
+            mask = self.add_mask(mask_name(self.number, item), answer.png())
+        self.rows += rows_of(item, answer, problem, mask)
         if len(self.rows) >= GROUP_ROWS:
             self._flush()
+
+    def add_table(self, table: Any) -> None:
+        """Write rows that are a table of the file's schema already."""
+        self._tables.append(table)
+        if sum(len(held) for held in self._tables) >= GROUP_ROWS:
+            self._flush()
+
+    def add_mask(self, name: str, png: bytes) -> str:
+        """Write the file of a mask; return its path as the table says it."""
+        if self.masks is None:
+            raise TypeError(f"a mask from a model for {self.signature.kind}")
+        self._temporary_masks.mkdir(exist_ok=True)
+        (self._temporary_masks / name).write_bytes(png)
+        return f"{self.masks.name}/{name}"
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
@@ -128,6 +104,16 @@ class PredictionsFile:
         if isinstance(error, OSError):
             raise self._unwritten(error) from None
 
+    def _open(self) -> Any:
+        if self.is_csv:
+            from pyarrow import csv
+
+            empty = flat(self._pa, self.schema.empty_table(), self.signature.classes)
+            return csv.CSVWriter(self._temporary, empty.schema)
+        from pyarrow import parquet
+
+        return parquet.ParquetWriter(self._temporary, self.schema, compression="zstd")
+
     def _finish(self) -> None:
         self._flush()
         self._writer.close()
@@ -141,50 +127,11 @@ class PredictionsFile:
     def _unwritten(self, error: OSError) -> MachineError:
         return MachineError(f"{self.path}: cannot be written ({error.strerror or error}); make room, or choose another --out")
 
-    def _write_mask(self, item: Item, answer: Mask) -> str:
-        if self.masks is None:
-            raise TypeError(f"a mask from a model for {self.signature.kind}")
-        stem = re.sub(r"[^\w.-]", "_", Path(item.name).stem)[:LONGEST_NAME]
-        name = f"{self.number:07d}-{stem}.png"
-        self._temporary_masks.mkdir(exist_ok=True)
-        (self._temporary_masks / name).write_bytes(answer.png())
-        return f"{self.masks.name}/{name}"
-
     def _flush(self) -> None:
         if self.rows:
-            classes = self.signature.classes
-            columns = [_column(self._pa, field, [row.get(field.name) for row in self.rows], classes) for field in self._schema]
-            self._writer.write_table(self._pa.table(columns, schema=self._schema))
-            self.rows.clear()
-
-
-def _schema(pa: Any, signature: Signature) -> Any:
-    # Lists of a fixed length would be smaller, but pyarrow 25 does not read back those that are missing.
-    fields = {
-        "segmentation": [
-            ("mask", pa.string()),
-            ("confidence", pa.float32()),
-            ("shares", pa.list_(pa.float32())),
-        ],
-        "forecasting": [
-            ("series", pa.string()),
-            ("step", pa.int32()),
-            ("time", pa.string()),
-            *((name, pa.float32()) for name in signature.classes),
-        ],
-    }.get(
-        signature.kind,
-        [
-            ("label", pa.dictionary(pa.int32(), pa.string())),
-            ("probability", pa.float32()),
-            ("probabilities", pa.list_(pa.float32())),
-        ],
-    )
-    return pa.schema([("input", pa.string()), *fields, ("problem", pa.string())])
-
-
-def _column(pa: Any, field: Any, values: list[Any], classes: tuple[str, ...]) -> Any:
-    """Return a column; of classes, values are their numbers."""
-    if isinstance(field.type, pa.DictionaryType):
-        return pa.DictionaryArray.from_arrays(pa.array(values, pa.int32()), pa.array(classes, pa.string()))
-    return pa.array(values, field.type)
+            self._tables.append(table_of(self._pa, self.schema, self.rows, self.signature.classes))
+        if self._tables:
+            table = self._pa.concat_tables(self._tables)
+            self._writer.write_table(flat(self._pa, table, self.signature.classes) if self.is_csv else table)
+        self.rows.clear()
+        self._tables.clear()

@@ -20,7 +20,7 @@ from fastapi import FastAPI
 
 from trainyard.errors import InputError, IntegrityError, MachineError
 from trainyard.serving.application import build_application
-from trainyard.serving.gate import Gate
+from trainyard.serving.gate import Gate, digest
 from trainyard.serving.measures import Measures
 from trainyard.serving.options import Options
 from trainyard.serving.patience import patient_protocol
@@ -49,11 +49,11 @@ class Service:
         self,
         models: Mapping[str, Served],
         options: Options,
-        token: str | None = None,
+        token: bytes | None = None,
         hosts: Collection[str] | None = None,
         say: Say = tell,
     ) -> None:
-        """Keep what to serve; `hosts` are the names by which browsers may call it, None: any."""
+        """Keep what to serve; `token` and `hosts` as `Gate` takes them."""
         self.models, self.options, self.say = models, options, say
         self.measures = Measures()
         self.is_draining = False
@@ -158,10 +158,12 @@ def serve(
     """
     sock = listen(host, port)
     here = sock.getsockname()[1]
-    hosts = {*LOCAL_NAMES, host.lower(), *(name.lower() for name in names)} if token is None or names else None
-    service = Service(models, options, token, hosts, say)
+    kept = None if token is None else digest(token)
+    service = Service(models, options, kept, accepted_names(host, names, token), say)
     config = uvicorn.Config(
         service.gate,
+        # Not uvloop where it happens to be installed: deadlines and limits are tested with this one.
+        loop="asyncio",
         http=patient_protocol(options),
         ws="none",
         lifespan="off",
@@ -171,8 +173,7 @@ def serve(
         timeout_keep_alive=max(1, round(options.idle_seconds)),
         timeout_graceful_shutdown=round(options.answer_seconds) + 5,
     )
-    for library in NOISY:
-        logging.getLogger(library).setLevel(logging.ERROR)
+    quiet_libraries()
     server = _Server(config)
     server.service = service
     shown = f"[{host}]" if ":" in host else host
@@ -180,6 +181,17 @@ def serve(
     with contextlib.closing(sock):
         server.run([sock])
     say("ended, with everything answered that was asked")
+
+
+def accepted_names(host: str, names: Collection[str], token: str | None) -> set[str] | None:
+    """Return the names by which browsers may call a server; None, any, where they need its token and no name was given."""
+    return {*LOCAL_NAMES, host.lower(), *(name.lower() for name in names)} if token is None or names else None
+
+
+def quiet_libraries() -> None:
+    """Have libraries write no line for each bad request."""
+    for library in NOISY:
+        logging.getLogger(library).setLevel(logging.ERROR)
 
 
 def read_token(path: Path) -> str:

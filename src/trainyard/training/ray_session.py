@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from trainyard.errors import Interrupted, MachineError, ServiceError, TrainyardError, last_line
 from trainyard.training import ray_start
@@ -19,15 +20,21 @@ def address_of(cluster: ClusterConfig) -> str:
 
 
 @contextmanager
-def session(cluster: ClusterConfig, workers: int) -> Iterator[None]:
+def session(cluster: ClusterConfig, workers: int, *, address: str = "", files: Path | None = None) -> Iterator[None]:
     """Start a private Ray with room for `workers`, or join the cluster, and leave it after the block.
+
+    Args:
+        cluster: how it runs.
+        workers: that a private Ray is to have room for.
+        address: of the cluster; empty: as `address_of` says.
+        files: a folder that a cluster's nodes get a copy of, in which what runs there begins.
 
     Raises:
         MachineError: Ray cannot start here.
         ServiceError: the cluster does not answer.
         IntegrityError: it lets in anybody, and that is not said to be meant.
     """
-    address = address_of(cluster)
+    address = address or address_of(cluster)
     folder = ray_start.PrivateFolder() if address == "local" else None
     handler = signal.getsignal(signal.SIGTERM)
     try:
@@ -35,7 +42,7 @@ def session(cluster: ClusterConfig, workers: int) -> Iterator[None]:
             if folder is not None:
                 ray_start.start_private(folder, cluster, workers)
             else:
-                ray_start.join(address, cluster.insecure)
+                ray_start.join(address, cluster.insecure, files)
         except TrainyardError:
             raise
         except Exception as error:  # Ray raises RuntimeError, ConnectionError, ValueError and more for the same thing

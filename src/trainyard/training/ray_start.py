@@ -195,8 +195,8 @@ def lost_part() -> str | None:
     return None
 
 
-def join(address: str, insecure: bool) -> None:
-    """Connect to a cluster that is there.
+def join(address: str, insecure: bool, files: Path | None = None) -> None:
+    """Connect to a cluster that is there; what runs on its nodes finds the `files` of a folder where it begins.
 
     Raises:
         ServiceError: nothing listens at the address, or it refuses this user's token.
@@ -209,6 +209,8 @@ def join(address: str, insecure: bool) -> None:
     import ray
 
     code: dict[str, Any] = code_environment()
+    if files is not None:
+        code["working_dir"] = str(files)
     if os.environ.get(SHARED) == address:
         # This machine's, whose own files run.
         keep_loopback()
