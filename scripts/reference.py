@@ -15,6 +15,7 @@ import typer.main
 
 from trainyard import errors
 from trainyard.cli import app
+from trainyard.command_help import EXAMPLES
 from trainyard.reference.blocks import Block, blocks
 from trainyard.reference.keys import Key, about
 from trainyard.reference.values import as_yaml, words
@@ -103,7 +104,8 @@ def commands_page() -> str:
     for name, command in sorted(group.commands.items()):
         hints = get_type_hints(command.callback)
         said = " ".join(inspect.cleandoc(command.help).split())
-        parts.append(f"## `trainyard {name}`\n\n{said}\n\n```text\ntrainyard {name}{_usage(command)}\n```")
+        typed = "\n".join([f"trainyard {name}{_usage(command)}", "", *EXAMPLES.get(name, ())]).strip()
+        parts.append(f"## `trainyard {name}`\n\n{said}\n\n```text\n{typed}\n```")
         rows = [[_name(each), *_parameter(each, hints[each.name])] for each in command.params if each.name != "help"]
         if rows:
             parts.append(_table(["argument or option", "values", "default", "effect"], rows))

@@ -228,7 +228,7 @@ def test_new_datasets_fetch_and_check_by_name(project: Path, monkeypatch: pytest
         assert "mnist" in listed and "fetched: no " in listed and "CC BY-SA 3.0" in listed and "fetched: yes" not in listed
         fetched = said("fetch", "mnist")
         assert f"mnist: whole and as published, in {project}/.trainyard/downloads/mnist" in fetched
-        assert "licence: CC BY-SA 3.0" in fetched
+        assert "licence: CC BY-SA 3.0" in fetched and "trainyard new NAME --data mnist" in fetched
         assert len(web.asked) == 4
         assert "fetched: yes" in said("datasets")
         assert "Next: trainyard check digits" in said("new", "digits", "--data", "mnist")

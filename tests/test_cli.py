@@ -4,15 +4,19 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import typer.main
 from typer.testing import CliRunner
 
-from trainyard.cli import GROUPS, app
+from trainyard.cli import app
+from trainyard.command_help import EXAMPLES, GROUPS
 from trainyard.data.numpy_arrays import NumpyArraysConfig
 from trainyard.data.prepare import prepare
 
+COMMANDS: Any = typer.main.get_command(app)
 RECIPE = """\
 recipes:
   cells:
@@ -44,6 +48,7 @@ def test_good_data_are_counted(project: Path) -> None:
     done = trainyard(project, "check", "cells")
     assert done.returncode == 0, done.stderr
     assert "data: 28 train, 4 val, 8 test samples, no errors" in done.stdout
+    assert done.stdout.splitlines()[-1] == "Next: dvc repro export@cells; how long it would take: trainyard plan cells"
 
 
 def test_bad_data_end_with_one_headline_a_problem_and_nothing_is_written(project: Path) -> None:
@@ -136,3 +141,18 @@ def test_help_begins_with_what_a_newcomer_needs_first() -> None:
     places = [said.index(heading) for heading in ("Data and recipes", "Runs and models", "An exported model", "Upkeep")]
     assert places == sorted(places)
     assert places[0] < said.index(" new ") < said.index(" check ") < places[1]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_examples_of_a_command_are_ones_that_it_takes(name: str) -> None:
+    said = " ".join(CliRunner().invoke(app, [name, "-h"]).stdout.split())
+    for example in EXAMPLES[name]:
+        program, *words = example.split()
+        assert (program, words[0]) == ("trainyard", name) and example in said
+        assert COMMANDS.commands[name].make_context(name, words[1:])
+
+
+def test_every_command_that_asks_for_something_has_an_example() -> None:
+    asking = {name for name, command in COMMANDS.commands.items() if any(each.required for each in command.params)}
+    # Of the last three, `trainyard jobs` says what stands there.
+    assert asking - set(EXAMPLES) == {"attach", "logs", "stop"}

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from typer.models import CommandInfo
 
 from trainyard.clean import commands as clean_commands
+from trainyard.command_help import arrange
 from trainyard.errors import InputError, TrainyardError
 from trainyard.jobs import commands
 from trainyard.lessons import commands as lesson_commands
@@ -22,7 +22,12 @@ from trainyard.serving import commands as serving_commands
 from trainyard.studies import commands as study_commands
 from trainyard.web import commands as web_commands
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
 PARAMS = Path("params.yaml")
 PREPARED = Path("data", "prepared")
 """Where dvc.yaml has stage `prepare` write, a folder for each recipe."""
@@ -62,6 +67,10 @@ def check(
             for warning in warnings:
                 typer.echo(f"  warning: {warning}")
             typer.echo(f"  data: {', '.join(f'{count:,} {split}' for split, count in samples.items())} samples, no errors")
+    if recipe:
+        typer.echo(f"Next: dvc repro export@{recipe}; how long it would take: trainyard plan {recipe}")
+    else:
+        typer.echo(f"{PARAMS}: no errors")
 
 
 @app.command()
@@ -159,7 +168,7 @@ def new(
         block = suggest(name, family, data, str(shown), named)
     add_recipe(PARAMS, name, block)
     typer.echo(block)
-    typer.echo(f"Added to {PARAMS}. Next: trainyard check {name}, then: dvc repro export@{name} evaluate@{name}")
+    typer.echo(f"Added to {PARAMS}. Next: trainyard check {name}, then: dvc repro export@{name}")
 
 
 @app.command()
@@ -187,6 +196,7 @@ def fetch(
     fetched = fetch_all(descriptor, downloads_folder(), progress=_say)
     typer.echo(f"{descriptor.name}: whole and as published, in {fetched.root / fetched.path}")
     typer.echo(f"licence: {descriptor.licence.name}, {descriptor.licence.url}")
+    typer.echo(f"Next, a recipe for it: trainyard new NAME --data {name}")
 
 
 def _say(text: str) -> None:
@@ -219,7 +229,8 @@ def promote(
     champion = make_champion(Path.cwd(), found.name, commit, force=force)
     tell(Path.cwd(), read_settings(PARAMS)[1], found, champion.fingerprint, PREPARED / found.name)
     typer.echo(
-        f"{found.name}: {champion.fingerprint} is the champion, {champion.metric} {champion.value:.4f}. Next: git add champions"
+        f"{found.name}: {champion.fingerprint} is the champion, {champion.metric} {champion.value:.4f}. "
+        "Next: git add champions, git commit; from then on `dvc repro` holds models against it"
     )
 
 
@@ -357,33 +368,7 @@ lesson_commands.register(app)
 serving_commands.register(app)
 study_commands.register(app)
 web_commands.register(app)
-
-GROUPS = {
-    "Data and recipes": ("new", "check", "explain", "datasets", "fetch", "verify"),
-    "Runs and models": ("plan", "repro", "report", "ui", "compare", "repeat", "learning-curve", "sweep", "promote"),
-    "An exported model": ("predict", "serve", "web"),
-    "A cluster": ("submit", "jobs", "logs", "attach", "stop"),
-    "Where something comes from": ("which", "reproduce"),
-    "Upkeep": ("doctor", "repair", "sync", "clean"),
-    "Lessons": ("lessons", "lesson"),
-}
-"""The commands as --help shows them, in the order in which a newcomer meets them; what is in no group comes last."""
-
-
-def group_commands(groups: dict[str, tuple[str, ...]]) -> None:
-    """Put the commands into their groups' order, under their groups' headings."""
-    headings = {name: heading for heading, names in groups.items() for name in names}
-    order = list(headings)
-
-    def name(command: CommandInfo) -> str:
-        return command.name or (command.callback.__name__ if command.callback else "")
-
-    for command in app.registered_commands:
-        command.rich_help_panel = headings.get(name(command))
-    app.registered_commands.sort(key=lambda command: order.index(name(command)) if name(command) in order else len(order))
-
-
-group_commands(GROUPS)
+arrange(app)
 
 
 def main() -> None:

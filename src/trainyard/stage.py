@@ -73,7 +73,11 @@ def run_stage(recipe: str, stage: str, work: Callable[[Clock], str]) -> None:
             if PARENT_VARIABLE not in os.environ:
                 # A study's variations are no measure of the recipe itself.
                 keep(scratch_root(), recipe, stage, clock.work_seconds, clock.overhead_seconds(), clock.facts)
-        say(recipe, stage, f"{line} ({clock.work_seconds:.1f} s work, {clock.overhead_seconds():.1f} s around it)")
+        say(
+            recipe,
+            stage,
+            f"{line} ({clock.work_seconds:.1f} s at work, {clock.overhead_seconds():.1f} s to start and to record)",
+        )
     except KeyboardInterrupt:
         _leave(recipe, stage, "stopped; run the same command again to continue", 130)
     except BeginAgain as error:

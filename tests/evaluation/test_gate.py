@@ -100,7 +100,7 @@ def test_without_baseline_or_champion_there_is_nothing_to_fail(project: Path) ->
         "gate": "passed",
         "gate.minimum": "not asked",
         "gate.baseline": "not asked: no baseline was evaluated (evaluate.baseline: false)",
-        "gate.champion": "not asked: there is none yet",
+        "gate.champion": "not asked: there is none yet to hold it against",
     }
 
 

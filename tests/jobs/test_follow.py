@@ -104,7 +104,7 @@ def test_waiting_for_the_cluster_is_said_once(head: FakeHead) -> None:
     head.add("job", "PENDING")
     watch = Watch(head, log(head, ""), log(head, "one\n", "SUCCEEDED"))
     watch.follow()
-    assert watch.said == ["job: waits for the cluster"]
+    assert watch.said == ["job: waits for the cluster to begin it; Ctrl-C leaves it there"]
 
 
 def test_the_headline_is_the_stage_s_own() -> None:

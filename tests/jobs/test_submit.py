@@ -296,7 +296,7 @@ def test_a_job_is_stopped_with_a_notice(head: FakeHead) -> None:
     client = Client(head)
     stop("job", client.line)
     assert client.said == [
-        "job: told to end; it has 30 s to write a checkpoint",
+        "job: told to end; it has 30 s to write a checkpoint, and is waited for",
         "job: stopped; submit the same again to continue",
     ]
     stop("job", client.line)

@@ -55,7 +55,7 @@ def test_what_waits_is_sent_and_then_nothing_waits(tmp_path: Path, sync: Sync) -
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [f"sent: {name}"]
     assert_whole(MlflowClient(uri), values)
-    assert sync().stdout == "nothing waits\n"
+    assert sync().stdout == "nothing waits: MLflow has been told everything\n"
 
 
 def test_what_was_sent_whole_and_not_deleted_keeps_nothing_waiting(tmp_path: Path, sync: Sync) -> None:

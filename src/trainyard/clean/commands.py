@@ -44,7 +44,8 @@ def clean(
     if json:
         typer.echo(dumps([as_json(thing) for thing in found], indent=2))
     else:
-        Console().print(table(found))
+        if found:
+            Console().print(table(found))
         typer.echo(last_lines(found, yes))
     if not yes:
         return
@@ -99,6 +100,6 @@ def last_lines(found: list[Thing], yes: bool) -> str:
 
     going = [thing for thing in found if thing.remove is not None]
     if not going:
-        return "Nothing to delete."
+        return "Nothing to delete: all that is here is in use, or too young for --days."
     size = human_bytes(sum(thing.bytes for thing in going))
     return f"{size} in {len(going)} entries." + ("" if yes else " Nothing was deleted; to delete it: trainyard clean --yes")

@@ -54,7 +54,10 @@ def _sum(report: Report) -> Text:
     problems, warnings = statuses.count("problem"), statuses.count("warning")
     if not problems and not warnings:
         return Text("Nothing to do.", style="green")
-    return Text(f"{_count(problems, 'problem')}, {_count(warnings, 'warning')}.", style="red" if problems else "yellow")
+    return Text(
+        f"{_count(problems, 'problem')}, {_count(warnings, 'warning')}; what to do stands behind each ->.",
+        style="red" if problems else "yellow",
+    )
 
 
 def _count(number: int, word: str) -> str:

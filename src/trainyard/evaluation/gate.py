@@ -135,7 +135,7 @@ def _baseline(metric: str, metrics: Mapping[str, Any]) -> Check:
 def _champion(results: Results, folder: Path) -> Check:
     found = read_champion(folder)
     if found is None:
-        return Check(name="champion", passed=None, found="there is none yet")
+        return Check(name="champion", passed=None, found="there is none yet to hold it against")
     champion, others = found
     about = results.about
     if champion.fingerprint == about.fingerprint:

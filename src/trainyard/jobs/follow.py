@@ -91,7 +91,7 @@ def follow(line: Line, job_id: str, show: Say, *, from_start: bool) -> tuple[Job
             )
         if job.state == "PENDING" and not waiting:
             waiting = True
-            line.say(f"{job_id}: waits for the cluster")
+            line.say(f"{job_id}: waits for the cluster to begin it; Ctrl-C leaves it there")
         asked = line.clock()
         log = line.ask(lambda: line.server.log(job_id))
         took = line.clock() - asked

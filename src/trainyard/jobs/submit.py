@@ -197,7 +197,7 @@ def stop(name: str, line: Line) -> None:
         line.say(f"{name}: has ended already ({job.state})")
         return
     line.ask(lambda: line.server.stop(name))
-    line.say(f"{name}: told to end; it has {STOP_SECONDS} s to write a checkpoint")
+    line.say(f"{name}: told to end; it has {STOP_SECONDS} s to write a checkpoint, and is waited for")
     asked = line.clock()
     while not (job := known(line, name)).over:
         if line.clock() - asked > STOP_LIMIT_SECONDS:
@@ -210,6 +210,8 @@ def stop(name: str, line: Line) -> None:
 
 def table(jobs: list[Job]) -> list[str]:
     """Return lines about jobs."""
+    if not jobs:
+        return ["none was sent there yet; to send one: trainyard submit train@cnn"]
     rows = [("ID", "TARGETS", "STATE", "SINCE", "WHO")]
     for job in jobs:
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(job.started))

@@ -110,10 +110,10 @@ def summary(planned: Planned) -> str:
 
     running = [estimate for step, estimate in planned if step.runs and estimate is not None]
     if not running:
-        return "Nothing runs."
+        return "Nothing runs: all results are those of what is here."
     known = [estimate.seconds for estimate in running if estimate.seconds is not None]
     if not known:
-        return f"{len(running)} stages run; how long they take is not known yet."
+        return f"{len(running)} stages run; how long they take is not known before the data are packed: dvc repro prepare."
     unknown = len(running) - len(known)
     rest = f", without {unknown} of which nothing is known yet" if unknown else ""
     return f"{len(running)} stages run: about {duration(sum(known))}{rest}."

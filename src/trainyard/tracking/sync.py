@@ -26,7 +26,7 @@ def sync(root: Path, config: TrackingConfig) -> Iterator[str]:
     uri = tracking_uri(root, config)
     check_schema(uri)
     if not journals(root):
-        yield "nothing waits"
+        yield "nothing waits: MLflow has been told everything"
         return
     away = ""
     poster = start_poster(root, stdout=subprocess.PIPE)
