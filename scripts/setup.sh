@@ -93,7 +93,19 @@ in_place() {
 }
 outside='connect|timed out|network|name resolution|No matching distribution|SSL|HASHES|No space|quota|Read-only|Permission'
 
-echo "Setting up .venv (about 5 minutes the first time) ..."
+# How far it is: fetching takes most of the time, and pip itself says nothing for minutes.
+wanted=$(cat "${locks[@]}" | grep -cE '^[A-Za-z0-9_.-]+==')
+progress() {
+    while sleep 20 >/dev/null 2>&1 && kill -0 $$ 2>/dev/null; do
+        there=$(find .venv/lib/python3.11/site-packages -maxdepth 1 -name '*.dist-info' 2>/dev/null | wc -l)
+        printf '  %d:%02d min: %d of %d libraries are there\n' $((SECONDS / 60)) $((SECONDS % 60)) "$there" "$wanted"
+    done
+}
+
+echo "Setting up .venv with $wanted libraries, which takes minutes ..."
+progress 9>&- &
+beat=$!
+trap 'kill "$beat" 2>/dev/null || true; rm -f "$log"' EXIT
 done=""
 if .venv/bin/python -c 'import pip' 2>/dev/null && grep -qF "$root/.venv" .venv/bin/activate; then
     in_place && done=yes || echo "What is there is damaged; making .venv anew ..."
@@ -105,3 +117,4 @@ if [ -z "$done" ]; then
 fi
 rm -f .venv/.trainyard-*
 touch "$run_stamp" "$stamp"
+echo "Set up, in $((SECONDS / 60)):$(printf %02d $((SECONDS % 60))) min. In every new terminal: source .venv/bin/activate"

@@ -133,6 +133,8 @@ def export(saved: SavedModel, data_dir: Path, model_dir: Path, evaluated: Evalua
         _write_stated(folder, saved, raw, tokenizer)
         write_samples(folder / "samples", work.test, work.network, saved.spec, reading, tokenizer)
         (folder / "formats").mkdir()
+        # DVC warns of a folder with nothing in it, as if something were missing.
+        (folder / "formats" / "README.txt").write_text("What `export.formats` in params.yaml asks for besides ONNX.\n")
         # In this order, whatever the recipe's: int8 is made from the file in fp32.
         found: dict[Format, _Verified] = {}
         for form in OPENERS:

@@ -27,7 +27,9 @@ def web(
     folder = out or Path("web", bundle.resolve().name)
     size = write_folder(bundle, folder)
     typer.echo(f"{folder}: {size / 1e6:.1f} MB of static files, for any web server")
-    if not no_serve:
+    if no_serve:
+        typer.echo("Show it here: the same without --no-serve. Elsewhere: copy the folder to where static files are served")
+    else:
         from trainyard.web.server import serve as show
 
         show(folder, port)
