@@ -8,6 +8,9 @@ from typing import Literal
 from trainyard.params import Count, Fraction, Positive
 
 Format = Literal["onnx", "onnx_int8", "pt2", "executorch"]
+EXECUTORCH = "executorch>=1.5,<1.6"
+"""The package that writes and runs ExecuTorch's programs; in pyproject.toml it is the extra `phone`. The app in android/ has
+the runtime of the same version."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,7 +19,7 @@ class ExportConfig:
 
     formats: tuple[Format, ...] = ("onnx",)
     """onnx: in fp32, always. onnx_int8: the same with 8-bit weights and, but for an LSTM, activations. pt2: torch.export's
-    archive. executorch: a program for Android and iOS, where the package executorch is installed."""
+    archive. executorch: a program for phones that takes one input at a time, where the package executorch is installed."""
     max_logit_difference: Positive = 1e-4
     """Largest absolute difference from the torch network's logits that a format in fp32 may show; of forecasts in
     standard deviations of the target."""

@@ -22,7 +22,7 @@ from trainyard.errors import IntegrityError
 from trainyard.export.bundle import FILES, FOLDERS, FORMAT_FILES, MANIFEST, write_manifest
 from trainyard.export.card import write_card
 from trainyard.export.config import Format
-from trainyard.export.executorch_format import ExecutorchFile, check_possible, write_executorch
+from trainyard.export.executorch_format import ExecutorchFile, check_installed, limits, write_executorch
 from trainyard.export.inputs import Inputs, raw_inputs
 from trainyard.export.int8_format import write_int8
 from trainyard.export.latency import Speed, measure, measure_torch
@@ -107,11 +107,10 @@ def export(saved: SavedModel, data_dir: Path, model_dir: Path, evaluated: Evalua
     Raises:
         IntegrityError: a file does not agree with the network; no file of an export is left in `model_dir`.
         MachineError: a format cannot express the network, or its package is missing.
-        InputError: a format is none for this kind of data.
     """
     config = saved.recipe.export
     if "executorch" in config.formats:
-        check_possible(saved.spec)
+        check_installed()
     card, splits = _open(saved, data_dir)
     reading = _reading(saved, evaluated)
     clear(model_dir)
@@ -225,10 +224,10 @@ def _write_stated(folder: Path, saved: SavedModel, raw: dict[str, Any], tokenize
     (folder / "preprocessing").mkdir()
     if tokenizer is not None:
         (folder / "preprocessing" / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
-    for name, values in (
-        ("labels.json", list(saved.spec.classes)),
-        ("preprocessing/constants.json", constants(saved.spec, raw)),
-    ):
+    stated = constants(saved.spec, raw)
+    if "executorch" in saved.recipe.export.formats:
+        stated["executorch"] = {"batch": 1, "at_most": limits(saved.spec)}
+    for name, values in (("labels.json", list(saved.spec.classes)), ("preprocessing/constants.json", stated)):
         (folder / name).write_text(f"{json.dumps(values, indent=2, ensure_ascii=False)}\n", encoding="utf-8")
 
 
@@ -248,15 +247,12 @@ def _make(form: Format, work: _Work, train: Split | None) -> _Verified:
         case "pt2":
             write_pt2(work.network, spec, _odd(_examples(work.test), spec), path)
         case "executorch":
-            write_executorch(work.network, raw_inputs(work.test, np.arange(1)), path)
+            write_executorch(work.network, spec, _odd(raw_inputs(work.test, np.arange(1)), spec), path)
     opened = OPENERS[form](path)
     if form == "onnx_int8":
         fp32 = OPENERS["onnx"](work.folder / FORMAT_FILES["onnx"])
         quality = check_quality(opened, fp32, work.network, work.test, len(spec.classes), config)
-    asked = work.asked
-    if form == "executorch":
-        asked = ask(work.network, work.test, config.verify_samples, any_size=False)
-    parity = compare(opened, work.network, work.test, config, exact=form != "onnx_int8", asked=asked)
+    parity = compare(opened, work.network, work.test, config, exact=form != "onnx_int8", asked=work.asked)
     if form != "onnx_int8":
         check_samples(work.folder / "samples", opened, work.test, config, spec, work.tokenizer)
     speed = measure(lambda: OPENERS[form](path), work.test, config.latency_runs)

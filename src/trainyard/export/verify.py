@@ -59,17 +59,16 @@ class Asked:
     """(N, ...)"""
 
 
-def ask(network: nn.Module, split: Split, samples: int, *, any_size: bool = True) -> list[Asked]:
+def ask(network: nn.Module, split: Split, samples: int) -> list[Asked]:
     """Return what torch answers to test samples at several shapes.
 
     Args:
         network: takes raw inputs, in evaluation mode.
         split: the test split.
         samples: how many of it.
-        any_size: false for formats that take one size of image, or one length.
     """
     asked = []
-    for indices, inputs in calls(split, samples, any_size=any_size):
+    for indices, inputs in calls(split, samples):
         with torch.inference_mode():
             asked.append(Asked(indices, inputs, network(*inputs).numpy()))
     return asked
@@ -176,7 +175,7 @@ def _other_label(
     )
 
 
-def calls(split: Split, samples: int, *, any_size: bool = True) -> Iterator[tuple[NDArray[np.int64], Inputs]]:
+def calls(split: Split, samples: int) -> Iterator[tuple[NDArray[np.int64], Inputs]]:
     """Yield real test samples in batches of several sizes, and in other sizes of image or length where they are free."""
     everything = np.arange(min(samples, len(split)))
     for start in range(0, len(everything), BATCHES[0]):
@@ -185,10 +184,9 @@ def calls(split: Split, samples: int, *, any_size: bool = True) -> Iterator[tupl
     for size in BATCHES[1:]:
         indices = everything[-size:]
         yield indices, raw_inputs(split, indices)
-    if any_size:
-        some = everything[:3]
-        for inputs in _other_sizes(split.kind, raw_inputs(split, some)):
-            yield some, inputs
+    some = everything[:3]
+    for inputs in _other_sizes(split.kind, raw_inputs(split, some)):
+        yield some, inputs
 
 
 def _other_sizes(kind: str, inputs: Inputs) -> Iterator[Inputs]:
