@@ -13,6 +13,7 @@ import io
 import json
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,20 +34,25 @@ ASK = Path(__file__).with_name("web_ask.mjs")
 ALLOWED = 1e-4
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+Ask = Callable[[Path, list[dict[str, str]]], tuple[list[Any], list[float]]]
+"""Takes a bundle and raw inputs; returns logits or forecasts, and the milliseconds of each."""
+
+
+def report(description: str | None, ask: Ask) -> None:
+    """Print a table about the recipes that the command line names, and fail where one departs."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipes", nargs="+")
     parser.add_argument("--inputs", type=int, default=1000)
     parser.add_argument("--root", type=Path, default=Path())
     arguments = parser.parse_args()
     print("| recipe | raw inputs | largest difference from torch | from onnxruntime | labels equal | median ms an input |")
     print("|---|---|---|---|---|---|")
-    departed = [recipe for recipe in arguments.recipes if not compare(arguments.root, recipe, arguments.inputs)]
+    departed = [recipe for recipe in arguments.recipes if not compare(arguments.root, recipe, arguments.inputs, ask)]
     if departed:
         raise SystemExit(f"{', '.join(departed)}: departs by more than {ALLOWED}, or in a label")
 
 
-def compare(root: Path, recipe: str, most: int) -> bool:
+def compare(root: Path, recipe: str, most: int, ask: Ask) -> bool:
     """Print a line about a recipe; return whether all is the same."""
     folder = root / "models" / recipe
     read_bundle(folder)
@@ -69,7 +75,7 @@ def compare(root: Path, recipe: str, most: int) -> bool:
         apart_onnx = max(apart_onnx, float(np.max(np.abs(logits - by_onnx) / scale)))
         equal += bool(saved.spec.kind == "forecasting" or np.array_equal(logits.argmax(axis=0), by_torch.argmax(axis=0)))
     share = "no labels" if saved.spec.kind == "forecasting" else f"{equal:,} of {len(raws):,}"
-    print(f"| {recipe} | {len(raws):,} | {apart:.1e} | {apart_onnx:.1e} | {share} | {np.median(milliseconds):.1f} |")
+    print(f"| {recipe} | {len(raws):,} | {apart:.1e} | {apart_onnx:.1e} | {share} | {np.median(milliseconds):.2f} |")
     return apart <= ALLOWED and apart_onnx <= ALLOWED and equal == len(raws)
 
 
@@ -114,4 +120,4 @@ def ask(bundle: Path, raws: list[dict[str, str]]) -> tuple[list[Any], list[float
 
 
 if __name__ == "__main__":
-    main()
+    report(__doc__, ask)

@@ -16,6 +16,7 @@ from trainyard.jobs import commands
 from trainyard.lessons import commands as lesson_commands
 from trainyard.masking import mask
 from trainyard.origin import commands as origin_commands
+from trainyard.phone import commands as phone_commands
 from trainyard.plan import commands as plan_commands
 from trainyard.reference import commands as reference_commands
 from trainyard.serving import commands as serving_commands
@@ -368,6 +369,7 @@ lesson_commands.register(app)
 serving_commands.register(app)
 study_commands.register(app)
 web_commands.register(app)
+phone_commands.register(app)
 arrange(app)
 
 

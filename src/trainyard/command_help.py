@@ -8,7 +8,7 @@ from typer.models import CommandInfo
 GROUPS = {
     "Data and recipes": ("new", "check", "explain", "datasets", "fetch", "verify"),
     "Runs and models": ("plan", "repro", "report", "ui", "compare", "repeat", "learning-curve", "sweep", "promote"),
-    "An exported model": ("predict", "serve", "web"),
+    "An exported model": ("predict", "serve", "web", "android"),
     "A cluster": ("submit", "jobs", "logs", "attach", "stop"),
     "Where something comes from": ("which", "reproduce"),
     "Upkeep": ("doctor", "repair", "sync", "clean"),
@@ -45,6 +45,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "serve": ("trainyard serve cnn unet",),
     "web": ("trainyard web cnn", "trainyard web cnn --no-serve --out public"),
+    "android": ("trainyard android cnn",),
     "submit": ("trainyard submit evaluate@cnn --address http://head:8265",),
     "jobs": ("trainyard jobs --address http://head:8265",),
     "which": ("trainyard which models/cnn/model.onnx",),

@@ -30,16 +30,16 @@ def describe(
     layers: Sequence[Layer],
     expected: Mapping[str, Any],
     files: Mapping[str, bytes],
-    runtime: Mapping[str, Any],
+    model: str,
 ) -> dict[str, Any]:
-    """Return what the page reads.
+    """Return what a page, or the app on a phone, reads.
 
     Args:
         signature: of the model.
         layers: further outputs of its graph.
         expected: of the bundle's samples.
-        files: of the folder that the page asks for, by name: the model, the tokenizer, the samples.
-        runtime: names and hash of onnxruntime-web's files.
+        files: of the folder that is asked for, by name: the model, the tokenizer, the samples.
+        model: name of the model's file.
     """
     form = signature.form
     as_it_is = isinstance(form, ImageForm) and form.size is None
@@ -62,8 +62,7 @@ def describe(
         "colours": palette(len(signature.classes)) if signature.kind == "segmentation" else [],
         "removed_names": removed_names(form) if isinstance(form, TextForm) else [],
         "layers": [asdict(layer) for layer in layers],
-        "runtime": dict(runtime),
-        "model": _entry("model.onnx", files),
+        "model": _entry(model, files),
         "tokenizer": _entry("tokenizer.json", files) if signature.tokenizer else None,
     }
     values["samples"] = [_sample(sample, files) for sample in expected["samples"]]

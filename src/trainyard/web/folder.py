@@ -14,6 +14,7 @@ from __future__ import annotations
 import html
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,15 +53,25 @@ def write_folder(bundle: Path, out: Path) -> int:
         raise InputError(f"{bundle}: is no folder of a model; name what `dvc repro` exported, such as models/cnn")
     check_out(out)
     files = _files(bundle)
-    beside = out.with_name(f".{out.name}.tmp")
-    shutil.rmtree(beside, ignore_errors=True)
+    replace_folder(out, files)
+    return sum(map(len, files.values()))
+
+
+def replace_folder(out: Path, files: Mapping[str, bytes]) -> None:
+    """Write files aside, by their names in a folder, and put it in the place of the one that is there."""
+    beside, before = (out.with_name(f".{out.name}.{suffix}") for suffix in ("tmp", "old"))
+    for left in (beside, before):
+        shutil.rmtree(left, ignore_errors=True)
     for name, content in files.items():
         path = beside / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
         flush(path)
-    _put_in_place(beside, out)
-    return sum(map(len, files.values()))
+    if out.exists():
+        out.rename(before)
+    beside.rename(out)
+    flush(out.parent)
+    shutil.rmtree(before, ignore_errors=True)
 
 
 def check_out(out: Path) -> None:
@@ -93,7 +104,7 @@ def _files(bundle: Path) -> dict[str, bytes]:
     _check_answers(predictor, bundle, expected)
     runtime = read_runtime()
     places = {"script": f"runtime/{SCRIPT}", "wasm": {"file": f"runtime/{WASM}", "integrity": runtime.wasm_integrity}}
-    about = describe(signature, layers, expected, asked, places)
+    about = {**describe(signature, layers, expected, asked, "model.onnx"), "runtime": places}
     page = {path.name: path.read_bytes() for path in sorted(PAGE.iterdir()) if path.suffix in PAGE_SUFFIXES}
     loaded = len(runtime.files[WASM]) + len(content) + len(asked.get("tokenizer.json", b""))
     page["index.html"] = _index(page["index.html"].decode(), signature, manifest, loaded).encode()
@@ -153,13 +164,3 @@ def _index(template: str, signature: Signature, manifest: dict[str, Any], size: 
 def _licences(runtime: Runtime) -> str:
     own = "The page's own code: Trainyard, Apache-2.0. What the model was trained on, and under which licence: card.html."
     return f"{own}\n\nruntime/: {runtime.name} {runtime.version}\n\n{runtime.licences}"
-
-
-def _put_in_place(beside: Path, out: Path) -> None:
-    before = out.with_name(f".{out.name}.old")
-    shutil.rmtree(before, ignore_errors=True)
-    if out.exists():
-        out.rename(before)
-    beside.rename(out)
-    flush(out.parent)
-    shutil.rmtree(before, ignore_errors=True)

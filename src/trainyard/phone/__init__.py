@@ -1,0 +1,1 @@
+"""The app in android/, filled with exported models."""
