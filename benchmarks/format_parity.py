@@ -16,14 +16,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmarks.web_parity import ALLOWED, as_python, raw
+from benchmarks.web_parity import ALLOWED, as_python, choose, raw
 from torch.nn.utils.rnn import pad_sequence
 
-from trainyard.data.packed import Split, open_split
 from trainyard.export.bundle import FORMAT_FILES, read_bundle
 from trainyard.export.export import OPENERS
 from trainyard.export.inputs import Inputs, output_scale, raw_inputs
-from trainyard.export.int8_format import spread
 from trainyard.export.opened import OnnxFile
 from trainyard.models.build import in_raw_units
 from trainyard.models.saved import load_model
@@ -72,15 +70,6 @@ def compare(root: Path, recipe: str, most: int) -> bool:
         print(f"| {recipe} | {form} | {len(found):,} | {apart:.1e} | {share} |", flush=True)
         same &= form == "onnx_int8" or (apart <= ALLOWED and equal == labels)
     return same
-
-
-def choose(packed: Path, most: int) -> list[tuple[Split, int]]:
-    """Return samples, spread over each split."""
-    chosen: list[tuple[Split, int]] = []
-    for name in ("test", "val", "train"):
-        split = open_split(packed, name)
-        chosen += [(split, int(index)) for index in spread(len(split), min(most - len(chosen), len(split)))]
-    return chosen
 
 
 def parts(samples: list[Sample], sizes: tuple[int, ...]) -> list[Inputs]:

@@ -2,8 +2,9 @@
 
     python benchmarks/web_parity.py cnn unet lstm --inputs 1000
 
-For recipes that `dvc repro` has exported, and where node is there. Images are given as PNG files, texts and series as text; no
-more are asked than the test split has. Differences of forecasts are divided by the standard deviation of what is forecast.
+For recipes that `dvc repro` has exported, and where node is there. Inputs are those of the test split, and then of the others
+until there are enough; images are given as PNG files, texts and series as text. Differences of forecasts are divided by the
+standard deviation of what is forecast.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from trainyard.data.packed import open_split
+from trainyard.data.packed import Split, open_split
 from trainyard.export.bundle import read_bundle
 from trainyard.export.inputs import output_scale, raw_inputs
 from trainyard.export.int8_format import spread
@@ -58,16 +59,15 @@ def compare(root: Path, recipe: str, most: int, ask: Ask) -> bool:
     read_bundle(folder)
     saved = load_model(folder)
     network = in_raw_units(saved.network.eval(), saved.spec)
-    split = open_split(root / "data" / "prepared" / recipe, "test")
-    indices = spread(len(split), min(most, len(split)))
-    raws = [raw(split, int(index), saved.spec) for index in indices]
+    chosen = choose(root / "data" / "prepared" / recipe, most)
+    raws = [raw(split, index, saved.spec) for split, index in chosen]
     # Threads that wait for each other would take more than so small a network does.
     torch.set_num_threads(1)
     predictor = Predictor.load(folder, threads=1)
     found, milliseconds = ask(folder, raws)
-    scale = np.asarray(output_scale(split))
+    scale = np.asarray(output_scale(chosen[0][0]))
     apart, apart_onnx, equal = 0.0, 0.0, 0
-    for index, one, logits in zip(indices, raws, found, strict=True):
+    for (split, index), one, logits in zip(chosen, raws, found, strict=True):
         with torch.inference_mode():
             by_torch = network(*raw_inputs(split, np.array([index]))).numpy()[0]
         by_onnx = predictor.run([predictor.sample(as_python(one))])[0]
@@ -77,6 +77,15 @@ def compare(root: Path, recipe: str, most: int, ask: Ask) -> bool:
     share = "no labels" if saved.spec.kind == "forecasting" else f"{equal:,} of {len(raws):,}"
     print(f"| {recipe} | {len(raws):,} | {apart:.1e} | {apart_onnx:.1e} | {share} | {np.median(milliseconds):.2f} |")
     return apart <= ALLOWED and apart_onnx <= ALLOWED and equal == len(raws)
+
+
+def choose(packed: Path, most: int) -> list[tuple[Split, int]]:
+    """Return samples, spread over each split."""
+    chosen: list[tuple[Split, int]] = []
+    for name in ("test", "val", "train"):
+        split = open_split(packed, name)
+        chosen += [(split, int(index)) for index in spread(len(split), min(most - len(chosen), len(split)))]
+    return chosen
 
 
 def raw(split: Any, index: int, spec: Any) -> dict[str, str]:
