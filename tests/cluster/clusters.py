@@ -190,7 +190,8 @@ class Cluster:
         token = bench.folder / "token"
         token.write_text(secrets.token_hex(32))
         token.chmod(0o600)
-        self.environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+        # Ray would run workers at a low priority, where other work of the machine starves them.
+        self.environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "RAY_worker_niceness": "0"}
         names = list(processors)
         self.hosts = {name: bench.host(name, hidden=hidden if name != names[0] else ()) for name in names}
         self.head = self.hosts[names[0]]
