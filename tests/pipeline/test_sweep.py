@@ -34,11 +34,17 @@ def trials(project: Project) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted(paths)]
 
 
+def epochs_of(project: Project) -> int:
+    """Return how many epochs all trials have on record."""
+    return sum(len(trial["history"]) for trial in trials(project))
+
+
 def stopped_once(project: Project, signum: int, reached: Callable[[list[dict[str, Any]]], bool]) -> int:
-    """Start the sweep and send a signal to its driver once its trials are far enough; return the exit code."""
+    """Start the sweep and send a signal to its driver once its trials are far enough, by itself; return the exit code."""
+    before = epochs_of(project)
     started = project.start(*TRAINYARD, "sweep", "cnn")
     until = time.monotonic() + PATIENCE
-    while not reached(trials(project)):
+    while epochs_of(project) == before or not reached(trials(project)):
         assert started.poll() is None and time.monotonic() < until, (project.folder / "start.log").read_text()
         time.sleep(0.05)
     os.kill(started.pid, signum)
@@ -50,7 +56,9 @@ def under_way(found: list[dict[str, Any]]) -> bool:
 
 
 def make_swept(root: Path, folder: Path, epochs: int = 8) -> Project:
-    project = make_project(root, folder, {"epochs: 6": f"epochs: {epochs}", "cluster:\n": SWEEP})
+    # The recipe as it is learns too slowly, so that another trial is the best.
+    slow = {"5e-3, schedule": "1e-3, schedule"}
+    project = make_project(root, folder, {**slow, "epochs: 6": f"epochs: {epochs}", "cluster:\n": SWEEP})
     project.environment["PYTHONPATH"] = "src"
     project.run("dvc", "repro", "prepare@cnn")
     return project
@@ -71,7 +79,7 @@ def test_a_killed_sweep_continues_with_the_trials_that_it_had(swept: Project) ->
     assert swept.killed == -signal.SIGKILL  # type: ignore[attr-defined]
     assert [trial["number"] for trial in after] == [0, 1, 2, 3]
     assert len({json.dumps(trial["values"]) for trial in after}) == 4
-    assert after[0]["values"] == {"train.learning_rate": 5e-3, "model.widths": [8, 16]}
+    assert after[0]["values"] == {"train.learning_rate": 1e-3, "model.widths": [8, 16]}
     for old, new in zip(before, after, strict=False):
         assert new["values"] == old["values"]
         # What was on record stays, and only what was under way was begun again.
@@ -106,9 +114,7 @@ def test_the_best_trial_is_the_one_that_validation_likes_best_and_is_shown_as_a_
     assert "all 4 trials were done before" in shown and (swept.folder / "params.yaml").read_text() == before
     applied = swept.run(*TRAINYARD, "sweep", "cnn", "--apply")
     after = (swept.folder / "params.yaml").read_text()
-    if found["best"]["trial"] == 0:
-        assert "the recipe as it is" in applied and after == before
-        return
+    assert found["best"]["trial"] != 0
     assert any(line.startswith("+    train: {epochs: 8") for line in applied.splitlines())
     changed = [(old, new) for old, new in zip(before.splitlines(), after.splitlines(), strict=True) if old != new]
     assert 1 <= len(changed) <= 2
@@ -145,9 +151,9 @@ def test_a_sweep_that_is_killed_three_times_has_as_many_trials_as_were_asked_for
 
 @pytest.mark.long
 def test_the_best_trial_becomes_an_experiment_of_dvc(swept: Project) -> None:
-    swept.run("git", "commit", "-q", "-am", "data prepared")
-    output = swept.run(*TRAINYARD, "sweep", "cnn", "--experiment", "best-of-sweep")
-    if "there is nothing to change" in output:
-        pytest.skip("the recipe as it is was the best trial")
+    swept.run("git", "checkout", "params.yaml")  # as it was before the best trial was written into it
+    swept.run("git", "add", "dvc.lock")
+    swept.run("git", "commit", "-q", "-m", "data prepared")
+    swept.run(*TRAINYARD, "sweep", "cnn", "--experiment", "best-of-sweep")
     shown = json.loads(swept.run("dvc", "exp", "show", "--json"))
     assert "best-of-sweep" in json.dumps(shown)
