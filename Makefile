@@ -21,11 +21,13 @@ run: setup ## train, evaluate and export every recipe in params.yaml, then say w
 	@trainyard report
 
 # Tests share their machine with whatever else runs there. What failed is tried once more, alone, and both are shown.
+# What starts clusters has the machine to itself; the rest runs in as many processes as there are processors, of one thread each.
+BESIDE := --numprocesses=auto --maxprocesses=8 --dist=loadfile
 FAULTS := (cluster or pipeline or faults or browser)
-once-more = pytest -m "$(1)" || { echo "Once more, what failed:"; pytest -m "$(1)" --last-failed --last-failed-no-failures=none; }
+once-more = pytest -m "$(1)" $(2) || { echo "Once more, what failed:"; pytest -m "$(1)" --last-failed --last-failed-no-failures=none; }
 
 test: setup-dev ## pass all tests that this machine can run
-	@$(call once-more,not long and not $(FAULTS))
+	@OMP_NUM_THREADS=1 $(call once-more,not long and not $(FAULTS),$(BESIDE))
 	@$(call once-more,not long and $(FAULTS))
 
 test-faults: setup-dev ## the faults that take minutes each, which `make test` leaves out

@@ -37,7 +37,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "mnist": {
         "family": "cnn",
         "data": {**SHARED, "size": [28, 28], "channels": 1},
-        "model": {"widths": [16, 32, 64], "convolutions": 2, "normalisation": "batch"},
+        "model": {"widths": [16, 32, 64], "convolutions": 2, "pool_after": "first", "normalisation": "batch"},
         "train": {"epochs": 2, "batch_size": 128, **ADAMW, **ONE_CYCLE},
     },
     "cifar": {
