@@ -249,9 +249,8 @@ class Cluster:
         with ThreadPoolExecutor() as pool:
             list(pool.map(self.join, others))
 
-    def drain(self, host: Host) -> None:
-        """Tell Ray that a host is about to be taken away, as a cloud's notice does."""
-        identity = dict(self.nodes())[host.address]
+    def drain(self, identity: str) -> None:
+        """Tell Ray that a node is about to be taken away, as a cloud's notice does."""
         self.head.run(
             *("ray", "drain-node", f"--address={self.address}", f"--node-id={identity}"),
             *("--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=taken", "--deadline-remaining-seconds=600"),

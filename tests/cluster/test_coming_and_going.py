@@ -148,11 +148,13 @@ def test_a_frozen_host_is_done_without_and_its_old_worker_writes_no_more(cluster
 
 
 def test_a_host_about_to_be_taken_away_is_left_before(cluster: Cluster, undisturbed: Training) -> None:
+    # Asked for before the training, which is to go on for as long as Ray's command takes to start.
+    nodes = dict(cluster.nodes())
     training = cluster.train("drained")
     host = cluster.host_of_a_worker()
     assert training.runs()
     try:
-        cluster.drain(host)
+        cluster.drain(nodes[host.address])
         said = training.end()
         assert f"node {host.name} ({host.address}) is about to be taken away" in said
         assert "saves at the next step, and goes on without that node" in said

@@ -210,7 +210,7 @@ def test_a_killed_job_s_training_goes_on_from_its_checkpoint_on_the_cluster_s_wo
     cluster: Cluster, project: Project
 ) -> None:
     project.change("workers: 0", "workers: 2\n  insecure: true")
-    project.change("epochs: 6,", "epochs: 60,")
+    project.change("epochs: 6,", "epochs: 200,")
     first = Submit(project, "killed.log", "submit", "train@cnn", "--address", cluster.url)
 
     def epochs() -> int:
@@ -218,6 +218,7 @@ def test_a_killed_job_s_training_goes_on_from_its_checkpoint_on_the_cluster_s_wo
         return max((path.read_text().count('"epoch",') for path in spools), default=0)
 
     wait_for(lambda: epochs() >= 8 or first.process.poll() is not None, "eight epochs")
+    assert first.process.poll() is None, first.path.read_text()
     driver = next(process for process in cluster.processes() if "trainyard.jobs.driver" in process.cmdline())
     os.killpg(os.getpgid(driver.pid), signal.SIGKILL)
     assert first.code() == 75, first.path.read_text()

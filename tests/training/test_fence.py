@@ -13,7 +13,7 @@ from trainyard.errors import Interrupted
 from trainyard.recipe import Recipe
 from trainyard.training import guard
 from trainyard.training.checkpoint import scan
-from trainyard.training.fence import ATTEMPT, FILE, Fence
+from trainyard.training.fence import ATTEMPT, FILE, Fence, attempt_of_this_process
 from trainyard.training.fit import fit
 from trainyard.training.guard import Guard
 from trainyard.training.job import FitJob
@@ -45,10 +45,10 @@ def test_a_torn_claim_holds_nobody_back(tmp_path: Path) -> None:
 
 def test_a_process_on_its_own_claims_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(ATTEMPT, raising=False)
-    Fence.of_this_process(FolderStore(tmp_path)).claim()
+    Fence(FolderStore(tmp_path), attempt_of_this_process()).claim()
     assert not (tmp_path / FILE).exists()
     monkeypatch.setenv(ATTEMPT, "7")
-    Fence.of_this_process(FolderStore(tmp_path)).claim()
+    Fence(FolderStore(tmp_path), attempt_of_this_process()).claim()
     assert (tmp_path / FILE).exists()
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -123,6 +124,35 @@ def test_an_error_of_the_code_ends_the_training_and_one_of_the_machine_does_not(
         return False
 
     wait_for(stopped, "the second error")
+
+
+@pytest.mark.parametrize("first", ["complaint", "loss"])
+def test_who_was_lost_is_the_cause_and_not_who_missed_it(
+    watch: Watch, board: Board, process: subprocess.Popen[bytes], first: str
+) -> None:
+    left, lost = Progress(place(0, os.getpid())), Progress(place(1, process.pid))
+    lost.enter("forward", 0, 4)
+    spoken = {"rank-0": left.beat().encode(), "rank-1": lost.beat().encode()}
+    board.values = spoken
+    wait_for(lambda: len(watch.hearing.beats) == 2, "both workers to be heard")
+    complaint = RuntimeError("[third_party/gloo/gloo/transport/tcp/pair.cc:537] Read error: Connection reset by peer")
+    complained = {**spoken, "error-0": failure_of(complaint, f"{left.beat()}").encode()}
+    if first == "complaint":
+        board.values = complained
+        wait_for(lambda: "Read error" in watch.cause, "the complaint to be heard")
+    process.kill()
+    process.wait()
+    wait_for(lambda: f"rank 1 (pid {process.pid} on " in watch.cause, "the loss to be noticed")
+    board.values = complained
+    heard = watch.hearing.beats[0]
+    left.enter("backward", 0, 4)
+    board.values = {**complained, "rank-0": left.beat().encode()}
+    wait_for(lambda: watch.hearing.beats[0] != heard, "the board to be read again")
+    assert watch.cause.endswith("at epoch 1, step 5 (forward) was lost")
+    # In the next attempt it may be the link that is to blame.
+    again = dataclasses.replace(left.place, pid=1)
+    board.values = {"error-0": failure_of(complaint, f"{Progress(again).beat()}").encode()}
+    wait_for(lambda: "Read error" in watch.cause, "the complaint of another attempt")
 
 
 def test_memory_of_a_device_that_runs_out_brings_a_smaller_batch(watch: Watch, board: Board) -> None:

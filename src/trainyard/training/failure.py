@@ -33,6 +33,8 @@ class Failure:
     """Another attempt would meet it again."""
     memory: bool
     """The device's memory ran out."""
+    peer: bool = False
+    """Another worker did not answer: what befell that one is the cause."""
 
     def encode(self) -> bytes:
         """Return it as it is sent."""
@@ -51,5 +53,7 @@ def failure_of(error: Exception, where: str) -> Failure:
     line = f" ({Path(own[-1].filename).name}, line {own[-1].lineno}: {own[-1].line})" if own else ""
     lines = str(error).strip().splitlines()
     said = f"{type(error).__name__}: {lines[0] if lines else ''}{line}"
-    memory = type(error).__name__ == "OutOfMemoryError"
-    return Failure(where, said, isinstance(error, LASTING), memory)
+    kind = type(error).__name__
+    # Gloo begins its messages with the file that they come from; NCCL's errors have types of torch's own.
+    peer = kind.startswith("Dist") or (kind == "RuntimeError" and "/gloo/" in str(error))
+    return Failure(where, said, isinstance(error, LASTING), kind == "OutOfMemoryError", peer)

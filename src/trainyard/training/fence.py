@@ -16,17 +16,17 @@ ATTEMPT = "TRAINYARD_ATTEMPT"
 FILE = "attempt.json"
 
 
+def attempt_of_this_process() -> int:
+    """Return the number of the attempt that this process belongs to."""
+    return int(os.environ.get(ATTEMPT, "0"))
+
+
 class Fence:
     """The claim of one attempt on the place of a training's checkpoints."""
 
     def __init__(self, store: Store, number: int) -> None:
         self.store = store
         self.number = number
-
-    @classmethod
-    def of_this_process(cls, store: Store) -> Fence:
-        """Return the claim of the attempt that this process belongs to."""
-        return cls(store, int(os.environ.get(ATTEMPT, "0")))
 
     def claim(self) -> None:
         """Take the place over from earlier attempts.

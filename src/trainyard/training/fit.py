@@ -223,5 +223,7 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", message=".*was called before the ``update`` method.*")
     # Weights of which some are left out are no longer in one piece, which costs a copy.
     warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous chunk.*")
+    # torch's compiler looks at all of a tensor where a graph begins behind dropout, which stays uncompiled.
+    warnings.filterwarnings("ignore", message=r"The \.grad attribute of a Tensor that is not a leaf Tensor.*")
     # Frozen layers, as the recipe wants them.
     warnings.filterwarnings("ignore", message="Found .* module.s. in eval mode.*")

@@ -8,6 +8,9 @@ from typing import Any
 
 from trainyard.training.timing import BOARD_SECONDS
 
+STOP, LEAVE = "stop", "leave"
+"""Names of what the driver asks for, and of what a worker does."""
+
 
 class Noticeboard:
     """Values by name, of one launch."""
@@ -36,9 +39,18 @@ class Noticeboard:
 
     def stop(self, reason: str) -> None:
         """Ask the workers to save and to leave."""
-        self.post("stop", json.dumps({"reason": reason}).encode())
+        self.post(STOP, json.dumps({"reason": reason}).encode())
 
-    def stopped(self) -> str | None:
-        """Return why the workers are to leave, if they are."""
-        value = self.read(["stop"]).get("stop")
-        return None if value is None else str(json.loads(value)["reason"])
+    def leave(self, reason: str, attempt: int) -> None:
+        """Ask the same of the workers of one's own attempt.
+
+        Ray ends the workers that others have taken the place of with a SIGTERM as well, and may take seconds to.
+        """
+        self.post(LEAVE, json.dumps({"reason": reason, "attempt": attempt}).encode())
+
+    def stopped(self, attempt: int | None = None) -> str | None:
+        """Return why the workers of an attempt are to leave, if they are; without a number, why those of any were to."""
+        found = {name: json.loads(value) for name, value in self.read([STOP, LEAVE]).items()}
+        if attempt is not None and LEAVE in found and found[LEAVE]["attempt"] != attempt:
+            del found[LEAVE]
+        return next((str(found[name]["reason"]) for name in (STOP, LEAVE) if name in found), None)

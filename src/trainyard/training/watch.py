@@ -60,6 +60,9 @@ class Watch:
         self._new_loads: deque[Sample] = deque()
         self._news: deque[str] = deque()
         self._cause = ""
+        self._explained: tuple[str, ...] = ()
+        """The workers of the attempt that ended by it."""
+        self._told: set[Failure] = set()
         self._problem: TrainyardError | None = None
         self._accused: tuple[Hang, float] | None = None
         self._lagging: dict[int, float] = {}
@@ -129,7 +132,9 @@ class Watch:
                 self._new_loads.append(Sample.decode(value))
 
     def _failures(self, failures: list[Failure]) -> None:
-        for failure in failures:
+        """Take what workers have failed with, each once; that a peer does not answer is no cause where it was lost."""
+        for failure in sorted(set(failures) - self._told, key=lambda failure: failure.peer):
+            self._told.add(failure)
             cause = f"{failure.where}: {failure.said}"
             if failure.memory:
                 self._problem = self._problem or InputError(f"training stopped: {cause}; {self._less_memory()}")
@@ -138,7 +143,13 @@ class Watch:
                     f"training stopped: {cause}; this comes again in every attempt: correct it, then run the same "
                     "command again to continue"
                 )
-            self._cause = cause
+            if not failure.peer or not failure.where.startswith(self._explained):
+                self._explain(cause)
+
+    def _explain(self, cause: str) -> None:
+        """Note why the attempt that is under way ends."""
+        self._cause = cause
+        self._explained = tuple(str(beat.place) for beat in self.hearing.beats.values())
 
     def _losses(self) -> None:
         """Note the processes on this machine that are gone without a word."""
@@ -146,16 +157,17 @@ class Watch:
         for rank, beat in list(self.hearing.beats.items()):
             if beat.phase == "over" or beat.place.host != here or Path(f"/proc/{beat.place.pid}").exists():
                 continue
-            self.hearing.forget(rank)
             kills = killed_for_memory()
             why = "was lost"
             if kills > self._memory_kills:
                 why = f"was ended as memory ran out ({self._less_memory()})"
                 self._memory_kills = kills
             elif self._accused is not None and self._accused[0].beat.place == beat.place:
+                self.hearing.forget(rank)
                 continue
             self._news.append(f"{beat} {why}; the workers start again")
-            self._cause = f"{beat} {why}"
+            self._explain(f"{beat} {why}")
+            self.hearing.forget(rank)
 
     def _less_memory(self) -> str:
         train = self.job.recipe.train
@@ -179,7 +191,7 @@ class Watch:
             return
         self._accused = (hang, now)
         self._news.append(f"{hang}; it is ended, and the workers start again")
-        self._cause = str(hang)
+        self._explain(str(hang))
         self.hearing.forget(place.rank)
         self.end(place)
 

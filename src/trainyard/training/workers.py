@@ -18,7 +18,7 @@ from trainyard.training import notice, spare
 from trainyard.training.beat import Place, Progress
 from trainyard.training.cluster_config import ClusterConfig
 from trainyard.training.failure import failure_of
-from trainyard.training.fence import Fence
+from trainyard.training.fence import Fence, attempt_of_this_process
 from trainyard.training.hardware import take_device
 from trainyard.training.job import FitJob, FitResult
 from trainyard.training.nodes import publish_where_needed
@@ -140,12 +140,13 @@ def _work(config: dict[str, Any]) -> FitResult | TrainyardError:
     strategy = RayDDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True)
     board = Noticeboard(config["launch"], head_store)
     place = _place(rank, world_size)
-    pulse, stop = Pulse(Progress(place)), threading.Event()
+    where = str(place)
+    pulse, stop, attempt = Pulse(Progress(place)), threading.Event(), attempt_of_this_process()
 
     def listen() -> bool:
         if notice.given.is_set():
-            board.stop(f"{place} was told to end")
-        return board.stopped() is not None
+            board.leave(f"{place} was told to end", attempt)
+        return board.stopped(attempt) is not None
 
     problem = difference(config["versions"], versions(), place.host) if config["versions"] else ""
     if problems := meet(strategy.root_device, problem, world_size):
@@ -163,21 +164,24 @@ def _work(config: dict[str, Any]) -> FitResult | TrainyardError:
             ready(config["job"], lambda: pulse.progress.arrive("fetching")) as job,
         ):
             pulse.progress.arrive("start")
-            return fit(
-                job,
-                rank=rank,
-                world_size=world_size,
-                strategy="auto" if alone else strategy,
-                plugins=None if alone else [RayLightningEnvironment()],
-                stop=stop,
-                callbacks=[pulse, Guard(Fence.of_this_process(job.store()))],
-            )
+            try:
+                return fit(
+                    job,
+                    rank=rank,
+                    world_size=world_size,
+                    strategy="auto" if alone else strategy,
+                    plugins=None if alone else [RayLightningEnvironment()],
+                    stop=stop,
+                    callbacks=[pulse, Guard(Fence(job.store(), attempt))],
+                )
+            finally:
+                where = str(pulse.progress.beat())
     except TrainyardError as error:
         # All workers meet it at the same step. Returned, because Ray would start them again after an exception.
         return error
     except Exception as error:
         with suppress(Exception):
-            board.post(f"error-{rank}", failure_of(error, str(pulse.progress.beat())).encode())
+            board.post(f"error-{rank}", failure_of(error, where).encode())
         raise
 
 
