@@ -210,7 +210,7 @@ def test_a_killed_job_s_training_goes_on_from_its_checkpoint_on_the_cluster_s_wo
     cluster: Cluster, project: Project
 ) -> None:
     project.change("workers: 0", "workers: 2\n  insecure: true")
-    project.change("epochs: 6,", "epochs: 200,")
+    project.change("epochs: 6,", "epochs: 60,")
     first = Submit(project, "killed.log", "submit", "train@cnn", "--address", cluster.url)
 
     def epochs() -> int:

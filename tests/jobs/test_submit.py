@@ -20,10 +20,11 @@ from trainyard.jobs.follow import Line
 from trainyard.jobs.pack import identity, project_files, project_id
 from trainyard.jobs.plan import read_plan
 from trainyard.jobs.results import Results, read_lock, to_lines
-from trainyard.jobs.seal import PAD, RAY_JOB, unseal
+from trainyard.jobs.seal import PAD, unseal
 from trainyard.jobs.server import Job, Server
 from trainyard.jobs.spec import VARIABLE, JobSpec, job_id
 from trainyard.jobs.submit import Options, attach, failure, stop, submit, table
+from trainyard.training.elastic import RAY_JOB
 
 WAIT_SECONDS = 120.0
 DONE = "".join(f"{line}\n" for line in to_lines(Results(stages={"make": MADE}, base={}, files={"report.json": b"{}"})))

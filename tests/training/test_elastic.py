@@ -4,6 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,7 @@ from trainyard.errors import Interrupted
 from trainyard.params import ParamsError
 from trainyard.training import elastic
 from trainyard.training.cluster_config import ClusterConfig
-from trainyard.training.elastic import Node, NodeWatch, places, wanted
+from trainyard.training.elastic import RAY_JOB, Node, NodeWatch, code_environment, places, wanted
 
 SMALL = Node("a", "north", "10.0.0.1", 4.0, 0.0)
 GPU = Node("b", "south", "10.0.0.2", 8.0, 2.0)
@@ -89,3 +90,12 @@ def test_a_head_that_is_gone_ends_the_run(quick: None) -> None:
         assert watch.head_lost
     finally:
         watch.stop()
+
+
+def test_a_job_that_came_with_code_brings_it_no_second_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(RAY_JOB, raising=False)
+    assert code_environment()["py_modules"] == [str(Path(elastic.__file__).parents[1])]
+    monkeypatch.setenv(RAY_JOB, '{"runtime_env": {"working_dir": "gcs://project.zip"}, "metadata": {}}')
+    assert code_environment()["py_modules"]
+    monkeypatch.setenv(RAY_JOB, '{"runtime_env": {"py_modules": ["gcs://code.zip"]}}')
+    assert code_environment() == {}

@@ -11,12 +11,12 @@ import json
 import secrets
 from collections.abc import Mapping
 
+from trainyard.training.elastic import RAY_JOB
+
 SEALED = "TRAINYARD_SEALED"
 """Environment variable with the encrypted secrets."""
 PAD = "trainyard.seal"
 """Metadata with the pad."""
-RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-"""Environment variable in which Ray tells a job's command its metadata."""
 
 
 def seal(values: Mapping[str, str]) -> tuple[str, str]:

@@ -5,6 +5,8 @@ Imports no Ray: `launch.py` hands in what is asked of it here.
 
 from __future__ import annotations
 
+import json
+import os
 import socket
 import threading
 import time
@@ -48,8 +50,17 @@ class Node:
         return f"{self.name} ({self.address})"
 
 
+RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Variable of the environment in which Ray tells a job's command what came with it."""
+
+
 def code_environment() -> dict[str, Any]:
-    """Return the runtime environment with which Ray brings this very code to every node, also where the project is not."""
+    """Return the runtime environment with which Ray brings this very code to every node, also where the project is not.
+
+    It is empty in a job that came with code: it is everywhere already, and Ray refuses to bring modules twice.
+    """
+    if json.loads(os.environ.get(RAY_JOB, "{}")).get("runtime_env", {}).get("py_modules"):
+        return {}
     return {"py_modules": [str(Path(__file__).parents[1])], "excludes": ["__pycache__", "*.pyc"]}
 
 
