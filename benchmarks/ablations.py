@@ -54,7 +54,7 @@ Values = dict[str, Any]
 MEASURES: dict[Kind, str] = {
     "image_classification": "accuracy",
     "text_classification": "accuracy",
-    "segmentation": "pixel_error",
+    "segmentation": "mean_iou",
     "forecasting": "mse",
 }
 """What is compared, where --measure does not say."""

@@ -223,7 +223,9 @@ def test_a_killed_job_s_training_goes_on_from_its_checkpoint_on_the_cluster_s_wo
     os.killpg(os.getpgid(driver.pid), signal.SIGKILL)
     assert first.code() == 75, first.path.read_text()
     assert first.wrote("was killed, or lost with its node") and not first.wrote("Traceback")
-    second = trainyard(project, cluster, "submit", "train@cnn")
+    again = Submit(project, "second.log", "submit", "train@cnn", "--address", cluster.url)
+    assert again.code() == 0, again.path.read_text()
+    second = again.path.read_text()
     assert "starting attempt 2" in second
     assert "cnn · train · continues after epoch " in second
     project.run("dvc", "pull", "-d", "train@cnn")
