@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +19,8 @@ import trainyard
 from tests.on_ray.serving import TEXTS, Crowd, Replicas
 from tests.ray_head import Cluster, free_port, running, wait_for
 from tests.serving.test_predictor import changed
+from trainyard.serving.answers import Label
+from trainyard.serving.predictor import Predictor
 
 pytestmark = [pytest.mark.cluster, pytest.mark.long, pytest.mark.timeout(1500)]
 TOKEN = "f8Zk2-qLw9-xx1T-0000"
@@ -68,6 +72,36 @@ def test_models_are_brought_to_the_nodes_and_a_new_one_too(
         assert served.end(signal.SIGINT) == 0, served.said
         assert TOKEN not in served.said
     wait_for(lambda: not of_serve(cluster), "the end of what worked for Serve")
+
+
+def test_files_are_answered_on_a_cluster_as_by_the_predictor(cluster: Cluster, models: dict[str, Path], tmp_path: Path) -> None:
+    images = models["photos"].parents[1] / "raw"
+    command = [
+        sys.executable,
+        "-m",
+        "trainyard.cli",
+        "predict",
+        str(models["photos"]),
+        "raw",
+        "--out",
+        str(tmp_path / "out.csv"),
+    ]
+    done = subprocess.run(
+        [*command, "--address", cluster.address],
+        cwd=images.parent,
+        env=cluster.environment,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "out.csv: 54 answers" in done.stdout
+    with (tmp_path / "out.csv").open(newline="") as file:
+        found = {row["input"]: row["label"] for row in csv.DictReader(file)}
+    paths = sorted(path for path in images.rglob("*.*"))
+    answers = Predictor.load(models["photos"], threads=1).predict([path.read_bytes() for path in paths])
+    expected = {str(path.relative_to(images.parent)): answer for path, answer in zip(paths, answers, strict=True)}
+    assert found == {name: answer.label for name, answer in expected.items() if isinstance(answer, Label)}
 
 
 def test_a_config_file_keeps_replicas_at_work_without_whoever_started_them(
