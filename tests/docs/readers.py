@@ -42,6 +42,7 @@ def mails(project: Project) -> None:
 
 BRING: dict[str, tuple[Callable[[Project], None], ...]] = {
     "docs/tables.md": (mails,),
+    "docs/tutorials/first-run.md": (whole_recipes,),
     "docs/tutorials/own-images.md": (whole_recipes,),
     "docs/tutorials/own-masks.md": (whole_recipes,),
     "docs/tutorials/own-series.md": (whole_recipes,),

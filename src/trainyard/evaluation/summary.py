@@ -24,8 +24,8 @@ WHERE_NEXT = (
     ("dvc dag", "which stage depends on which"),
     ("reports/<recipe>/figures", "learning curves, confusion matrix, classes, samples"),
     ("models/<recipe>/card.html", "what an exported model is, and how to use it"),
-    ("trainyard predict <recipe> FILES", "its answers to files of yours"),
-    ("trainyard web <recipe>", "it answers in a browser, which draws or drops an image or a text"),
+    ("trainyard predict <recipe>", "its answers to files of yours, named after it"),
+    ("trainyard web <recipe>", "its answers in a browser, with no server"),
 )
 
 Reports = dict[str, dict[str, Any]]
