@@ -28,6 +28,7 @@ BROKEN: dict[str, tuple[str, ...]] = {
     "data": ("train.epochs=1",),
     "tuning": ("train.batch_size=full",),
     "shift": ("train.epochs=1",),
+    "unet": ("model.skip_connections=false", "train.epochs=1"),
     "receptive-field": ("model.normalisation=group",),
     "memory": ("copying.model.forget_gate_bias=-2",),
     "deployment": ("train.learning_rate=1e-7",),

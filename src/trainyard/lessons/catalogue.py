@@ -31,6 +31,7 @@ LESSONS: dict[str, tuple[int, str]] = {
     "tuning": (11, "A sweep: the learning rate matters most, and chance tries more values of it than a grid"),
     "shift": (12, "Convolutions know a moved digit, dense layers do not; pooling costs some of that"),
     "receptive-field": (13, "What a place of a feature map sees of the image, computed and measured"),
+    "unet": (14, "The way down of a U-Net sees what is there; the skip connections bring back where"),
     "memory": (15, "An LSTM passes on over many steps what a plain recurrent network has lost"),
     "residual": (16, "Residual connections let deep networks learn that otherwise do not"),
     "deployment": (17, "A model gives the same answers elsewhere: another runtime, a server, a phone"),
