@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils._sympy.value_ranges import ValueRanges
 
 from trainyard.errors import IntegrityError, MachineError, first_line
 from trainyard.export.config import EXECUTORCH
@@ -77,9 +76,6 @@ def write_executorch(network: nn.Module, spec: InputSpec, example: Inputs, path:
             from executorch.exir import to_edge_transform_and_lower
 
             exported = torch.export.export(scanned(network), _longer(example, spec), dynamic_shapes=_free(spec))
-            # What the example's sizes made the exporter suppose of others, such as that all texts have two tokens or more.
-            for size, known in list(exported.range_constraints.items()):
-                exported.range_constraints[size] = ValueRanges(1, known.upper)
             program = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()])
             content = program.to_executorch().buffer
     except Exception as error:  # of the exporter and its backends, without a parent
