@@ -49,7 +49,7 @@ def test_the_page_shows_each_fix_below_what_it_mends(monkeypatch: pytest.MonkeyP
     shown = output.getvalue().splitlines()
     place = next(number for number, line in enumerate(shown) if "full" in line)
     assert "problem" in shown[place] and "-> make room" in shown[place + 1]
-    assert shown[-1] == "1 problem, 1 warning."
+    assert shown[-1] == "1 problem, 1 warning; what to do stands behind each ->."
     assert "s3cr3t-canary" not in output.getvalue() + json.dumps(as_json(report))
 
 
