@@ -42,9 +42,11 @@ def mails(project: Project) -> None:
 
 BRING: dict[str, tuple[Callable[[Project], None], ...]] = {
     "docs/tables.md": (mails,),
+    "docs/tutorials/first-cluster.md": (whole_recipes,),
     "docs/tutorials/first-run.md": (whole_recipes,),
     "docs/tutorials/own-images.md": (whole_recipes,),
     "docs/tutorials/own-masks.md": (whole_recipes,),
     "docs/tutorials/own-series.md": (whole_recipes,),
+    "docs/tutorials/own-texts.md": (whole_recipes,),
     "docs/your-data.md": (cats,),
 }
