@@ -32,6 +32,7 @@ from trainyard.training.global_norm import normalise_over_workers
 from trainyard.training.hardware import room_for_data, take_device
 from trainyard.training.job import FitJob, FitResult
 from trainyard.training.keeper import Keeper
+from trainyard.training.memory import keep_freed
 from trainyard.training.recorder import Recorder
 from trainyard.training.relay import Outbox
 from trainyard.training.restore import keeper_state, restore
@@ -63,6 +64,7 @@ def fit(
         IntegrityError: checkpoints are there and none of them is valid.
     """
     _quiet()
+    keep_freed()
     began = time.monotonic()
     config = job.recipe.train
     card = read_card(job.data_dir)

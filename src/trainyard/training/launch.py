@@ -29,6 +29,7 @@ from trainyard.training.elastic import NodeWatch, wanted
 from trainyard.training.job import FitJob, FitResult
 from trainyard.training.lease import TakenOver
 from trainyard.training.load import Sample, Sampler
+from trainyard.training.memory import keep_freed
 from trainyard.training.node_facts import Question
 from trainyard.training.noticeboard import Noticeboard
 from trainyard.training.preflight import Answer, Preflight
@@ -75,6 +76,7 @@ class Launch:
         self._outcome: FitResult | BaseException | None = None
         self._ready, self._done, self._over = threading.Event(), threading.Event(), threading.Event()
         self._stop = threading.Event()
+        keep_freed()
         threading.Thread(target=self._live, name="launch", daemon=True).start()
 
     def ready(self) -> None:

@@ -25,6 +25,7 @@ from ray.train.backend import Backend, BackendConfig
 from ray.train.v2._internal.util import TrainingFramework
 
 from trainyard.training.fence import ATTEMPT
+from trainyard.training.memory import keep_freed
 from trainyard.training.node_facts import INTERFACES, interface_of
 from trainyard.training.notice import await_notice
 from trainyard.training.timing import GANG_END_SECONDS
@@ -68,6 +69,7 @@ class _Gang(Backend):  # type: ignore[misc]
         worker_group.execute(_take_number, time.time_ns())
         worker_group.execute(_choose_interface)
         worker_group.execute(await_notice)
+        worker_group.execute(keep_freed)
         size = len(worker_group)
         address, port = worker_group.execute_single(0, _listen, size, backend_config.timeout_s)
         worker_group.execute(_remember, address, port)
