@@ -80,7 +80,7 @@ def write_executorch(network: nn.Module, spec: InputSpec, example: Inputs, path:
             content = program.to_executorch().buffer
     except Exception as error:  # of the exporter and its backends, without a parent
         raise MachineError(
-            f"executorch: {first_line(error)[:300]}; the network cannot be expressed: leave executorch out of export.formats"
+            f"executorch: {first_line(error)}; the network cannot be expressed: leave executorch out of export.formats"
         ) from error
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
