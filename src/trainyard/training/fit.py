@@ -38,6 +38,7 @@ from trainyard.training.relay import Outbox
 from trainyard.training.restore import keeper_state, restore
 from trainyard.training.sample_dropout import drop_by_sample
 from trainyard.training.saver import Saver
+from trainyard.training.shared_sum import SharedGradients
 from trainyard.training.spool import FileSpool, Spool
 from trainyard.training.steps import take_steps
 from trainyard.training.trail import Trail
@@ -132,7 +133,15 @@ def fit(
         strategy=strategy,
         plugins=plugins,
         # The caller's first: they note a phase before a fault on demand can happen in it.
-        callbacks=[*callbacks, *compiling, *averaging, *trace.install(rank), *fault.install(job.scratch_dir, rank), keeper],
+        callbacks=[
+            *callbacks,
+            *([SharedGradients()] if world_size > 1 else []),
+            *compiling,
+            *averaging,
+            *trace.install(rank),
+            *fault.install(job.scratch_dir, rank),
+            keeper,
+        ],
         precision=arithmetic.precision,
         accumulate_grad_batches=micro_batches,
         deterministic="warn" if config.deterministic else False,
