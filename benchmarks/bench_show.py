@@ -27,11 +27,16 @@ class Figure:
     """times: how many times as good; overhead: how much worse, of one; value: the value itself, at most."""
 
     def value(self, part: Part) -> float:
-        own = statistics.median(part.sides[self.side])
+        own = part.sides[self.side]
         if self.kind == "value":
-            return own
-        other = statistics.median(part.sides[self.against])
-        times = other / own if part.unit in LESS else own / other
+            return statistics.median(own)
+        other = part.sides[self.against]
+        if len(own) == len(other):
+            # Runs next to each other met the same machine: their ratios differ less than the runs do.
+            ratio = statistics.median(mine / others for mine, others in zip(own, other, strict=True))
+        else:
+            ratio = statistics.median(own) / statistics.median(other)
+        times = 1 / ratio if part.unit in LESS else ratio
         return 1 / times - 1 if self.kind == "overhead" else times
 
     def shown(self, value: float, unit: str) -> str:
