@@ -15,8 +15,8 @@ import torch.distributed
 from tests.training.gang import start_processes
 
 from trainyard.training import shared_sum
-from trainyard.training.failure import PeerLost, failure_of
-from trainyard.training.shared_sum import new_file, open_file, share_memory, size_of
+from trainyard.training.failure import failure_of
+from trainyard.training.shared_sum import PeerLost, new_file, open_file, share_memory, size_of
 
 pytestmark = pytest.mark.skipif(new_file(64, b"") < 0, reason="only x86-64 with Linux")
 NUMBERS = 1000

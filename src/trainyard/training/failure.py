@@ -22,10 +22,6 @@ LASTING = (
 """What comes of code or data, and so comes again. Everything else may come of the machine, of a link or of a lost peer."""
 
 
-class PeerLost(RuntimeError):
-    """Another worker ended, left or did not come while this one waited for its part."""
-
-
 @dataclass(frozen=True, slots=True)
 class Failure:
     """An exception that no rule of ours has a message for, as the worker tells of it."""
@@ -59,5 +55,5 @@ def failure_of(error: Exception, where: str) -> Failure:
     said = f"{type(error).__name__}: {lines[0] if lines else ''}{line}"
     kind = type(error).__name__
     # Gloo begins its messages with the file that they come from; NCCL's errors have types of torch's own.
-    peer = kind.startswith("Dist") or isinstance(error, PeerLost) or (kind == "RuntimeError" and "/gloo/" in str(error))
+    peer = kind.startswith("Dist") or kind == "PeerLost" or (kind == "RuntimeError" and "/gloo/" in str(error))
     return Failure(where, said, isinstance(error, LASTING), kind == "OutOfMemoryError", peer)

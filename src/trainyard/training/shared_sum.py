@@ -25,8 +25,6 @@ import torch.distributed
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from trainyard.training.failure import PeerLost
-
 LARGEST = 64 * 2**20
 """Bytes of shared memory; with more, moving them takes longer than waiting, and a ring moves fewer."""
 LINE = 64
@@ -39,6 +37,10 @@ ASK_SECONDS = 0.2
 """Between two questions whether who is waited for still lives."""
 _DONE, _LEFT = 0, 1
 """Places in a worker's line: how many sums it has given its part to, and whether it has left."""
+
+
+class PeerLost(RuntimeError):
+    """Another worker ended, left or did not come while this one waited for its gradients."""
 
 
 class SharedSum:
