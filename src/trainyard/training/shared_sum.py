@@ -37,6 +37,7 @@ ASK_SECONDS = 0.2
 """Between two questions whether who is waited for still lives."""
 _DONE, _LEFT = 0, 1
 """Places in a worker's line: how many sums it has given its part to, and whether it has left."""
+_NAME = "trainyard-gradients"
 
 
 class PeerLost(RuntimeError):
@@ -165,7 +166,7 @@ def new_file(size: int, seal: bytes) -> int:
         return -1
     file = -1
     try:
-        file = os.memfd_create("trainyard-gradients")
+        file = os.memfd_create(_NAME)
         os.posix_fallocate(file, 0, size)
         os.pwrite(file, seal, 8 * (_LEFT + 1))
     except OSError:
@@ -178,7 +179,10 @@ def new_file(size: int, seal: bytes) -> int:
 def open_file(path: Path, size: int, seal: bytes) -> int:
     """Return a descriptor of another process's memory; -1 where it cannot be reached, or where this is something else."""
     with suppress(OSError):
-        file = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        # On another machine, the same number may be a terminal's or a device's, which opening could change.
+        if not os.readlink(path).startswith(f"/memfd:{_NAME}"):
+            return -1
+        file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         if os.fstat(file).st_size == size and os.pread(file, len(seal), 8 * (_LEFT + 1)) == seal:
             return file
         os.close(file)
