@@ -1,6 +1,6 @@
 """Requests that nobody meant, thousands of them: no server error may come back, and memory must stay where it was.
 
-    python benchmarks/fuzz_rest.py models/cnn models/unet models/lstm --requests 10000
+    python -m benchmarks.fuzz_rest models/cnn models/unet models/lstm --requests 10000
 
 Serves the models in a process of its own. A share of the requests is made by schemathesis from the server's own schema, good
 and bad ones; the rest are good requests with bytes changed, cut and doubled, values of JSON replaced by odd ones, and heads

@@ -1,10 +1,12 @@
 """How long a request takes: of one client, of many at once, and beside clients that never mean to end.
 
-    python benchmarks/rest.py models/cnn --image seven.png
+    python -m benchmarks.rest models/cnn --image seven.png
+    trainyard serve cnn --address local & python -m benchmarks.rest models/cnn --image seven.png --port 8000
 
-Serves the model in a process of its own; the clients are in this one, on connections that are open already. Prints p50, p95 and
-p99 in milliseconds: one client that asks again when it has its answer; 200 requests sent in one moment on as many connections;
-200 that 8 clients ask one after the other; and one client beside 500 connections that each sent half a request.
+Serves the model in a process of its own, or asks a server that is there; the clients are in this one, on connections that are
+open already. Prints p50, p95 and p99 in milliseconds: one client that asks again when it has its answer; 200 requests sent in
+one moment on as many connections; 200 that 8 clients ask one after the other; and one client beside 500 connections that each
+sent half a request.
 """
 
 from __future__ import annotations
@@ -74,6 +76,7 @@ def main() -> None:
     parser.add_argument("model", type=Path, help="folder of an exported model for images")
     parser.add_argument("--image", type=Path, required=True, help="what is asked about")
     parser.add_argument("--repeats", type=int, default=300)
+    parser.add_argument("--port", type=int, help="where the model is served already, on this machine")
     arguments = parser.parse_args()
     head = b'--x\r\ncontent-disposition: form-data; name="images"; filename="x"\r\n\r\n'
     body = head + arguments.image.read_bytes() + b"\r\n--x--\r\n"
@@ -81,6 +84,9 @@ def main() -> None:
         f"POST /models/{arguments.model.name}/predict HTTP/1.1\r\nhost: localhost\r\n"
         f"content-type: multipart/form-data; boundary=x\r\ncontent-length: {len(body)}\r\n\r\n"
     ).encode() + body
+    if arguments.port is not None:
+        asyncio.run(measure(arguments.port, request, arguments.repeats))
+        return
     with serving([arguments.model]) as (url, _):
         asyncio.run(measure(int(url.rpartition(":")[2]), request, arguments.repeats))
 
