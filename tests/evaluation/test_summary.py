@@ -51,6 +51,16 @@ def test_finished_recipe_is_shown_whole_within_eighty_columns(tmp_path: Path) ->
     assert "…" not in text
 
 
+def test_a_long_name_takes_no_digit_from_the_numbers(tmp_path: Path) -> None:
+    series = {name.replace("accuracy", "mse"): value for name, value in EVALUATE.items()}
+    train = {"best/mse": 0.1, "epochs": 30, "seconds": 245.3}
+    write(tmp_path, "electricity_of_all_quarters", train=train, evaluate=series, export=EXPORT)
+    text = shown(tmp_path)
+    for part in ("0.950-0.990", "0.940-0.980", "4:05 min", "30 epochs", "290 kB", "0.21 ms", "MSE, lower wins"):
+        assert part in text
+    assert "…" not in text
+
+
 def test_stages_that_did_not_run_yet_show_a_dash(tmp_path: Path) -> None:
     write(tmp_path, "cnn", train=TRAIN)
     write(tmp_path, "lstm", evaluate={"test/accuracy": 0.5, "test/macro_f1": 0.4, "test/macro_f1_minus_baseline": 0.1})

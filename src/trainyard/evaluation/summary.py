@@ -92,11 +92,13 @@ def file_size(size: float) -> str:
 
 
 def _table(recipes: dict[str, Reports]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for header in ("recipe", "test (95 %)", "baseline", "better"):
-        table.add_column(header)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    # Where the line is short, names go on below; a number without its end is none.
+    table.add_column("recipe", overflow="fold")
+    for header in ("test (95 %)", "baseline", "better"):
+        table.add_column(header, no_wrap=True)
     for header in ("training", "export", "latency"):
-        table.add_column(header, justify="right")
+        table.add_column(header, justify="right", no_wrap=True)
     for name, reports in recipes.items():
         table.add_row(*_row(name, reports))
     return table
