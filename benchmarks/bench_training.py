@@ -205,7 +205,7 @@ def workers(asked: Asked) -> Part:
     wanted, packed, _ = pictures(asked, CNN, batch_size=128, epochs=2 if asked.quick else 3)
     samples = len(open_split(packed, "train", read_card(packed)))
     if not asked.quick:
-        samples *= 4
+        samples *= 3
         packed = repeated(packed, asked.folder / "packed" / "workers", samples)
 
     def run(number: int) -> Callable[[Material], Ran]:
