@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import pytorch_lightning as pl
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from trainyard.data.packed import Card
 from trainyard.tasks.augmentation import Guarded, build_augmentation
+from trainyard.tasks.task import Task
 from trainyard.tasks.train_config import TrainConfig, check_train
 
 
 def build_task(
     network: nn.Module, card: Card, config: TrainConfig, total_steps: int, averaged: nn.Module | None = None
-) -> pl.LightningModule:
+) -> Task:
     """Return the Lightning module that trains `network` on the data of `card` in `total_steps` optimizer steps.
 
     Args:
@@ -27,21 +29,27 @@ def build_task(
         InputError: the config asks for what these data have not.
     """
     check_train(config, card)
-    augment = Guarded(build_augmentation(config.augment, card.kind, config.seed, card.normalisation.get("mean", ())))
-    weights = class_weights(card) if config.class_weights == "balanced" else None
+    common: dict[str, Any] = {
+        "network": network,
+        "config": config,
+        "total_steps": total_steps,
+        "augment": Guarded(build_augmentation(config.augment, card.kind, config.seed, card.normalisation.get("mean", ()))),
+        "class_weights": class_weights(card) if config.class_weights == "balanced" else None,
+        "averaged": averaged,
+    }
     match card.kind:
         case "forecasting":
             from trainyard.tasks.forecasting import Forecasting
 
-            return Forecasting(network, config, total_steps, augment, averaged)
+            return Forecasting(**common)
         case "segmentation":
             from trainyard.tasks.segmentation import Segmentation
 
-            return Segmentation(network, len(card.classes), config, total_steps, augment, weights, averaged)
+            return Segmentation(len(card.classes), **common)
         case "image_classification" | "text_classification":
             from trainyard.tasks.classification import Classification
 
-            return Classification(network, len(card.classes), config, total_steps, augment, weights, averaged)
+            return Classification(len(card.classes), **common)
 
 
 def class_weights(card: Card) -> Tensor:
