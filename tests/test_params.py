@@ -76,6 +76,10 @@ def test_the_projects_own_file_is_good(root: Path) -> None:
         ("    evaluate: {}\n", "", 2, "recipes.cnn.evaluate", "is missing"),
         ("      epochs: 2\n", "", 7, "recipes.cnn.train.epochs", "is missing"),
         ("  cnn:", "  ../cnn:", 2, "recipes.../cnn", "use letters, digits"),
+        ("  cnn:", f"  {'c' * 101}:", 2, f"recipes.{'c' * 20}...", "is 101 characters long; use at most 100"),
+        ("family: cnn", "family: [cnn]", 3, "recipes.cnn.family", "found ['cnn']; expected one of cnn"),
+        ("seed: 0", "seed: 4294967296", 4, "recipes.cnn.data.seed", "found 4294967296; expected less than 4294967296"),
+        ("val_fraction: 0.15", "val_fraction: 0.9", 4, "recipes.cnn.data", "leave no samples to train on"),
         ("family: cnn", "family: unet", 6, "recipes.cnn.model.widths", "no such key"),
     ],
 )
@@ -123,6 +127,34 @@ def test_a_recipe_that_repeats_is_refused_with_its_line(tmp_path: Path) -> None:
 def test_broken_yaml_is_refused_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match=r"params.yaml:\d+: .*mend the YAML"):
         read_all(write(tmp_path, GOOD.replace("widths: [8]", "widths: [8")))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "said"),
+    [
+        ("    evaluate: {}\n", "    evaluate: {}\n# \x07\n", ":13: ", "control character '\\x07'; delete it"),
+        ("widths: [8]", "widths: &wide [*wide]", ":6: ", "the anchor '&wide' holds itself"),
+        ("model:\n      widths: [8]", "model: &model\n      widths: *model", ":5: ", "the anchor '&model' holds itself"),
+        ("widths: [8]", f"widths: {'[' * 1000}{']' * 1000}", ": ", "nested too deeply"),
+        ("epochs: 2", "epochs: !!int two", ": ", "'two'; write a plain value"),
+        ("epochs: 2", f"epochs: {'2' * 5000}", ": ", "write a plain value"),
+        ("  cnn:", "  2024:", ":2: ", 'recipes has 2024 without quotes, which YAML reads as no text; write "2024":'),
+    ],
+)
+def test_what_yaml_takes_and_no_recipe_can_be_is_refused_with_its_line(
+    tmp_path: Path, old: str, new: str, line: str, said: str
+) -> None:
+    message = refusal(tmp_path, old, new)
+    assert f"params.yaml{line}" in message
+    assert said in message
+
+
+def test_an_anchor_may_be_used_many_times(tmp_path: Path) -> None:
+    text = GOOD.replace("widths: [8]", "widths: &wide [8]").replace("train:", "train: &train")
+    again = "  other:\n    family: cnn\n    data: {source: digits, path: requirements.lock}\n    model: {widths: *wide}\n"
+    again += "    train: {<<: *train, seed: 1}\n    evaluate: {}\n    export: {}\n"
+    recipes, _, _ = read_all(write(tmp_path, text + again))
+    assert [(recipe.model.widths, recipe.train.seed) for recipe in recipes] == [((8,), 0), ((8,), 1)]
 
 
 def test_a_tag_that_would_run_code_is_refused_and_runs_nothing(tmp_path: Path) -> None:

@@ -58,6 +58,10 @@ def test_there_is_a_params_file_afterwards_where_there_was_none(tmp_path: Path) 
         ("recipes:\n  cats: {}\n", "has a recipe 'cats' already"),
         ("recipes: {a: {}}\n", "written in braces"),
         ("cluster: {}\n", "has no `recipes:` to add to"),
+        ("recipes:\n  - a\n", "params.yaml:2: `recipes:` holds no recipes by name"),
+        ("recipes: ~\n", "params.yaml:1: `recipes:` holds no recipes by name"),
+        ("recipes:\n  a: [\n", "params.yaml:3: .*mend the YAML"),
+        ("recipes:\n# \x07\n", "params.yaml:2: holds the control character"),
     ],
 )
 def test_what_cannot_be_added_is_said_and_the_file_stays(tmp_path: Path, text: str, said: str) -> None:
@@ -66,6 +70,14 @@ def test_what_cannot_be_added_is_said_and_the_file_stays(tmp_path: Path, text: s
     with pytest.raises(InputError, match=said):
         add_recipe(params, "cats", BLOCK)
     assert params.read_text() == text
+
+
+@pytest.mark.parametrize("name", ["2024", "null", "1e3", "no"])
+def test_a_name_that_yaml_would_read_as_a_number_or_as_nothing_is_written_in_quotes(tmp_path: Path, name: str) -> None:
+    params = tmp_path / "params.yaml"
+    add_recipe(params, name, BLOCK.replace("cats", name))
+    assert [recipe.name for recipe in read_all(params)[0]] == [name]
+    assert (f'  "{name}":' in params.read_text().splitlines()) == (name != "no")
 
 
 def test_a_block_that_is_no_recipe_is_refused_and_the_file_stays(tmp_path: Path) -> None:

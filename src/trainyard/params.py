@@ -16,6 +16,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
+from ruamel.yaml.reader import ReaderError
 
 from trainyard.errors import InputError
 from trainyard.masking import holds_secret
@@ -24,6 +25,8 @@ Count = Annotated[int, Field(gt=0)]
 """1, 2, 3, ..."""
 Index = Annotated[int, Field(ge=0)]
 """0, 1, 2, ..."""
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""0, 1, 2, ... up to what NumPy, scikit-learn and Lightning take."""
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 """A share from 0 up to, but without, 1."""
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -65,6 +68,17 @@ class Params:
             mark = error.problem_mark or error.context_mark
             line = mark.line + 1 if mark else 1
             raise ParamsError(f"{path}:{line}: {error.problem}; mend the YAML on that line") from None
+        except ReaderError as error:
+            line = text.count("\n", 0, error.position) + 1
+            raise ParamsError(f"{path}:{line}: holds the control character {chr(error.character)!r}; delete it") from None
+        except RecursionError:
+            raise ParamsError(f"{path}: is nested too deeply to be read; write fewer lists or mappings in each other") from None
+        except (ValueError, KeyError) as error:
+            raise ParamsError(f"{path}: a value is not what its tag, or its form, says: {error}; write a plain value") from None
+        if (node := _within_itself(self._root, frozenset(), set())) is not None:
+            raise ParamsError(
+                f"{path}:{node.start_mark.line + 1}: the anchor '&{node.anchor}' holds itself; write the value out there"
+            )
         if not isinstance(self.values, dict):
             raise ParamsError(f"{path}:1: holds no mapping; it needs a `recipes:` block")
         self._refuse_secrets()
@@ -87,6 +101,11 @@ class Params:
             if not isinstance(values, dict) or key not in values:
                 have = list(map(str, values)) if isinstance(values, dict) else []
                 where = ".".join(keys[:depth]) or "the file"
+                if key in have:
+                    raise ParamsError(
+                        f"{self.path}:{self.line(*keys[: depth + 1])}: {where} has {key} without quotes, which YAML reads as "
+                        f'no text; write "{key}":'
+                    )
                 raise ParamsError(
                     f"{self.path}:{self.line(*keys[:depth])}: {where} has no '{key}'; "
                     f"it has {', '.join(have) or 'nothing'}{nearest(key, have)}"
@@ -124,10 +143,10 @@ class Params:
         return None
 
     def _problem(self, schema: Any, keys: tuple[str, ...], detail: dict[str, Any]) -> Problem:
-        path = _without_tags(self.block(*keys), detail["loc"])
+        kind = detail["type"]
+        path = _without_tags(self.block(*keys), detail["loc"], absent=kind in ("missing", "missing_argument"))
         line = self.line(*keys, *path)
         name = ".".join(map(str, (*keys, *path)))
-        kind = detail["type"]
         if kind in ("unexpected_keyword_argument", "extra_forbidden"):
             valid = _valid_names(schema, self.block(*keys), path[:-1])
             return Problem(line, name, "no such key", f"valid here: {', '.join(valid)}{nearest(str(path[-1]), valid)}")
@@ -203,6 +222,8 @@ def _read_text(path: Path) -> str:
         raise ParamsError(f"{path}: no such file; run this in the folder that holds params.yaml") from None
     except UnicodeDecodeError as error:
         raise ParamsError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
+    except OSError as error:
+        raise ParamsError(f"{path}: cannot be read: {error.strerror}; put a file there that you may read") from None
 
 
 def _child(node: Node | None, key: str | int) -> tuple[int, Node] | None:
@@ -215,8 +236,29 @@ def _child(node: Node | None, key: str | int) -> tuple[int, Node] | None:
     return None
 
 
-def _without_tags(block: Any, loc: Iterable[str | int]) -> KeyPath:
-    """Drop what pydantic adds to a location and the file does not hold: the chosen member of a union."""
+def _within_itself(node: Node | None, above: frozenset[int], seen: set[int]) -> Node | None:
+    """Return the node that is somewhere within itself, through an alias; None where there is none."""
+    if node is not None and id(node) in above:
+        return node
+    inner: list[Node] = []
+    if isinstance(node, MappingNode):
+        inner = [part for entry in node.value for part in entry]
+    elif isinstance(node, SequenceNode):
+        inner = node.value
+    if not inner or id(node) in seen:
+        return None
+    seen.add(id(node))
+    return next((found for part in inner if (found := _within_itself(part, above | {id(node)}, seen)) is not None), None)
+
+
+def _without_tags(block: Any, loc: Iterable[str | int], *, absent: bool) -> KeyPath:
+    """Drop what pydantic adds to a location and the file does not hold: the chosen member of a union.
+
+    Args:
+        block: what the location leads into.
+        loc: the location.
+        absent: whether its last part is a key that is missing, which the file does not hold either.
+    """
     path: list[str | int] = []
     value = block
     for position, key in enumerate(items := list(loc)):
@@ -224,7 +266,7 @@ def _without_tags(block: Any, loc: Iterable[str | int]) -> KeyPath:
             value = value[key]
         elif isinstance(value, list) and isinstance(key, int):
             value = value[key] if key < len(value) else None
-        elif position < len(items) - 1 or not isinstance(value, dict):
+        elif not absent or position < len(items) - 1 or not isinstance(value, dict):
             continue
         path.append(key)
     return tuple(path)

@@ -198,10 +198,7 @@ def _read(params: Params, name: str, problems: list[Problem]) -> Recipe | None:
     before = len(problems)
     keys = ("recipes", name)
     block = params.block(*keys)
-    if not NAME_CHARACTERS.issuperset(name) or not name[:1].isalnum():
-        problems.append(
-            Problem(params.line(*keys), f"recipes.{name}", "is no name for files", "use letters, digits, '-' and '_'")
-        )
+    problems.extend(_misnamed(params, name))
     wanted = ("family", *BLOCKS, "model")
     valid = (*wanted, *OPTIONAL)
     for key in block:
@@ -218,7 +215,7 @@ def _read(params: Params, name: str, problems: list[Problem]) -> Recipe | None:
         problems.append(Problem(params.line(*keys, "data"), f"recipes.{name}.data.path", "is missing", expected))
     family = block.get("family")
     schemas = {**BLOCKS, **OPTIONAL}
-    if family in MODELS:
+    if isinstance(family, str) and family in MODELS:
         schemas["model"] = MODELS[family]
     elif "family" in block:
         expected = f"expected one of {', '.join(MODELS)}{nearest(str(family), MODELS)}"
@@ -240,6 +237,19 @@ def _said_elsewhere(problem: Problem, block: str) -> Problem:
 
 NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
 """A recipe's name is the name of its folders and stages."""
+LONGEST_NAME = 100
+"""Names of files hold 255 bytes, and a recipe's is a part of some."""
+
+
+def _misnamed(params: Params, name: str) -> list[Problem]:
+    """Return why files cannot be named after a recipe."""
+    line = params.line("recipes", name)
+    if not NAME_CHARACTERS.issuperset(name) or not name[:1].isalnum():
+        return [Problem(line, f"recipes.{name}", "is no name for files", "use letters, digits, '-' and '_'")]
+    if len(name) > LONGEST_NAME:
+        found = f"is {len(name)} characters long"
+        return [Problem(line, f"recipes.{name[:20]}...", found, f"use at most {LONGEST_NAME}")]
+    return []
 
 
 def _contradictions(params: Params, recipe: Recipe) -> list[Problem]:

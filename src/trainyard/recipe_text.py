@@ -14,8 +14,8 @@ from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from trainyard.errors import InputError
 from trainyard.files import write_whole
-from trainyard.params import ParamsError
-from trainyard.recipe import read_recipe
+from trainyard.params import Params, ParamsError
+from trainyard.recipe import NAME_CHARACTERS, read_recipe
 
 
 def add_recipe(params: Path, name: str, block: str) -> None:
@@ -29,6 +29,9 @@ def add_recipe(params: Path, name: str, block: str) -> None:
     Raises:
         InputError: there is a recipe of that name, or the result would not be a good params.yaml; nothing was changed.
     """
+    if params.exists():
+        # What cannot be read is said in the words, and with the line, of any other command.
+        Params(params)
     before = params.read_text(encoding="utf-8") if params.exists() else "recipes:\n"
     after = inserted(before, name, block)
     trial = params.with_name(f".{params.name}.new")
@@ -84,6 +87,9 @@ def inserted(text: str, name: str, block: str) -> str:
         raise InputError(f"params.yaml: has a recipe '{name}' already; choose another name, or delete that block first")
     if isinstance(recipes, MappingNode) and recipes.flow_style:
         raise InputError("params.yaml: `recipes:` is written in braces; write it as an indented block")
+    if not isinstance(recipes, MappingNode) and text[recipes.start_mark.index : recipes.end_mark.index].strip():
+        line = recipes.start_mark.line + 1
+        raise InputError(f"params.yaml:{line}: `recipes:` holds no recipes by name; leave nothing behind or below it")
     indent = recipes.value[0][0].start_mark.column if names else 2
     lines = text.splitlines(keepends=True)
     end = recipes.end_mark.line if names else key.end_mark.line + 1
@@ -92,8 +98,17 @@ def inserted(text: str, name: str, block: str) -> str:
         end -= 1
     if end and not lines[end - 1].endswith("\n"):
         lines[end - 1] += "\n"
-    added = [f"{' ' * indent}{line}".rstrip() + "\n" for line in block.strip("\n").splitlines()]
+    block = f"{_as_key(name)}{block.strip().removeprefix(name)}"
+    added = [f"{' ' * indent}{line}".rstrip() + "\n" for line in block.splitlines()]
     return "".join([*lines[:end], *(["\n"] if names else []), *added, *lines[end:]])
+
+
+def _as_key(name: str) -> str:
+    """Return a recipe's name as YAML reads it as text: 2024, null and 1e3 in quotes."""
+    if not NAME_CHARACTERS.issuperset(name):
+        return name
+    (key,) = YAML(typ="safe", pure=True).load(f"{name}: 0") if name else [None]
+    return name if key == name else json.dumps(name)
 
 
 def rewritten(text: str, name: str, changes: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ from trainyard.data.links import leaves_project
 from trainyard.data.problems import Problem, printable, settle
 from trainyard.data.raw import TO_DIVIDE, RawDataset
 from trainyard.data.splits import check_fractions
-from trainyard.params import Fraction, Index
+from trainyard.params import Fraction, Seed
 
 SHAPE = (3, 32, 32)
 PIXELS = 3 * 32 * 32
@@ -34,7 +34,7 @@ class CifarFilesConfig:
     """Folder, relative to params.yaml, or a descriptor such as data/catalogue/cifar10.yaml."""
     labels: Literal["fine", "coarse"] = "fine"
     """Of CIFAR-100: the 100 classes, or the 20 groups of them."""
-    seed: Index = 0
+    seed: Seed = 0
     """Of the split."""
     val_fraction: Fraction = 0.1
     """Share of the training files' samples."""

@@ -18,7 +18,7 @@ from trainyard.data.digits import CLASSES, MOST_INK, read_digits
 from trainyard.data.packed import SPLITS
 from trainyard.data.raw import RawDataset
 from trainyard.data.splits import check_fractions, stratified_split
-from trainyard.params import Count, Fraction, Index
+from trainyard.params import Count, Fraction, Seed
 
 Pixels = NDArray[np.float64]
 
@@ -45,7 +45,7 @@ class DigitScenesConfig:
     """Height and width in pixels of the box around the smallest digit."""
     largest_digit: Count = 32
     """Height and width in pixels of the box around the largest digit."""
-    seed: Index = 0
+    seed: Seed = 0
     """Of the split of the digits and of the scenes."""
     val_fraction: Fraction = 0.1
     """Share of the digits, and of the scenes."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from trainyard.data.raw import RawDataset
 from trainyard.data.splits import check_fractions
-from trainyard.params import Fraction, Index
+from trainyard.params import Fraction, Seed
 
 CLASSES = tuple("0123456789")
 MOST_INK = 16
@@ -31,7 +31,7 @@ class DigitsConfig:
     source: Literal["digits"]
     path: Literal["requirements.lock"] = "requirements.lock"
     """What these data come with: libraries, in the versions locked there."""
-    seed: Index = 0
+    seed: Seed = 0
     """Of the split."""
     val_fraction: Fraction = 0.1
     """Share of the samples."""

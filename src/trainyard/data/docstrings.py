@@ -33,7 +33,7 @@ from trainyard.data.raw import RawDataset
 from trainyard.data.splits import check_fractions
 from trainyard.data.text import TokenizerKind
 from trainyard.errors import InputError
-from trainyard.params import Count, Fraction, Index
+from trainyard.params import Count, Fraction, Seed
 
 NAMES = {
     "matplotlib": ("pyplot", "pylab", "plt", "mpl", "axisartist"),
@@ -95,7 +95,7 @@ class DocstringsConfig:
     are unknown ones, of which the network then sees some."""
     max_tokens: Count = 64
     """Tokens of a text at most; what comes after them is cut off."""
-    seed: Index = 0
+    seed: Seed = 0
     """Of the split."""
     val_fraction: Fraction = 0.1
     """Share of the samples."""

@@ -19,7 +19,7 @@ from trainyard.data.links import leaves_project
 from trainyard.data.problems import Problem, settle
 from trainyard.data.raw import TO_DIVIDE, RawDataset
 from trainyard.data.splits import check_fractions
-from trainyard.params import Fraction, Index
+from trainyard.params import Fraction, Seed
 
 UNSIGNED_BYTE = 0x08
 MOST_BYTES = 4 * 2**30
@@ -41,7 +41,7 @@ class IdxFilesConfig:
     """Folder, relative to params.yaml."""
     classes: tuple[str, ...] = ()
     """Names of the labels 0, 1, 2, ...; empty: the numbers themselves."""
-    seed: Index = 0
+    seed: Seed = 0
     """Of the split."""
     val_fraction: Fraction = 0.1
     """Share of the training files' samples."""

@@ -27,7 +27,7 @@ from trainyard.data.raw import RawDataset
 from trainyard.data.splits import check_fractions, official_split
 from trainyard.data.table_form import Findings
 from trainyard.errors import InputError
-from trainyard.params import Count, Fraction, Index
+from trainyard.params import Count, Fraction, Seed
 
 SPLIT_FOLDERS = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "test": 2}
 
@@ -52,7 +52,7 @@ class ImageFolderConfig:
     """Instead of it, a table in the folder with the columns path and group."""
     on_bad_sample: Literal["stop", "skip"] = "stop"
     """stop at images that cannot be read, or leave them out and count them."""
-    seed: Index = 0
+    seed: Seed = 0
     """Of the split."""
     val_fraction: Fraction = 0.1
     """Share of the samples, where no folder says which."""

@@ -27,7 +27,7 @@ from trainyard.data.problems import DataError, Problem, printable, settle
 from trainyard.data.raw import RawDataset
 from trainyard.data.splits import check_fractions, official_split, ordered_split
 from trainyard.data.table_form import Findings
-from trainyard.params import Count, Fraction, Index
+from trainyard.params import Count, Fraction, Seed
 
 MaskValues = Literal["ids", "binary"] | dict[str, int | tuple[int, int, int]]
 Pair = tuple[int, PurePosixPath, PurePosixPath]
@@ -65,7 +65,7 @@ class ImageMasksConfig:
     split_by: Literal["chance", "order"] = "chance"
     """Where no folder says which. order: the last samples by their names are tested, those before them validated; for slices
     of a stack and frames of a film, which are much like their neighbours."""
-    seed: Index = 0
+    seed: Seed = 0
     """Of the split by chance."""
     val_fraction: Fraction = 0.1
     """Share of the samples, where no folder says which."""

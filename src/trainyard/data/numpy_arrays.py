@@ -19,7 +19,7 @@ from trainyard.data.problems import Problem, settle
 from trainyard.data.raw import TO_DIVIDE, Kind, RawDataset
 from trainyard.data.splits import check_fractions
 from trainyard.data.table_form import Findings
-from trainyard.params import Fraction, Index
+from trainyard.params import Fraction, Seed
 
 Arrays = dict[str, NDArray[Any]]
 SPLIT_NAMES = ("train", "val", "test")
@@ -39,7 +39,7 @@ class NumpyArraysConfig:
     """Folder, relative to params.yaml."""
     classes: tuple[str, ...]
     """Names of the labels 0, 1, 2, ..."""
-    seed: Index = 0
+    seed: Seed = 0
     """Of the split."""
     val_fraction: Fraction = 0.1
     """Share of the samples; where there is no folder for it."""

@@ -21,7 +21,7 @@ from trainyard.data.table_form import Block, Delimiter, Encoding, Findings, Open
 from trainyard.data.tables import SUFFIXES, check_columns, open_table, read_blocks
 from trainyard.data.text import TokenizerKind
 from trainyard.data.text_checks import LISTED, SPLITS, Samples, check_classes, check_leaks, compare
-from trainyard.params import Count, Fraction, Index, nearest
+from trainyard.params import Count, Fraction, Seed, nearest
 
 SPLIT_NAMES = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "dev": 1, "test": 2, "testing": 2}
 UNKNOWN_SPLIT = -1
@@ -65,7 +65,7 @@ class TextTableConfig:
     """Tokens of a text at most; what comes after them is cut off."""
     on_bad_sample: Literal["stop", "skip"] = "stop"
     """stop at rows that cannot be used, or leave them out and count them."""
-    seed: Index = 0
+    seed: Seed = 0
     """Of the split."""
     val_fraction: Fraction = 0.1
     """Share of the samples, where nothing says which."""

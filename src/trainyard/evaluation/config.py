@@ -11,7 +11,7 @@ from pydantic import Field
 from trainyard.evaluation.tile_grid import TileConfig, tile_axes
 from trainyard.models.cnn_config import CNNConfig
 from trainyard.models.unet_config import UNetConfig
-from trainyard.params import Count, Index
+from trainyard.params import Count, Seed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,7 @@ class EvaluateConfig:
     """For series: the share of future values that the interval around each forecast is to hold. None: no intervals."""
     season: Count = 24
     """Steps after which a series is expected to repeat, for the seasonal naive forecast: 24 for hours of a day."""
-    seed: Index = 0
+    seed: Seed = 0
     """Of the bootstrap and of the baseline."""
 
 

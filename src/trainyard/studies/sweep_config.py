@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from trainyard.params import Count, Index, Params, Positive, Problem, nearest
+from trainyard.params import Count, Params, Positive, Problem, Seed, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,7 +102,7 @@ class SweepConfig:
     """Of asha: so many epochs each trial gets."""
     keep_one_in: Count = 3
     """Of asha: at each of its comparisons, after grace_epochs times 1, 3, 9, ..., one trial in so many goes on."""
-    seed: Index = 0
+    seed: Seed = 0
     """Of the searcher."""
 
     def __post_init__(self) -> None:

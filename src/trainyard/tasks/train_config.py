@@ -9,7 +9,7 @@ from pydantic import Field
 
 from trainyard.data.raw import Kind
 from trainyard.errors import InputError
-from trainyard.params import Count, Fraction, Index, NonNegative, Positive
+from trainyard.params import Count, Fraction, NonNegative, Positive, Seed
 from trainyard.tasks.augment_config import AugmentConfig, foreign, oversized
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class TrainConfig:
     deterministic: false, and where there is a C++ compiler."""
     deterministic: bool = True
     """Only algorithms that give the same bits each time."""
-    seed: Index = 0
+    seed: Seed = 0
     """Of first weights, order of samples, augmentation and dropout."""
 
     def __post_init__(self) -> None:
