@@ -3,7 +3,7 @@ PORT ?= 5000
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup setup-dev run test test-faults ui bench lint types check docs reference lock clean
+.PHONY: help setup setup-dev run test test-faults ui bench lint types check docs reference sbom lock clean
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -39,8 +39,8 @@ ui: setup ## serve the runs' pages on 127.0.0.1; PORT=5001 chooses another port
 bench: setup ## training speed, start-up and memory beside what one would write instead, in a quarter of an hour; DATA=folder
 	@python benchmarks/bench.py $(if $(DATA),--data $(DATA)) $(BENCH) --json bench.json --chart bench.svg
 
-lint: setup-dev ## ruff and the import directions
-	@ruff check . && ruff format --check . && lint-imports --no-logo
+lint: setup-dev ## ruff, the import directions, and the Dockerfiles
+	@ruff check . && ruff format --check . && lint-imports --no-logo && hadolint $(shell git ls-files '*Dockerfile')
 
 types: setup-dev ## mypy, strict
 	@mypy
@@ -52,6 +52,9 @@ docs: setup-dev ## build the pages of docs/ as a site, into site/
 
 reference: setup ## write docs/reference/ anew from the code
 	@python scripts/reference.py
+
+sbom: setup ## say what .venv is made of, in CycloneDX: sbom.cdx.json
+	@scripts/sbom.sh .venv/bin/python sbom.cdx.json && echo sbom.cdx.json
 
 lock: ## write the locks anew, from what pip resolves today
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
