@@ -98,3 +98,38 @@ def test_a_cut_file_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(DataError, match=r"images\.npy: no whole \.npy file"):
         read(tmp_path / "raw")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"images": images(6, 64)}, r"images of uint8 with shape \(6, 64\); uint8 with shape"),
+        ({"images": np.uint8(3)}, r"images of uint8 with shape \(\); uint8 with shape"),
+        ({"images": images(0, 8, 9), "labels": np.zeros(0, int)}, r"images with shape \(0, 8, 9\); one image or more"),
+        ({"images": images(6, 0, 9)}, r"images with shape \(6, 0, 9\); one image or more, of some pixels"),
+        ({"groups": np.int64(3)}, r"groups of int64 with shape \(\); whole numbers or texts with shape \(6,\)"),
+    ],
+)
+def test_arrays_of_no_shape_that_images_have_are_named(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
+    save(tmp_path / "raw", **{"images": images(6, 8, 9), "labels": np.arange(6) % 3, **arrays})
+    with pytest.raises(DataError, match=message):
+        read(tmp_path / "raw")
+
+
+def test_splits_with_images_of_different_shapes_are_named_with_them(tmp_path: Path) -> None:
+    save(tmp_path / "raw" / "train", images=images(6, 8, 9), labels=np.arange(6) % 3)
+    save(tmp_path / "raw" / "test", images=images(3, 8, 7), labels=np.arange(3))
+    with pytest.raises(DataError, match=r"images with \(C, H, W\) of \(1, 8, 9\) and \(1, 8, 7\); one shape in all splits"):
+        read(tmp_path / "raw")
+
+
+def test_masks_of_more_classes_than_they_can_hold_are_refused(tmp_path: Path) -> None:
+    save(tmp_path / "raw", images=images(3, 8, 9), masks=np.full((3, 8, 9), 256))
+    classes = tuple(f"class {number}" for number in range(300))
+    with pytest.raises(DataError, match=r"masks of 300 classes; 256 at most"):
+        load(NumpyArraysConfig(source="numpy_arrays", path="raw", classes=classes), tmp_path, tmp_path)
+
+
+def test_a_class_that_is_named_twice_is_refused() -> None:
+    with pytest.raises(ValueError, match="classes: 'cell' is named twice"):
+        NumpyArraysConfig(source="numpy_arrays", path="raw", classes=("cell", "wall", "cell"))

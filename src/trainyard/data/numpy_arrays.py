@@ -23,6 +23,7 @@ from trainyard.params import Fraction, Seed
 
 Arrays = dict[str, NDArray[Any]]
 SPLIT_NAMES = ("train", "val", "test")
+MASK_CLASSES = 256
 LISTED = 5
 """Samples of a kind that a message names."""
 
@@ -51,6 +52,8 @@ class NumpyArraysConfig:
         check_fractions(self.val_fraction, self.test_fraction)
         if len(self.classes) < 2:
             raise ValueError(f"classes: found {list(self.classes)}; name at least two, to tell them apart")
+        if twice := sorted({name for name in self.classes if self.classes.count(name) > 1}):
+            raise ValueError(f"classes: '{twice[0]}' is named twice; give each class a name of its own")
 
 
 def load(config: NumpyArraysConfig, root: Path, scratch: Path) -> RawDataset:
@@ -68,12 +71,14 @@ def load(config: NumpyArraysConfig, root: Path, scratch: Path) -> RawDataset:
     for number, part in parts or [(TO_DIVIDE, folder)]:
         divided = TO_DIVIDE if number == 0 and len(parts) < len(SPLIT_NAMES) else number
         found.append((divided, _read_part(part, folder, root, len(config.classes), problems)))
-    targets = {name for _, arrays in found for name in arrays if name not in ("images", "groups")}
+    folders = [part for _, part in parts] or [folder]
+    targets = {name for part in folders for name in ("labels", "masks") if (part / f"{name}.npy").exists()}
     groups = _groups(
         [(number, arrays) for (number, _), (_, arrays) in zip(parts or [(0, folder)], found, strict=True)], config, problems
     )
     if len(targets) > 1:
         problems.append(_problem("two-targets", ".", "labels.npy and masks.npy", "one of the two: delete or move the other"))
+    _check_alike([arrays["images"] for _, arrays in found if "images" in arrays], problems)
     warnings, _ = settle(config.path, problems, "stop")
     target = targets.pop()
     kind: Kind = "image_classification" if target == "labels" else "segmentation"
@@ -111,9 +116,12 @@ def _read_part(folder: Path, base: Path, root: Path, classes: int, problems: lis
         if array is not None:
             arrays[name] = array
     if len(arrays) == len(present):
+        before = len(problems)
         _check(arrays, where, classes, problems)
-        arrays["images"] = _channels_first(arrays["images"])
-    return arrays
+        if len(problems) == before:
+            arrays["images"] = _channels_first(arrays["images"])
+            return arrays
+    return {}
 
 
 def _open(path: Path, base: Path, root: Path, problems: list[Problem]) -> NDArray[Any] | None:
@@ -149,8 +157,13 @@ def _check(arrays: Arrays, where: str, classes: int, problems: list[Problem]) ->
     if images.dtype != np.uint8 or images.ndim not in (3, 4):
         found = f"images of {images.dtype} with shape {images.shape}{_not_finite(images)}"
         problems.append(_problem("images-type", where, found, "uint8 with shape (N, H, W), (N, C, H, W) or (N, H, W, C)"))
-    elif images.ndim == 4 and images.shape[1] not in (1, 3) and images.shape[3] not in (1, 3):
+        return
+    if not images.size:
+        problems.append(_problem("no-images", where, f"images with shape {images.shape}", "one image or more, of some pixels"))
+        return
+    if images.ndim == 4 and images.shape[1] not in (1, 3) and images.shape[3] not in (1, 3):
         problems.append(_problem("images-channels", where, f"shape {images.shape}", "1 or 3 channels, second or last"))
+        return
     groups = arrays.get("groups")
     if groups is not None and (groups.shape != (len(images),) or groups.dtype.kind not in "iuUS"):
         found = f"groups of {groups.dtype} with shape {groups.shape}"
@@ -164,6 +177,9 @@ def _check(arrays: Arrays, where: str, classes: int, problems: list[Problem]) ->
             found = f"{name} of {target.dtype} with shape {target.shape}"
             problems.append(_problem(f"{name}-type", where, found, f"whole numbers with shape {wanted}"))
             continue
+        if name == "masks" and classes > MASK_CLASSES:
+            found = f"masks of {classes} classes"
+            problems.append(_problem("masks-classes", where, found, f"{MASK_CLASSES} at most: masks are kept in 8 bits"))
         bad = np.flatnonzero(((target < 0) | (target >= classes)).reshape(len(target), -1).any(axis=1))
         if len(bad):
             values = sorted({int(value) for sample in bad[:LISTED] for value in np.unique(target[sample])})
@@ -171,6 +187,14 @@ def _check(arrays: Arrays, where: str, classes: int, problems: list[Problem]) ->
             problems.append(
                 _problem(f"{name}-values", f"{where}/{name}.npy", found, f"0 to {classes - 1}, one for each of classes")
             )
+
+
+def _check_alike(images: list[NDArray[Any]], problems: list[Problem]) -> None:
+    """Add that images of the splits, each (N, C, H, W), are not of one shape."""
+    shapes = list(dict.fromkeys(array.shape[1:] for array in images))
+    if len(shapes) > 1:
+        listed = " and ".join(map(str, shapes))
+        problems.append(_problem("mixed-shapes", ".", f"images with (C, H, W) of {listed}", "one shape in all splits"))
 
 
 def _groups(parts: list[tuple[int, Arrays]], config: NumpyArraysConfig, problems: list[Problem]) -> NDArray[np.int64] | None:
