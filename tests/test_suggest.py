@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from ruamel.yaml import YAML
 
 from trainyard.data.image_folder import ImageFolderConfig
 from trainyard.data.image_masks import ImageMasksConfig
@@ -64,6 +66,103 @@ def test_masks_tell_the_classes(tmp_path: Path, values: tuple[int, ...], classes
     assert len(recipe.data.classes) == classes
     assert recipe.data.mask_values == meaning
     assert recipe.train.loss == "cross_entropy_dice"
+
+
+def masks_of(folder: Path, values: np.ndarray, end: str = "png") -> Path:
+    for number in range(20):
+        draw(folder / "images" / f"{number}.png", 32, 32, channels=1)
+        (folder / "masks").mkdir(exist_ok=True)
+        mask = values[RANDOM.integers(0, len(values), (32, 32))]
+        Image.fromarray(mask).save(folder / "masks" / f"{number}.{end}")
+    return folder
+
+
+def test_values_far_apart_become_no_classes_that_are_never_seen(tmp_path: Path) -> None:
+    recipe = suggested(tmp_path, "unet", masks_of(tmp_path / "raw", np.array([0, 128, 255], dtype=np.uint8)))
+    assert isinstance(recipe.data, ImageMasksConfig)
+    assert recipe.data.mask_values == {"background": 0, "class_128": 128, "class_255": 255}
+
+
+def test_masks_that_the_checks_read_are_looked_at_whatever_their_pixels(tmp_path: Path) -> None:
+    grey_in_colours = np.array([[0, 0, 0], [1, 1, 1]], dtype=np.uint8)
+    assert "mask_values: ids" in suggest("mine", "unet", masks_of(tmp_path / "raw", grey_in_colours), "raw")
+    sixteen_bits = np.array([0, 1, 2], dtype=np.uint16)
+    assert "class_2]" in suggest("mine", "unet", masks_of(tmp_path / "wide", sixteen_bits), "wide")
+
+
+def test_damaged_masks_are_left_to_the_checks(tmp_path: Path) -> None:
+    raw = masks_of(tmp_path / "raw", np.array([0, 1], dtype=np.uint8))
+    (raw / "masks" / "0.png").write_bytes(b"")
+    cut = raw / "masks" / "1.png"
+    cut.write_bytes(cut.read_bytes()[:60])
+    assert "found [0, 1]" in suggest("mine", "unet", raw, "raw")
+
+
+@pytest.mark.parametrize(
+    ("values", "end", "said"),
+    [
+        (
+            np.array([0, 255], dtype=np.uint8),
+            "jpg",
+            r"masks/0\.jpg: a JPEG, which changes the ids at every edge; save masks as PNG",
+        ),
+        (np.array([[0, 0, 0], [9, 0, 0]], dtype=np.uint8), "png", "masks of colours need a colour map"),
+        (np.arange(300, dtype=np.uint16), "png", "300 different values, from 0 to 299"),
+    ],
+)
+def test_masks_that_tell_no_classes_are_refused(tmp_path: Path, values: np.ndarray, end: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        suggest("mine", "unet", masks_of(tmp_path / "raw", values, end), "raw")
+
+
+def test_folders_are_taken_as_the_checks_take_them(tmp_path: Path) -> None:
+    for name in ("train", "bus/red", "bus/blue"):
+        draw(tmp_path / "raw" / name / "0.png")
+    assert "2 classes (bus 2, train 1)" in suggest("mine", "cnn", tmp_path / "raw", "raw")
+    for name in ("test/cat", "test/dog", "val/cat", "val/dog"):
+        draw(tmp_path / "tested" / name / "0.png")
+    with pytest.raises(InputError, match="folders test, val alone; add a folder train"):
+        suggest("mine", "cnn", tmp_path / "tested", "tested")
+
+
+def test_a_pipe_among_images_is_not_waited_for(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        draw(tmp_path / "raw" / name / "0.png")
+    os.mkfifo(tmp_path / "raw" / "cat" / "1.png")
+    assert "cat 1, dog 1" in suggest("mine", "cnn", tmp_path / "raw", "raw")
+
+
+def test_a_tiny_image_is_enlarged_so_that_it_can_be_halved(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        draw(tmp_path / "raw" / name / "0.png", 3, 3)
+    assert "size: 32" in suggest("mine", "cnn", tmp_path / "raw", "raw")
+
+
+def test_16_bits_of_either_byte_order_are_grey(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / "raw" / name).mkdir(parents=True)
+        Image.fromarray(RANDOM.integers(0, 2**16, (16, 16)).astype(">u2")).save(tmp_path / "raw" / name / "0.tif")
+    assert "channels: 1 # grey" in suggest("mine", "cnn", tmp_path / "raw", "raw")
+
+
+@pytest.mark.parametrize(
+    "name", ["my cats #1", "it's: mine", "two\nlines", "1e3", "null", "-x", "{a}", "a\tb", "\U0001f469\u200d\U0001f4bb"]
+)
+def test_names_of_folders_and_classes_stand_in_the_recipe_as_they_are(tmp_path: Path, name: str) -> None:
+    for folder in (f"x\nfamily: {name}", "dog"):
+        draw(tmp_path / name / folder / "0.png")
+    recipe = suggested(tmp_path, "cnn", tmp_path / name)
+    assert recipe.data.path == name
+    # DVC reads the same file, and makes paths of it.
+    assert YAML(typ="safe").load(tmp_path / "params.yaml")["recipes"]["mine"]["data"]["path"] == name
+
+
+def test_a_name_that_is_no_text_is_refused_as_such(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    for folder in ("cat", "dog"):
+        draw(tmp_path / name / folder / "0.png")
+    with pytest.raises(InputError, match=r"caf\\udce9: a name that is not UTF-8"):
+        suggest("mine", "cnn", tmp_path / name, name)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
+from trainyard.data.problems import printable
 from trainyard.errors import InputError
 from trainyard.files import write_whole
 from trainyard.params import Params, ParamsError
@@ -59,10 +60,26 @@ def copied(path: Path, name: str, data: str) -> str:
     place = _value(_value(root, "data"), "path")
     if place is None:
         raise InputError(f"{path}: holds no recipe, which has `family:`, and `data:` with `path:`; name another file")
-    # JSON's quotes are YAML's, for what would not be read as these letters.
-    written = data if re.fullmatch(r"[A-Za-z][\w.-]*/[\w./-]*", data) else json.dumps(data, ensure_ascii=False)
-    text = text[: place.start_mark.index] + written + text[place.end_mark.index :]
+    text = text[: place.start_mark.index] + quoted_path(data) + text[place.end_mark.index :]
     return "\n".join([f"{name}:", *(f"  {line}".rstrip() for line in text.splitlines())]) + "\n"
+
+
+def quoted_path(path: str) -> str:
+    """Return a path as YAML reads it back.
+
+    Raises:
+        InputError: it holds bytes that are no text, which no params.yaml can name.
+    """
+    if path != path.encode("utf-8", "replace").decode():
+        raise InputError(f"{printable(path)}: a name that is not UTF-8, which params.yaml cannot hold; rename it")
+    # Without a slash it may be a number or a word of YAML's own.
+    return path if re.fullmatch(r"[A-Za-z][\w.-]*/[\w./-]*", path) else in_quotes(path)
+
+
+def in_quotes(text: str) -> str:
+    """Return a text in quotes, as YAML reads it back, whatever stands in it."""
+    signs = (f"\\U{ord(sign):08x}" if sign in '"\\' or not sign.isprintable() else sign for sign in text)
+    return f'"{"".join(signs)}"'
 
 
 def _value(node: Node | None, key: str) -> Node | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from trainyard.errors import InputError
+from trainyard.recipe_text import quoted_path
 from trainyard.suggest_columns import Named, look
 from trainyard.suggest_images import suggest_cnn, suggest_unet
 from trainyard.suggest_series import is_series, suggest_series
@@ -34,14 +35,14 @@ def suggest(name: str, family: str, path: Path, shown_path: str, named: Named | 
         raise InputError(f"{path}: no such file or folder; give the path of the data")
     if family not in FAMILIES:
         raise InputError(f"family {family or '(none)'}: no such family; expected one of {', '.join(FAMILIES)}")
-    named = named or Named()
+    named, written = named or Named(), quoted_path(shown_path)
     if family == "lstm":
         table = look(path, named)
-        body = suggest_series(table, named, shown_path) if is_series(table, named) else suggest_texts(table, named, shown_path)
+        body = suggest_series(table, named, written) if is_series(table, named) else suggest_texts(table, named, written)
     else:
         if given := named.given():
             raise InputError(f"{', '.join(given)}: is for tables, which family lstm learns from; leave it out, or name that")
         if not path.is_dir():
             raise InputError(f"{path}: is a file; family {family} learns from a folder of images")
-        body = suggest_cnn(path, shown_path) if family == "cnn" else suggest_unet(path, shown_path)
+        body = suggest_cnn(path, written) if family == "cnn" else suggest_unet(path, written)
     return "\n".join([f"{name}:", *(f"  {line}".rstrip() for line in (*body, *END))]) + "\n"

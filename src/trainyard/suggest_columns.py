@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -15,6 +14,7 @@ from trainyard.data.tables import open_table, read_blocks
 from trainyard.data.text_table import split_files
 from trainyard.errors import InputError
 from trainyard.params import nearest
+from trainyard.recipe_text import in_quotes
 
 LOOKED_AT = 20_000
 """Rows whose cells are kept to see what they are; all are counted, and `trainyard check` looks at all."""
@@ -159,4 +159,4 @@ def quoted(name: str) -> str:
     """Return a column's name as YAML reads it back."""
     if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) and name.lower() not in YAML_WORDS:
         return name
-    return json.dumps(name, ensure_ascii=not name.isprintable())
+    return in_quotes(name)

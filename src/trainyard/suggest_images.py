@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from trainyard.data.image_files import ImageFileError, inspect, read_mask
+from trainyard.data.image_folder import split_layout
+from trainyard.data.image_tree import Tree, walk
+from trainyard.data.problems import DataError, Problem, printable
 from trainyard.errors import InputError
 
 LOOKED_AT = 300
 """Files whose headers are read to see what there is; `trainyard check` reads them all."""
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
-SPLIT_FOLDERS = {"train", "training", "val", "valid", "validation", "test"}
+MASKS_LOOKED_AT = 50
+MOST_CLASSES = 256
+SMALLEST, LARGEST = 8, 128
+"""Pixels a side of images that keep their size, where all of them have it."""
 STEPS = 3000
 """Optimizer steps that a suggested training has, as far as that makes a sensible number of epochs."""
 CLASSES_NAMED = 8
@@ -41,8 +48,9 @@ class Pictures:
 
     def side(self) -> int:
         """Return a side in pixels to scale all images to: their own where all are small and alike, else 32 to 128."""
-        if len(self.sizes) == 1 and max(next(iter(self.sizes))) <= 128:
-            return max(next(iter(self.sizes)))
+        own = max(next(iter(self.sizes)))
+        if len(self.sizes) == 1 and SMALLEST <= own <= LARGEST:
+            return own
         median = float(np.median([min(size) for size in self.sizes.elements()]))
         return next((side for side in (128, 96, 64, 48) if median >= side), 32)
 
@@ -53,22 +61,19 @@ def suggest_cnn(path: Path, shown_path: str) -> list[str]:
     Raises:
         InputError: there are no classes, or no images.
     """
-    parts = _split_folders(path) or [path]
-    counts: Counter[str] = Counter()
-    files: list[Path] = []
-    for part in parts:
-        for folder in sorted(entry for entry in part.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
-            found = _images(folder)
-            counts[folder.name] += len(found)
-            files += found
+    tree, top = _listed(path)
+    depth = 2 if top else 1
+    counts = Counter({folder.name: 0 for folder in tree.folders if len(folder.parts) == depth})
+    files = [file for file in tree.files if file.count("/") >= depth]
+    counts.update(file.split("/")[depth - 1] for file in files)
     if len(counts) < 2 or not files:
         raise InputError(
             f"{path}: found {len(counts)} folders with {len(files)} images; expected one folder for each class, with its images"
         )
-    pictures = look(files)
+    pictures = look(path, files)
     side, channels = pictures.side(), 3 if pictures.colour else 1
     rarest, most = min(counts.values()), max(counts.values())
-    names = [f"{entry} {count:,}" for entry, count in counts.most_common(CLASSES_NAMED)]
+    names = [f"{printable(entry)} {count:,}" for entry, count in counts.most_common(CLASSES_NAMED)]
     more = ", ..." if len(counts) > CLASSES_NAMED else ""
     widths = [32, 64, 128, 256][: max(2, int(np.log2(side)) - 2)]
     samples = len(files)
@@ -83,7 +88,7 @@ def suggest_cnn(path: Path, shown_path: str) -> list[str]:
         f"  channels: {channels} # {'colours' if channels == 3 else 'grey'}",
         "  on_bad_sample: stop # or skip: leave out what cannot be read, and list it in the card",
         "  seed: 0",
-        *_fractions(path),
+        *_fractions(tree, top),
         "model:",
         f"  widths: {widths} # channels of each block; each one halves the side, {side} to {side // 2 ** len(widths)} pixels",
         "  convolutions: 2",
@@ -100,17 +105,17 @@ def suggest_unet(path: Path, shown_path: str) -> list[str]:
     Raises:
         InputError: one of them is missing.
     """
-    parts = _split_folders(path) or [path]
-    images = [file for part in parts for file in _images(part / "images")]
-    masks = [file for part in parts for file in _images(part / "masks")]
+    tree, top = _listed(path)
+    start = 1 if top else 0
+    images, masks = ([file for file in tree.files if file.split("/")[start:-1][:1] == [name]] for name in ("images", "masks"))
     if not images or not masks:
         raise InputError(
             f"{path}: found {len(images)} files in images/ and {len(masks)} in masks/; expected one mask for each image, "
             "of the same name"
         )
-    pictures = look(images)
+    pictures = look(path, images)
     (width, height), _ = pictures.sizes.most_common(1)[0]
-    alike = len(pictures.sizes) == 1 and max(width, height) <= 256
+    alike = len(pictures.sizes) == 1 and max(width, height) <= 256 and min(width, height) >= SMALLEST
     size = f"[{height}, {width}]" if alike else str(min(256, pictures.side() * 2))
     depth = 4 if min(height, width) >= 128 or not alike else 3
     return [
@@ -119,12 +124,12 @@ def suggest_unet(path: Path, shown_path: str) -> list[str]:
         "data:",
         "  source: image_masks",
         f"  path: {shown_path}",
-        *_mask_classes(masks),
+        *_mask_classes(path, masks),
         f"  size: {size} # pixels: height, width; images are scaled smoothly, masks by the nearest pixel",
         f"  channels: {3 if pictures.colour else 1}",
         "  on_bad_sample: stop # or skip: leave out what cannot be used, and list it in the card",
         "  seed: 0",
-        *_fractions(path),
+        *_fractions(tree, top),
         "model:",
         f"  depth: {depth} # halvings on the way down",
         "  base_width: 16 # doubles at each level",
@@ -134,43 +139,63 @@ def suggest_unet(path: Path, shown_path: str) -> list[str]:
     ]
 
 
-def look(files: list[Path]) -> Pictures:
+def look(folder: Path, files: Sequence[str]) -> Pictures:
     """Return what the headers of some of the files say, evenly chosen; what is no image is left to the checks."""
-    from PIL import Image, UnidentifiedImageError
-
     sizes: Counter[tuple[int, int]] = Counter()
     colour = False
-    for file in _some(files):
+    for file in _some(files, LOOKED_AT):
         try:
-            with Image.open(file) as image:
-                sizes[image.size] += 1
-                colour = colour or image.mode not in ("1", "L", "LA", "I", "I;16", "F")
-        except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
+            facts = inspect(folder / file)
+        except (OSError, ImageFileError):
             continue
+        sizes[facts.width, facts.height] += 1
+        colour = colour or facts.channels == 3
     if not sizes:
-        raise InputError(f"{files[0].parent}: none of its files could be read as an image; look at {files[0].name}")
+        raise InputError(f"{folder}: none of its files could be read as an image; look at {printable(files[0])}")
     return Pictures(count=len(files), sizes=sizes, colour=colour)
 
 
-def _mask_classes(masks: list[Path]) -> list[str]:
+def _mask_classes(folder: Path, masks: Sequence[str]) -> list[str]:
     """Return the lines that say what the values of the masks mean, from those that are in some of them."""
-    from PIL import Image
-
     values: set[int] = set()
-    for file in _some(masks)[:50]:
-        with Image.open(file) as mask:
-            if mask.mode not in ("1", "L", "P"):
-                raise InputError(
-                    f"{file}: is a mask of mode {mask.mode}; masks of colours need a colour map: write the recipe by hand, "
-                    "with mask_values: {class: [red, green, blue]}"
-                )
-            values.update(np.unique(np.asarray(mask)).astype(int).tolist())
-    if values <= {0, 255} or values <= {0, 1}:
+    for file in _some(masks, MASKS_LOOKED_AT):
+        try:
+            values.update(np.unique(read_mask(folder / file)).tolist())
+        except ImageFileError as error:
+            if error.rule == "damaged-image":
+                continue
+            hint = "write the recipe by hand, with mask_values: {class: [red, green, blue]}"
+            expected = f"masks of colours need a colour map: {hint}" if error.rule == "mask-colours" else error.expected
+            raise InputError(f"{folder / file}: {error.found}; {expected}") from None
+        except OSError:
+            continue
+    if not values:
+        raise InputError(f"{folder}: none of its masks could be read as an image; look at {printable(masks[0])}")
+    return _value_lines(folder, sorted(values))
+
+
+def _value_lines(folder: Path, values: list[int]) -> list[str]:
+    """Return names for the values of masks, and which value is which class."""
+    found = f"# found {values}"
+    if set(values) <= {0, 255} or set(values) <= {0, 1}:
         binary = "binary" if 255 in values else "ids"
-        return ["  classes: [background, object]", f"  mask_values: {binary} # found {sorted(values)}"]
-    highest = max(values)
-    names = ", ".join(["background", *(f"class_{number}" for number in range(1, highest + 1))])
-    return [f"  classes: [{names}] # found the values {sorted(values)}", "  mask_values: ids"]
+        return ["  classes: [background, object]", f"  mask_values: {binary} {found}"]
+    if values[0] == 0 and values[-1] < 2 * len(values) and values[-1] < MOST_CLASSES:
+        names = ", ".join(["background", *(f"class_{number}" for number in range(1, values[-1] + 1))])
+        return [f"  classes: [{names}] {found}", "  mask_values: ids"]
+    if len(values) > MOST_CLASSES:
+        raise InputError(
+            f"{folder}: the masks hold {len(values):,} different values, from {values[0]} to {values[-1]}; expected the number "
+            f"of a class for each pixel, {MOST_CLASSES} classes at most: numbers of single objects, or shades, are none"
+        )
+    # Ids up to the highest value would be classes of which nearly all are never seen.
+    known = values if len(values) > 1 else [0, *values]
+    names_of = {value: "background" if value == 0 else f"class_{value}" for value in known}
+    pairs = ", ".join(f"{name}: {value}" for value, name in names_of.items())
+    return [
+        f"  classes: [{', '.join(names_of.values())}] # the first one counts as background",
+        f"  mask_values: {{{pairs}}} {found}",
+    ]
 
 
 def _training(samples: int, loss: str, unbalanced: bool, batch_size: int = 64) -> list[str]:
@@ -193,21 +218,25 @@ def _training(samples: int, loss: str, unbalanced: bool, batch_size: int = 64) -
     ]
 
 
-def _fractions(path: Path) -> list[str]:
-    given = {folder.name for folder in _split_folders(path)}
-    note = f" # for splits that have no folder; found {', '.join(sorted(given))}" if given else " # of the samples"
+def _fractions(tree: Tree, top: bool) -> list[str]:
+    given = sorted(folder.name for folder in tree.folders if top and len(folder.parts) == 1)
+    note = f" # for splits that have no folder; found {', '.join(given)}" if given else " # of the samples"
     return [f"  val_fraction: 0.1{note}", "  test_fraction: 0.15"]
 
 
-def _split_folders(path: Path) -> list[Path]:
-    return sorted(entry for entry in path.iterdir() if entry.is_dir() and entry.name.lower() in SPLIT_FOLDERS)
+def _listed(path: Path) -> tuple[Tree, bool]:
+    """Return what lies below a folder, as the checks see it, and whether its folders are splits.
+
+    Raises:
+        DataError: some folders are splits and others are not.
+    """
+    tree = walk(path, Path.cwd())
+    problems: list[Problem] = []
+    top = split_layout(tree, problems)
+    if problems:
+        raise DataError(str(path), problems)
+    return tree, top
 
 
-def _images(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(entry for entry in folder.iterdir() if entry.suffix.lower() in SUFFIXES and not entry.name.startswith("."))
-
-
-def _some(files: list[Path]) -> list[Path]:
-    return files[:: -(-len(files) // LOOKED_AT)]
+def _some(files: Sequence[str], count: int) -> Sequence[str]:
+    return files[:: -(-len(files) // count)]

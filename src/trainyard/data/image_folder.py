@@ -141,9 +141,12 @@ def split_layout(tree: Tree, problems: list[Problem]) -> bool:
     """Whether the top folders are train, val and test; adds what is wrong about them."""
     top = [folder.name for folder in tree.folders if len(folder.parts) == 1]
     named = [name for name in top if name.lower() in SPLIT_FOLDERS]
-    if not any(SPLIT_FOLDERS[name.lower()] == 0 for name in named):
-        return False
     others = [name for name in top if name not in named]
+    if not any(SPLIT_FOLDERS[name.lower()] == 0 for name in named):
+        if named and not others and any(path.count("/") > 1 for path in tree.files):
+            expected = "add a folder train, or move what is to be divided one level up"
+            add(problems, "no-train", ".", f"folder{'s' if len(named) > 1 else ''} {', '.join(named)} alone", expected)
+        return False
     if others and any(path.count("/") > 1 and path.partition("/")[0] in named for path in tree.files):
         add(problems, "mixed-layout", ".", f"{', '.join(named)} beside {', '.join(others)}", "keep splits or classes, not both")
     numbers = Counter(SPLIT_FOLDERS[name.lower()] for name in named)
