@@ -74,3 +74,79 @@ def test_decimal_commas_and_empty_cells_are_seen(tmp_path: Path) -> None:
 def test_what_leaves_a_series_open_is_refused(tmp_path: Path, header: str, row: str, named: Named, said: str) -> None:
     with pytest.raises(InputError, match=said):
         suggest("mine", "lstm", write(tmp_path, header, row), "s.csv", named)
+
+
+def table(root: Path, rows: list[str], header: str = "when,load") -> Path:
+    (root / "s.csv").write_text("\n".join([header, *rows]) + "\n")
+    return root / "s.csv"
+
+
+HOURS = [str(datetime(2024, 1, 1) + timedelta(hours=number)) for number in range(400)]
+
+
+def test_words_for_nothing_leave_a_column_one_of_numbers(tmp_path: Path) -> None:
+    path = table(
+        tmp_path, [f"{hour},{'NaN' if n % 5 == 0 else n % 13},{n % 7}" for n, hour in enumerate(HOURS)], "when,load,heat"
+    )
+    text, data = suggested(path)
+    assert data.targets == "all" and data.missing == "interpolate"
+    assert "80 cells are empty" in text
+
+
+@pytest.mark.parametrize("delimiter", [",", ";"])
+def test_commas_between_thousands_are_not_taken_for_decimal_ones(tmp_path: Path, delimiter: str) -> None:
+    rows = [f'{hour}{delimiter}"{500 + n * 7:,}"' for n, hour in enumerate(HOURS)]
+    with pytest.raises(InputError, match=r"it is open whether '1,004' is 1004 or 1\.004; write numbers without commas"):
+        suggest("mine", "lstm", table(tmp_path, rows, f"when{delimiter}load"), "s.csv")
+
+
+def test_decimal_commas_with_three_digits_everywhere_are_read_and_shown(tmp_path: Path) -> None:
+    rows = [f"{hour};{n % 7},{n % 3}25" for n, hour in enumerate(HOURS)]
+    text, data = suggested(table(tmp_path, rows, "when;load"))
+    assert data.decimal == ","
+    assert "0,025 is read as 0.025" in text
+
+
+@pytest.mark.parametrize("form", ["%d/%m/%Y", "%Y/%m/%d", "%b %d, %Y", "%Y-%m"])
+@pytest.mark.parametrize("named", [Named(), Named(target=("load",)), Named(time="when")])
+def test_dates_written_otherwise_are_named_and_not_passed_over(tmp_path: Path, form: str, named: Named) -> None:
+    days = [datetime(2024, 1, 1) + timedelta(days=31 * number) for number in range(90)]
+    path = table(tmp_path, [f'"{day.strftime(form)}",{n % 7}' for n, day in enumerate(days)])
+    with pytest.raises(InputError, match=r"column when holds (dates such as|time) '"):
+        suggest("mine", "lstm", path, "s.csv", named)
+
+
+def test_a_few_bad_times_are_left_to_the_checks(tmp_path: Path) -> None:
+    rows = [f"{'soon' if n == 5 else hour},{n % 7}" for n, hour in enumerate(HOURS)]
+    assert "time: when" in suggest("mine", "lstm", table(tmp_path, rows), "s.csv")
+
+
+def test_a_column_without_times_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="column when is empty; expected a time in each row"):
+        suggest("mine", "lstm", table(tmp_path, [f",{n}" for n in range(50)]), "s.csv", Named(time="when"))
+
+
+def test_times_beside_no_numbers_say_what_stands_there(tmp_path: Path) -> None:
+    rows = [f"{hour},${n % 7}.50" for n, hour in enumerate(HOURS)]
+    with pytest.raises(InputError, match=r"holds times, and no column numbers; column load holds '\$0\.50'"):
+        suggest("mine", "lstm", table(tmp_path, rows), "s.csv")
+
+
+def test_a_series_without_a_header_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="has no header: its first row, with '2024-01-01 00:00:00', is like those below"):
+        suggest(
+            "mine", "lstm", table(tmp_path, [f"{hour},{n % 7}" for n, hour in enumerate(HOURS[1:])], f"{HOURS[0]},3"), "s.csv"
+        )
+
+
+@pytest.mark.parametrize(("series", "steps"), [(4, 300), (2, 700)])
+def test_series_are_told_from_all_rows_however_many_are_kept(
+    tmp_path: Path, series: int, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainyard.data.table_csv.BLOCK_ROWS", 100)
+    monkeypatch.setattr("trainyard.suggest_columns.LOOKED_AT", 600)
+    times = [datetime(2024, 1, 1) + timedelta(hours=number) for number in range(steps)]
+    rows = [f"{time},m{number},{number + n * 7 % 24 + n / 8}" for number in range(series) for n, time in enumerate(times)]
+    text, data = suggested(table(tmp_path, rows, "when,meter,load"))
+    assert data.series == "meter"
+    assert f"of {series} series, the shortest of {steps} steps" in text

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from trainyard.data.check import check
 from trainyard.data.text_table import TextTableConfig
@@ -104,3 +107,41 @@ def test_published_texts_need_no_option(root: Path) -> None:
     text = suggest("trec", "lstm", data / "trec", "trec")
     assert "vocabulary_size: 8000" in text
     assert "max_tokens: 24" in text
+
+
+def test_columns_of_lists_and_objects_are_passed_over(tmp_path: Path) -> None:
+    rows = [
+        {
+            "text": f"a text with number {n}",
+            "label": "abc"[n % 3],
+            "tags": ["x"],
+            "meta": {"id": n},
+            **({"note": "x"} if n % 3 else {}),
+        }
+        for n in range(200)
+    ]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    text, data = suggested(tmp_path / "t.jsonl")
+    assert (data.text, data.label) == ("text", "label")
+    assert "# 200 texts" in text
+    columns = {name: [row[name] for row in rows] for name in ("text", "label", "tags")}
+    parquet.write_table(pa.table({**columns, "nothing": pa.nulls(200), "raw": [b"x"] * 200}), tmp_path / "t.parquet")
+    assert suggested(tmp_path / "t.parquet")[1].label == "label"
+
+
+def test_a_named_column_of_lists_is_refused_with_its_rows(tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text('{"text": "a b c", "label": ["x"]}\n' * 20)
+    with pytest.raises(InputError, match=r"t\.jsonl:1: key 'label' holds a list"):
+        suggest("mine", "lstm", tmp_path / "t.jsonl", "t.jsonl", Named(label="label"))
+
+
+def test_a_table_of_texts_without_a_header_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, "some text of the first row,a", "some text of row {n},{label}")
+    with pytest.raises(InputError, match="has no header: its first row, with 'a', is like those below"):
+        suggest("mine", "lstm", path, "t.csv")
+
+
+def test_columns_of_one_name_are_told_where_none_is_found(tmp_path: Path) -> None:
+    path = write(tmp_path, "text,label,label", "some text of row {n},{label},{label}")
+    with pytest.raises(InputError, match="label left out, as several columns have this name"):
+        suggest("mine", "lstm", path, "t.csv")

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from trainyard.data.problems import DataError, Problem
+import numpy as np
+
+from trainyard.data.problems import DataError, Problem, printable
 from trainyard.data.series_time import PLAIN, ZONED, read_times
 from trainyard.data.table_form import TableForm
 from trainyard.data.tables import open_table, read_blocks
@@ -21,6 +23,10 @@ LOOKED_AT = 20_000
 MOSTLY = 0.95
 """Share of the cells from which on they tell what a column holds."""
 NUMBER = re.compile(r"\s*[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?\s*")
+NOTHING = {"nan", "na", "n/a", "#n/a", "<na>", "null", "none", "nil", "missing", "-", "--", "?"}
+"""Words that stand for a number that is missing."""
+DATE_LIKE = re.compile(r"\s*\d{1,4}[./-]\d{1,2}([./-]\d{1,4})?(\D.*)?\s*|\s*[A-Za-z]{3,9}\.? \d{1,2},? \d{4}.*")
+"""Dates in any way of writing them."""
 TIME_NAMES = ("date", "datetime", "timestamp", "time", "ds", "ts", "epoch", "unix", "year")
 RECENT = 1_000_000_000_000_000
 """Microseconds since 1970, in 2001: what epoch numbers are mostly above, and measured ones below."""
@@ -59,24 +65,35 @@ class Column:
 
     def is_number(self) -> bool:
         """Whether what it holds are numbers."""
-        filled = self.filled
-        return bool(filled) and sum(NUMBER.fullmatch(cell) is not None for cell in filled) >= MOSTLY * len(filled)
+        said = [cell for cell in self.filled if cell.strip().lower() not in NOTHING]
+        return bool(said) and sum(NUMBER.fullmatch(cell) is not None for cell in said) >= MOSTLY * len(said)
+
+    def missing(self) -> int:
+        """Return how many cells are empty, or say that there is no number."""
+        return sum(not cell.strip() or cell.strip().lower() in NOTHING for cell in self.cells)
 
     def is_time(self) -> bool:
         """Whether what it holds are dates, or numbers under a name for times."""
         cells = self.filled[:TIMES_READ]
         problems: list[Problem] = []
         clock = read_times(cells, range(len(cells)), self.name, problems)
-        if not cells or any(problem.severity != "warning" for problem in problems):
+        bad = sum(problem.severity != "warning" for problem in problems)
+        if not cells or bad > (1 - MOSTLY) * len(cells):
             return False
         if clock.form in (PLAIN, ZONED) or self.name.lower() in TIME_NAMES:
             return True
-        return bool(words(self.name) & set(TIME_NAMES)) and int(clock.times.min()) > RECENT
+        return bool(words(self.name) & set(TIME_NAMES)) and int(np.median(clock.times)) > RECENT
+
+    def is_date_like(self) -> bool:
+        """Whether what it holds are dates in a way of writing them that is not read."""
+        filled = self.filled[:TIMES_READ]
+        like = sum(DATE_LIKE.fullmatch(cell) is not None for cell in filled)
+        return bool(filled) and like >= MOSTLY * len(filled) and not self.is_number() and not self.is_time()
 
     def is_text(self) -> bool:
         """Whether what it holds are sentences or the like: words, and mostly different ones in each row."""
         filled = self.filled
-        if not filled or self.is_number() or self.is_time():
+        if not filled or self.is_number() or self.is_time() or self.is_date_like():
             return False
         # Several scripts have no spaces between words.
         length = sum(len(cell.split()) if cell.isascii() else max(len(cell.split()), len(cell) / 4) for cell in filled)
@@ -98,10 +115,25 @@ class Look:
     about: str
     """How it is written."""
     columns: dict[str, Column]
+    left_out: dict[str, str]
+    """Columns that no recipe can use, and why."""
 
     def listed(self) -> str:
         """Return the names of the columns, for messages."""
-        return ", ".join(self.columns)
+        left_out = "; ".join(f"{name} left out, {why}" for name, why in self.left_out.items())
+        return printable(", ".join(self.columns) + (f" ({left_out})" if left_out else ""))
+
+    def whole(self, names: Sequence[str]) -> dict[str, Column]:
+        """Return columns with the cells of all rows, which are read again where they are many."""
+        if all(len(self.columns[name].cells) == self.rows for name in names):
+            return {name: self.columns[name] for name in names}
+        # A series is one table, never a folder of them.
+        table = open_table(self.path.parent, self.path.name, TableForm(), [], tuple(names))
+        cells: dict[str, list[str]] = {name: [] for name in names}
+        for block in read_blocks(table, tuple(self.columns)) if table else ():
+            for name in names:
+                cells[name] += block.cells[name]
+        return {name: Column(name=name, cells=cells[name]) for name in names}
 
 
 def look(path: Path, named: Named) -> Look:
@@ -121,7 +153,10 @@ def look(path: Path, named: Named) -> Look:
     table = open_table(root, name, TableForm(), problems, wanted)
     if table is None:
         raise DataError(str(path), problems)
-    known = [column for column in dict.fromkeys(table.columns) if column and table.columns.count(column) == 1]
+    once = [column for column in dict.fromkeys(table.columns) if column and table.columns.count(column) == 1]
+    known = [column for column in once if column in wanted or column not in table.not_plain]
+    left_out = {column: "as it holds no plain values in each row" for column in once if column not in known}
+    left_out |= {column: "as several columns have this name" for column in table.columns if column and column not in once}
     for word in wanted:
         if word not in known:
             raise InputError(f"{path}: has no column '{word}'; it has {', '.join(known)}{nearest(word, known)}")
@@ -135,7 +170,15 @@ def look(path: Path, named: Named) -> Look:
     if not rows:
         raise DataError(str(path), problems)
     columns = {column: Column(name=column, cells=cells[column]) for column in known}
-    return Look(path=path, files=tuple(files), rows=rows, about=table.about, columns=columns)
+    return Look(path=path, files=tuple(files), rows=rows, about=table.about, columns=columns, left_out=left_out)
+
+
+def no_header(table: Look, name: str) -> InputError:
+    """Return what to say of a table whose first row is no header."""
+    return InputError(
+        f"{table.path}: has no header: its first row, with '{printable(name)}', is like those below; write the names of the "
+        "columns above it, or write the recipe by hand, with data.columns"
+    )
 
 
 def words(name: str) -> set[str]:

@@ -9,9 +9,10 @@ from datetime import timedelta
 import numpy as np
 
 from trainyard.data.problems import Problem, printable
-from trainyard.data.series_time import read_times
+from trainyard.data.series_time import PLAIN, ZONED, read_times
+from trainyard.data.table_form import shown
 from trainyard.errors import InputError
-from trainyard.suggest_columns import TIME_NAMES, Column, Look, Named, choose, quoted
+from trainyard.suggest_columns import TIME_NAMES, TIMES_READ, Column, Look, Named, choose, no_header, quoted
 
 SHARES = (0.1, 0.2)
 """Of the steps, for validation and test."""
@@ -19,6 +20,7 @@ HOUR, DAY = 3600, 86_400
 STEPS = 1500
 """Optimizer steps that a suggested training has, as far as that makes a sensible number of epochs."""
 COMMA = re.compile(r"[+-]?\d+,\d+")
+THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
 
 
 def is_series(table: Look, named: Named) -> bool:
@@ -38,6 +40,15 @@ def is_series(table: Look, named: Named) -> bool:
     times = [column.name for column in table.columns.values() if column.is_time()]
     texts = [column.name for column in table.columns.values() if column.is_text()]
     numbers = [column.name for column in _numbers(table)]
+    if not times and numbers and not texts:
+        refuse_odd_dates(table)
+    if times and not numbers and not texts:
+        other = next((column for column in table.columns.values() if column.name not in times and column.filled), None)
+        such = f"; column {other.name} holds {shown(other.filled[0])}" if other else ""
+        raise InputError(
+            f"{table.path}: column {times[0]} holds times, and no column numbers{such}; it has {table.listed()}: write plain "
+            "numbers to forecast, or say --text COLUMN and --label COLUMN"
+        )
     if times and numbers and texts:
         raise InputError(
             f"{table.path}: holds texts ({', '.join(texts)}) and measurements over time ({', '.join(numbers)}, at {times[0]}); "
@@ -56,32 +67,35 @@ def suggest_series(table: Look, named: Named, shown_path: str) -> list[str]:
         raise InputError(f"{table.path}: is a folder; a series is one table, which is cut by time: give its path")
     time = _time(table, named)
     series = _series(table, named, time)
-    targets, why = _targets(table, named, (time, series))
-    left = [column.name for column in _numbers(table) if column not in (time, series) and column.name not in targets]
+    other = {time.name, *([series.name] if series else [])}
+    targets, why = _targets(table, named, other)
+    left = [column.name for column in _numbers(table) if column.name not in (*other, *targets)]
     features = left if named.target else []
-    rows = table.rows if series is None else min(Counter(series.cells).values())
+    lengths = Counter(series.cells if series else [""] * table.rows)
+    rows = min(lengths.values())
     step, season = _step(time, series)
     horizon, context = _lengths(table, named, season, rows)
     numbers = [table.columns[name] for name in (*targets, *features)]
-    comma = any(COMMA.fullmatch(cell.strip()) for column in numbers for cell in column.cells)
-    holes = sum(len(column.cells) - len(column.filled) for column in numbers)
-    used = len(targets) + 1 + (series is not None)
-    listed = "all" if used == len(table.columns) and not named.target else f"[{', '.join(map(quoted, targets))}]"
+    comma = _decimal_comma(table, numbers)
+    holes = sum(column.missing() for column in numbers)
+    whole = len(targets) + len(other) == len(table.columns) and not table.left_out
+    listed = "all" if whole and not named.target else f"[{', '.join(map(quoted, targets))}]"
     known = [quoted(name) for name in features]
+    several = f" of {len(lengths):,} series, the shortest of {rows:,} steps" if series else ""
     return [
         "family: lstm",
-        f"# {table.rows:,} rows{f' of {series.classes()} series' if series else ''}, a step is mostly {step}; {table.about}.",
+        f"# {table.rows:,} rows{several}, a step is mostly {step}; {table.about}.",
         "data:",
         "  source: series_csv",
         f"  path: {shown_path}",
-        f"  time: {quoted(time.name)} # from {time.filled[0]} on",
-        *([f"  series: {quoted(series.name)} # {series.classes()} values; each is a series of its own"] if series else []),
+        f"  time: {quoted(time.name)} # from {printable(time.filled[0])} on",
+        *([f"  series: {quoted(series.name)} # {len(lengths):,} values; each is a series of its own"] if series else []),
         f"  targets: {listed} # {why}",
         *([f"  features: [{', '.join(known)}] # their past is seen, too"] if known else []),
         f"  context_length: {context} # steps that are seen",
         f"  horizon: {horizon} # steps that are forecast",
         *([f"  missing: interpolate # {holes:,} cells are empty"] if holes else []),
-        *(["  decimal: ','"] if comma else []),
+        *([f"  decimal: ',' # {comma} is read as {comma.replace(',', '.')}"] if comma else []),
         f"  val_fraction: {SHARES[0]} # of the steps, before those of the test split",
         f"  test_fraction: {SHARES[1]} # the latest steps",
         "model:",
@@ -102,31 +116,79 @@ def _numbers(table: Look) -> list[Column]:
 
 def _time(table: Look, named: Named) -> Column:
     if named.time:
-        return table.columns[named.time]
+        return _readable(table, table.columns[named.time])
     found = [column for column in table.columns.values() if column.is_time()]
     chosen = choose(found, TIME_NAMES)
     if chosen is None:
         names = ", ".join(column.name for column in found)
+        if not found:
+            refuse_odd_dates(table)
         said = f"columns {names} all hold times" if found else "no column holds times"
         option = found[0].name if found else "COLUMN"
         raise InputError(f"{table.path}: {said}; it has {table.listed()}: say which, such as --time {option}")
-    return chosen
+    return _readable(table, chosen)
+
+
+def _readable(table: Look, time: Column) -> Column:
+    """Return a column of times, or refuse it where hardly anything in it can be read as one."""
+    problems: list[Problem] = []
+    cells = time.filled[:TIMES_READ]
+    read_times(cells, range(len(cells)), time.name, problems)
+    bad = [problem for problem in problems if problem.severity != "warning"]
+    if len(bad) > len(cells) / 2 or not cells:
+        found = f"holds {bad[0].found}; {bad[0].expected}" if bad else "is empty; expected a time in each row"
+        raise InputError(f"{table.path}: column {printable(time.name)} {printable(found)}")
+    named: list[Problem] = []
+    clock = read_times([time.name], [1], time.name, named)
+    if clock.form in (PLAIN, ZONED) and not named:
+        raise no_header(table, time.name)
+    return time
+
+
+def refuse_odd_dates(table: Look) -> None:
+    """Refuse a table whose only dates are written in a way that has several meanings, or is not read."""
+    odd = next((column for column in table.columns.values() if column.is_date_like()), None)
+    if odd is not None:
+        raise InputError(
+            f"{table.path}: column {printable(odd.name)} holds dates such as {odd.filled[0].strip()!r}; dates are read as "
+            "2016-07-31 or 2016-07-31 18:00:00, which have one meaning everywhere: write them so"
+        )
+
+
+def _decimal_comma(table: Look, numbers: list[Column]) -> str:
+    """Return a number with a decimal comma, if there are any.
+
+    Raises:
+        InputError: the commas may as well stand between thousands.
+    """
+    cells = [cell.strip() for column in numbers for cell in column.cells if cell.strip()]
+    commas = [cell for cell in cells if COMMA.fullmatch(cell)]
+    if not commas:
+        return ""
+    if all(THOUSANDS.fullmatch(cell) for cell in commas) and ("commas" in table.about or len(commas) < len(cells)):
+        raise InputError(
+            f"{table.path}: it is open whether '{commas[0]}' is {commas[0].replace(',', '')} or {commas[0].replace(',', '.')}; "
+            "write numbers without commas between thousands, or write the recipe by hand, with data.decimal: ','"
+        )
+    return commas[0]
 
 
 def _series(table: Look, named: Named, time: Column) -> Column | None:
     """Return the column that says to which series a row belongs, where times come twice."""
     if named.series:
-        return table.columns[named.series]
-    if len(set(time.cells)) == len(time.cells):
+        return table.whole([named.series])[named.series]
+    cells = table.whole([time.name])[time.name].cells
+    if len(set(cells)) == len(cells):
         return None
+    few = [column.name for column in table.columns.values() if column.classes() <= len(column.cells) / 10]
     found = []
-    for column in table.columns.values():
-        once = len(set(zip(time.cells, column.cells, strict=True))) == len(time.cells)
-        if column is not time and 1 < column.classes() <= len(time.cells) / 10 and not column.is_time() and once:
+    for column in table.whole([name for name in few if name != time.name]).values():
+        once = len(set(zip(cells, column.cells, strict=True))) == len(cells)
+        if 1 < column.classes() <= len(cells) / 10 and not column.is_time() and once:
             found.append(column)
     if len(found) == 1:
         return found[0]
-    if not found and len(set(time.cells)) > len(time.cells) / 2:
+    if not found and len(set(cells)) > len(cells) / 2:
         return None  # Some times are doubled by mistake, which the checks name with their rows.
     names = ", ".join(column.name for column in found) or "none"
     raise InputError(
@@ -135,8 +197,8 @@ def _series(table: Look, named: Named, time: Column) -> Column | None:
     )
 
 
-def _targets(table: Look, named: Named, used: tuple[Column, Column | None]) -> tuple[list[str], str]:
-    numbers = [column.name for column in _numbers(table) if column not in used]
+def _targets(table: Look, named: Named, used: set[str]) -> tuple[list[str], str]:
+    numbers = [column.name for column in _numbers(table) if column.name not in used]
     if named.target:
         if wrong := [name for name in named.target if name not in numbers]:
             raise InputError(
@@ -145,7 +207,8 @@ def _targets(table: Look, named: Named, used: tuple[Column, Column | None]) -> t
         return list(named.target), "as asked"
     if not numbers:
         raise InputError(f"{table.path}: no column holds numbers to forecast; it has {table.listed()}")
-    others = [printable(name) for name in table.columns if name not in numbers and table.columns[name] not in used]
+    others = [printable(name) for name in table.columns if name not in numbers and name not in used]
+    others += map(printable, table.left_out)
     left_out = f"; {', '.join(others)} left out, as no numbers" if others else ""
     listed = f": {', '.join(map(printable, numbers))}" if not others else ""
     return numbers, f"forecast together{listed}{left_out}; or name some, and the others under features"
@@ -156,7 +219,7 @@ def _step(time: Column, series: Column | None) -> tuple[str, int]:
     cells = (
         time.cells
         if series is None
-        else [cell for cell, name in zip(time.cells, series.cells, strict=True) if name == series.cells[0]]
+        else [cell for cell, name in zip(time.cells, series.cells, strict=False) if name == series.cells[0]]
     )
     problems: list[Problem] = []
     times = read_times(cells[:2000], range(len(cells[:2000])), time.name, problems).times
@@ -176,7 +239,8 @@ def _lengths(table: Look, named: Named, season: int, rows: int) -> tuple[int, in
     context = named.context or max(1, min(4 * season, int((1 - sum(SHARES)) * rows) // 3))
     if horizon > SHARES[0] * rows or context + horizon > (1 - sum(SHARES)) * rows:
         raise InputError(
-            f"{table.path}: {rows:,} steps are too few for a context of {context} and a horizon of {horizon} in each split; "
+            f"{table.path}: {rows:,} steps{' of a series' if rows < table.rows else ''} are too few for a context of {context} "
+            f"and a horizon of {horizon} in each split; "
             "give more rows, or smaller --context and --horizon"
         )
     return horizon, context

@@ -10,7 +10,7 @@ from trainyard.data.problems import printable
 from trainyard.data.text import encode_counted, train_tokenizer
 from trainyard.data.text_table import SPLIT_NAMES
 from trainyard.errors import InputError
-from trainyard.suggest_columns import Column, Look, Named, choose, quoted, words
+from trainyard.suggest_columns import NUMBER, Column, Look, Named, choose, no_header, quoted, words
 
 TEXT_NAMES = ("text", "sentence", "content", "body", "review", "comment", "message", "tweet", "question", "utterance")
 LABEL_NAMES = ("label", "labels", "class", "category", "target", "sentiment", "intent", "topic", "emotion", "rating")
@@ -18,6 +18,8 @@ GROUP_NAMES = {"author", "user", "speaker", "patient", "customer", "group", "ses
 SPLIT_COLUMNS = {"split", "fold", "partition", "subset", "set", "part"}
 MOST_CLASSES = 200
 """Values of a column that may be labels, unless its name says that they are."""
+HEADLESS_WORDS = 3
+"""Words in the name of a column of texts, from which on it may be a text itself."""
 GROUPS = 20
 """Groups that a column must have at least to be used for them."""
 LARGEST_GROUP = 0.1
@@ -40,6 +42,8 @@ def suggest_texts(table: Look, named: Named, shown_path: str) -> list[str]:
     """
     texts, why_text = _texts(table, named)
     label, why_label = _label(table, named, texts)
+    if label.name in label.filled and any(len(column.name.split()) >= HEADLESS_WORDS for column in texts):
+        raise no_header(table, label.name)
     others = [column for column in table.columns.values() if column not in (*texts, label)]
     counts = Counter(label.filled)
     listed = [f"{printable(name)} {count:,}" for name, count in counts.most_common(CLASSES_NAMED)]
@@ -119,7 +123,7 @@ def _may_be_label(column: Column) -> bool:
     values, classes = column.filled, column.classes()
     if classes < 2 or column.is_time() or _is_split(column):
         return False
-    if column.is_number() and any(set(".,eE") & set(cell) for cell in values):
+    if column.is_number() and any(set(".,eE") & set(cell) for cell in values if NUMBER.fullmatch(cell)):
         return False
     known = bool(words(column.name) & set(LABEL_NAMES))
     return classes <= len(values) / 2 and (known or (classes <= MOST_CLASSES and classes <= len(values) / 10))

@@ -23,6 +23,8 @@ EPOCHS = (("epoch seconds", 1e11, 1_000_000), ("epoch milliseconds", 1e14, 1_000
 ZONED, PLAIN, YEAR = "dates with a time zone", "dates without a time zone", "years"
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
 START = datetime(1970, 1, 1)
+HOUR = 3_600_000_000
+"""Microseconds."""
 MOST_FILLED = 2
 """Steps for each row, from which on a series has more gaps than numbers."""
 
@@ -85,8 +87,9 @@ def grid(
     units, size = (steps, step) if months is None else (np.diff(months), int(np.diff(months).min()))
     even = units % size == 0 if allow_gaps else units == size
     hint = "add the missing rows, or set missing: interpolate" if not allow_gaps else "interpolate fills whole steps only"
-    clock_hint = "" if clock != PLAIN else "; an hour at a clock change? write the times in UTC"
     for position in np.flatnonzero(~even):
+        hour = clock == PLAIN and abs(abs(int(steps[position])) - step) == HOUR
+        clock_hint = "; an hour at a clock change? write the times in UTC" if hour else ""
         expected = f"expected a step of {_span(step) if months is None else f'{size} month(s)'}: {hint}{clock_hint}"
         row = f"{path}:{lines[position + 1]}"
         text = f"a step of {_span(int(steps[position]))} to {_show(int(times[position + 1]))}"

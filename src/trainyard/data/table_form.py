@@ -101,6 +101,8 @@ class OpenTable:
     """How it is written: delimiter and encoding, or format."""
     blocks: Callable[[Sequence[str], Collection[str]], Iterator[Block]]
     """Read the rows: columns to return, and which of them must hold texts, where the format tells texts from numbers."""
+    not_plain: frozenset[str] = frozenset()
+    """Columns of lists, objects and the like, and those that many of the first rows lack."""
 
 
 def shown(cell: str, length: int = 60) -> str:

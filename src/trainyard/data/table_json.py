@@ -15,6 +15,8 @@ from trainyard.data.table_form import BLOCK_ROWS, Block, Findings, OpenTable, Ta
 from trainyard.params import nearest
 
 SAMPLE_ROWS = 200
+MOSTLY = 0.95
+"""Share of the first rows from which on the others are taken to lack a key by mistake."""
 HALF = re.compile("[\ud800-\udfff]")
 
 
@@ -29,13 +31,16 @@ def open_json(path: Path, form: TableForm, found: Findings) -> OpenTable | None:
     encoding = find_encoding(path, form.encoding, found)
     if encoding is None:
         return None
-    columns: dict[str, None] = {}
+    columns: Counter[str] = Counter()
+    nested: set[str] = set()
     with path.open(encoding=encoding, errors="replace", newline="") as file:
         silent = Findings(found.name, [])
         start = file.read(1)
         file.seek(0)
-        for _, row in islice(_rows(file, silent), SAMPLE_ROWS):
-            columns |= dict.fromkeys(row)
+        first = [row for _, row in islice(_rows(file, silent), SAMPLE_ROWS)]
+    for row in first:
+        columns.update(row.keys())
+        nested |= {name for name, value in row.items() if type(value) in (dict, list)}
     if start == "[":
         found.add("not-lines", "is one JSON list", "write one object a line, without brackets and commas around them")
         return None
@@ -49,7 +54,9 @@ def open_json(path: Path, form: TableForm, found: Findings) -> OpenTable | None:
         return _blocks(path, encoding, names, frozenset(texts), found)
 
     about = f"an object a line, {SHOWN_NAMES.get(encoding, encoding)}"
-    return OpenTable(name=found.name, found=found, columns=tuple(columns), about=about, blocks=blocks)
+    lacking = {name for name, count in columns.items() if count < MOSTLY * len(first)}
+    not_plain = frozenset(nested | lacking)
+    return OpenTable(name=found.name, found=found, columns=tuple(columns), about=about, blocks=blocks, not_plain=not_plain)
 
 
 def _rows(file: TextIO, found: Findings) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -33,8 +33,14 @@ def open_parquet(path: Path, found: Findings) -> OpenTable | None:
     def blocks(names: Sequence[str], texts: Collection[str]) -> Iterator[Block]:
         return _blocks(path, schema, names, frozenset(texts), found)
 
+    silent = Findings(found.name, [])
     return OpenTable(
-        name=found.name, found=found, columns=tuple(schema.names), about=f"{rows:,} rows of Parquet", blocks=blocks
+        name=found.name,
+        found=found,
+        columns=tuple(schema.names),
+        about=f"{rows:,} rows of Parquet",
+        blocks=blocks,
+        not_plain=frozenset(field.name for field in schema if not _check_type(field, False, silent)),
     )
 
 
