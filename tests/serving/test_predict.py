@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from typer.testing import CliRunner
 from trainyard.cli import app
 from trainyard.errors import InputError, MachineError
 from trainyard.serving.answers import Forecast, Label, Mask
+from trainyard.serving.batch_inputs import Item
 from trainyard.serving.predict import predict
+from trainyard.serving.predictions_file import PredictionsFile
 from trainyard.serving.predictor import Predictor
 
 
@@ -164,6 +167,10 @@ def test_a_series_with_a_gap_or_no_number_is_named(models: dict[str, Path], tmp_
     assert "a step of 3:00:00" in problems["gap.csv"]
     assert "column load holds 'many'; expected a finite number" in problems["word.csv"]
     assert "sun: no number; expected a number" in problems["hole.csv"]
+    inputs = {Path(row["input"].partition(":")[0]).name: row["input"] for row in rows(tmp_path / "out.parquet")}
+    # All of it is longer than what is kept of it.
+    assert len(lines) > 2 * 24 + 1
+    assert all(inputs[name] == f"{tmp_path / name}:{len(lines)}" for name in ("word.csv", "hole.csv"))
     assert problems["short.csv"] == "8 rows; expected at least 24, the steps that the model was trained to see"
     assert problems["other.csv"].startswith("no such column; the file has hour, load, sun")
     assert problems["raw.csv"] is None
@@ -182,6 +189,73 @@ def test_nothing_is_left_of_a_prediction_that_failed(models: dict[str, Path], tm
         predict(predictor, [tmp_path], tmp_path / "out.xlsx")
     with pytest.raises(MachineError, match="cannot be written"):
         predict(predictor, [tmp_path], Path("/proc/nothing/out.parquet"))
+
+
+def test_a_target_with_the_name_of_another_column_has_one_of_its_own(models: dict[str, Path], tmp_path: Path) -> None:
+    signature = replace(
+        Predictor.load(models["load"], threads=1).signature, classes=("step", "input"), columns=("step", "input")
+    )
+    answer = Forecast(targets=signature.classes, values=np.array([[7, 8], [9, 10]], dtype=np.float32))
+    for out in (tmp_path / "out.parquet", tmp_path / "out.csv"):
+        with PredictionsFile(out, signature) as file:
+            file.add(Item(name="a.csv"), answer)
+    found = rows(tmp_path / "out.parquet")
+    assert [(row["input"], row["step"], row["forecast_step"], row["forecast_input"]) for row in found] == [
+        ("a.csv", 1, 7, 8),
+        ("a.csv", 2, 9, 10),
+    ]
+    assert (tmp_path / "out.csv").read_text().startswith('"input","series","step","time","forecast_step","forecast_input",')
+
+
+def test_what_is_read_is_not_written_over(models: dict[str, Path], tmp_path: Path) -> None:
+    predictor = Predictor.load(models["reviews"], threads=1)
+    table = tmp_path / "in" / "new.csv"
+    table.parent.mkdir()
+    table.write_text("title,body\na fine day,and warm\n")
+    (tmp_path / "link.csv").symlink_to(table)
+    for out in (table, tmp_path / "link.csv"):
+        with pytest.raises(InputError, match=f"--out {out}: is one of the files to answer to; name another file"):
+            predict(predictor, [table], out)
+    predict(predictor, [table.parent], table.parent / "answers.csv")
+    before = (table.parent / "answers.csv").read_bytes()
+    with pytest.raises(InputError, match=r"answers\.csv: is there already, in .*in, where it would be read"):
+        predict(predictor, [table.parent], table.parent / "answers.csv")
+    assert (table.parent / "answers.csv").read_bytes() == before
+    assert table.read_text() == "title,body\na fine day,and warm\n"
+
+
+def test_two_predictions_do_not_write_one_file(models: dict[str, Path], tmp_path: Path) -> None:
+    predictor = Predictor.load(models["reviews"], threads=1)
+    table, out = tmp_path / "new.csv", tmp_path / "out.parquet"
+    table.write_text("title,body\na fine day,and warm\n")
+    taken = pytest.raises(MachineError, match=r"out\.parquet: another `trainyard predict` is writing it")
+    with PredictionsFile(out, predictor.signature), taken:
+        predict(predictor, [table], out)
+    assert rows(out) == []
+    assert predict(predictor, [table], out).answered == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new.csv", "out.parquet"]
+
+
+def test_a_pipe_is_neither_read_nor_written(models: dict[str, Path], tmp_path: Path) -> None:
+    predictor = Predictor.load(models["reviews"], threads=1)
+    pipe = tmp_path / "pipe.csv"
+    os.mkfifo(pipe)
+    assert predict(predictor, [pipe], tmp_path / "out.parquet").first == [f"{pipe}: is no regular file; take it out"]
+    with pytest.raises(InputError, match=r"pipe\.csv: is no regular file; name a file"):
+        predict(predictor, [pipe], pipe)
+    assert pipe.is_fifo()
+
+
+def test_what_is_wrong_with_a_table_names_no_key_of_a_recipe(models: dict[str, Path], tmp_path: Path) -> None:
+    predictor = Predictor.load(models["reviews"], threads=1)
+    (tmp_path / "1.csv").write_bytes("title,body\nschön,warm\n".encode("cp1252"))
+    (tmp_path / "2.csv").write_text("a fine day,and warm\n")
+    (tmp_path / "3.csv").write_text('title,body\n"a" fine day,and warm\nb,c\n')
+    said = predict(predictor, [tmp_path], tmp_path / "out.parquet").first
+    assert "is not UTF-8; save the file as UTF-8" in said[0]
+    assert "a file without a header? write the names of the columns above its rows" in said[1]
+    assert "text follows the closing quote; close each quote" in said[-1]
+    assert not any("data." in line for line in said)
 
 
 def test_a_full_disk_is_said_and_leaves_nothing(models: dict[str, Path], tmp_path: Path) -> None:
@@ -212,5 +286,9 @@ def test_the_command_says_what_came_out_and_fails_only_where_nothing_did(
     assert f"{tmp_path / 'bad.png'}: begins with b'no image'" in done.output
     with pytest.raises(InputError, match="none of 1 inputs could be answered"):
         run(app, ["predict", "photos", str(tmp_path), "--out", str(tmp_path / "out.parquet")], catch_exceptions=False)
+    with pytest.raises(
+        InputError, match=r"models/photos: has no model in 8 bits; add onnx_int8 to the recipe's export\.formats"
+    ):
+        run(app, ["predict", "photos", str(tmp_path), "--int8"], catch_exceptions=False)
     with pytest.raises(InputError, match="pets: no exported model in models/, and no such path; exported are photos"):
         run(app, ["predict", "pets", str(tmp_path)], catch_exceptions=False)

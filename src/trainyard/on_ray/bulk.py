@@ -25,7 +25,7 @@ from trainyard.errors import InputError
 from trainyard.on_ray.place import Place
 from trainyard.on_ray.plain_errors import plain_errors
 from trainyard.serving.answers import Mask
-from trainyard.serving.batch_inputs import items, listed
+from trainyard.serving.batch_inputs import check_apart, items, listed
 from trainyard.serving.model_file import Signature
 from trainyard.serving.predict import Progress, Summary, answer_batch, batches
 from trainyard.serving.prediction_rows import Row, mask_name, rows_of, table_of, table_schema
@@ -67,7 +67,7 @@ def predict(
         progress: told how many inputs are done.
 
     Raises:
-        InputError: nothing was found, or a path is not there.
+        InputError: nothing was found, a path is not there, or `out` is one of the files to read.
         MachineError: the file cannot be written.
         ServiceError: the cluster does not answer.
     """
@@ -78,6 +78,7 @@ def predict(
         # Or it would be known after a Ray was started.
         if not path.exists():
             raise InputError(f"{path}: no such file or folder; name files to predict, or folders of them")
+    check_apart(out, paths, predictor.signature)
     file = model / FILES[variant] if model.is_dir() else model
     cluster = ClusterConfig(cpus_per_worker=threads, insecure=place.insecure)
     room = max(1, processors() // threads)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -90,6 +91,11 @@ class Forecast:
 
 
 Answer = Label | Mask | Forecast
+
+
+def forecast_column(target: str, others: Collection[str]) -> str:
+    """Return what the column of a target's forecast is called in a table that has other columns, too."""
+    return f"forecast_{target}" if target in others else target
 
 
 def check_finite(answer: Answer, field: str) -> None:

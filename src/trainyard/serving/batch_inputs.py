@@ -28,6 +28,14 @@ from trainyard.serving.raw_inputs import Raw
 
 CONTEXTS_KEPT = 2
 """Of a series' latest rows, in contexts: what is missing at the beginning of one is filled in from before it."""
+NO_FILE = "is no regular file; take it out"
+IN_A_RECIPE = {
+    "name its columns in data.columns": "write the names of the columns above its rows",
+    ", or name its encoding, such as data.encoding: cp1252": "",
+    " (or set data.quotes: false, where quotes are plain characters)": "",
+    "set data.encoding: utf-16-le": "save it as UTF-8",
+}
+"""What can be done about the tables of a recipe, and what about those that are asked about, which have no recipe."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +50,8 @@ class Item:
     """Which of a file's series it is."""
     times: tuple[str, ...] = ()
     """When each step of the forecast is, where the file says when its rows are."""
+    places: tuple[str, ...] = ()
+    """Of the rows of a series, as `file:line`; empty for rows that the file leaves out."""
 
 
 @dataclass(slots=True)
@@ -59,14 +69,37 @@ def listed(paths: Sequence[Path], signature: Signature) -> Iterator[Path]:
     Raises:
         InputError: a path is not there.
     """
-    suffixes = IMAGE_SUFFIXES if isinstance(signature.form, ImageForm) else set(TABLE_SUFFIXES)
     for path in paths:
         if path.is_dir():
-            yield from _below(path, suffixes)
+            yield from _below(path, _suffixes(signature))
         elif path.exists():
             yield path
         else:
             raise InputError(f"{path}: no such file or folder; name files to predict, or folders of them")
+
+
+def check_apart(out: Path, paths: Sequence[Path], signature: Signature) -> None:
+    """Refuse to write over a file that is to be read.
+
+    Raises:
+        InputError: `out` is such a file.
+    """
+    if not out.is_file():
+        return
+    for path in paths:
+        if path.is_file() and path.samefile(out):
+            raise InputError(f"--out {out}: is one of the files to answer to; name another file")
+        real, folder = out.resolve(), path.resolve()
+        if path.is_dir() and real.is_relative_to(folder) and real.suffix.lower() in _suffixes(signature):
+            raise InputError(
+                f"--out {out}: is there already, in {path}, where it would be read as one of the files to answer to; "
+                "name a file outside of that folder, or delete this one"
+            )
+
+
+def _suffixes(signature: Signature) -> set[str]:
+    """Return the endings of the files that are taken of a folder."""
+    return IMAGE_SUFFIXES if isinstance(signature.form, ImageForm) else set(TABLE_SUFFIXES)
 
 
 def items(paths: Sequence[Path], signature: Signature) -> Iterator[Item]:
@@ -76,6 +109,9 @@ def items(paths: Sequence[Path], signature: Signature) -> Iterator[Item]:
         InputError: a path is not there.
     """
     for path in listed(paths, signature):
+        if not path.is_file():
+            yield Item(name=printable(str(path)), problem=NO_FILE)
+            continue
         match signature.form:
             case ImageForm():
                 yield _image(path)
@@ -96,8 +132,6 @@ def _below(folder: Path, suffixes: set[str]) -> Iterator[Path]:
 def _image(path: Path) -> Item:
     name = printable(str(path))
     try:
-        if not path.is_file():
-            return Item(name=name, problem="is no regular file; take it out")
         if path.stat().st_size > MAX_BYTES:
             return Item(name=name, problem=f"{path.stat().st_size:,} bytes; use images of at most {MAX_BYTES:,} bytes")
         return Item(name=name, raw=path.read_bytes())
@@ -116,7 +150,10 @@ def _told(path: Path, problems: list[Problem]) -> Iterator[Item]:
     for problem in problems:
         if problem.severity != "warning":
             place = problem.where.removeprefix(path.resolve().name)
-            yield Item(name=printable(f"{path}{place}"), problem=f"{printable(problem.found)}; {problem.expected}")
+            expected = problem.expected
+            for recipes, own in IN_A_RECIPE.items():
+                expected = expected.replace(recipes, own)
+            yield Item(name=printable(f"{path}{place}"), problem=f"{printable(problem.found)}; {expected}")
     problems.clear()
 
 
@@ -197,19 +234,23 @@ def _number(cell: str, decimal: str) -> float | None:
 def _end(series: _Series, name: str, signature: Signature, form: SeriesForm, timed: bool, path: Path) -> Item:
     """Return the latest rows of a series, with rows that were left out as missing ones."""
     values = np.array(series.values)
+    rows = tuple(printable(f"{path}:{line}") for line in series.lines)
     if not timed:
-        return Item(name=_of(path, name), series=name, raw=values)
+        return Item(name=_of(path, name), series=name, raw=values, places=rows)
     problems: list[Problem] = []
     lines = np.array(series.lines)
     clock = read_times(list(series.times), lines.tolist(), str(path), problems)
     places, step = grid(clock.times, lines, str(path), clock.form, form.missing == "interpolate", problems)
     found = [problem for problem in problems if problem.severity != "warning"]
     if found:
-        return Item(name=_of(path, name), series=name, problem=printable(str(found[0])))
+        problem = printable(f"{found[0].found}; {found[0].expected}")
+        return Item(name=printable(found[0].where), series=name, problem=problem)
     filled = np.full((places[-1] + 1, values.shape[1]), np.nan)
     filled[places] = values
+    known = dict(zip(places.tolist(), rows, strict=True))
     times = _times(clock.times, step, signature.horizon)
-    return Item(name=_of(path, name), series=name, raw=filled, times=times)
+    every = tuple(known.get(place, "") for place in range(len(filled)))
+    return Item(name=_of(path, name), series=name, raw=filled, times=times, places=every)
 
 
 def _times(times: NDArray[np.int64], step: int, horizon: int) -> tuple[str, ...]:

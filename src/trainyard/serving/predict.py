@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ from pathlib import Path
 from trainyard.errors import InputError
 from trainyard.serving.answers import Answer, check_finite
 from trainyard.serving.bad_input import BadInput
-from trainyard.serving.batch_inputs import Item, items
+from trainyard.serving.batch_inputs import Item, check_apart, items
 from trainyard.serving.predictions_file import PredictionsFile
 from trainyard.serving.predictor import Predictor
 from trainyard.serving.raw_inputs import Sample
@@ -21,6 +22,8 @@ BATCH_NUMBERS = 4_000_000
 """Pixels, tokens or numbers of a batch at most, unless one sample alone has more."""
 LISTED = 10
 """Problems that the summary shows."""
+ROW = re.compile(r"\[(\d+)\]\.?(.*)", flags=re.DOTALL)
+"""Number of a row of a series, and what is wrong in it."""
 Progress = Callable[[int], None]
 Ready = tuple[Item, Sample | None, str]
 """An item, what the graph takes of it, and what is wrong where it takes nothing."""
@@ -65,7 +68,7 @@ def predict(predictor: Predictor, paths: Sequence[Path], out: Path, progress: Pr
         progress: told how many inputs are done.
 
     Raises:
-        InputError: nothing was found, or none of it could be answered.
+        InputError: nothing was found, or `out` is one of the files to read.
         MachineError: the file cannot be written.
     """
     return write(answered(predictor, items(paths, predictor.signature)), predictor, paths, out, progress)
@@ -76,6 +79,7 @@ def write(
 ) -> Summary:
     """Write answers as they come; see `predict`."""
     summary = Summary()
+    check_apart(out, paths, predictor.signature)
     with PredictionsFile(out, predictor.signature) as file:
         for item, answer, problem in answers:
             file.add(item, answer, problem)
@@ -117,7 +121,7 @@ def answer_batch(predictor: Predictor, batch: Sequence[Ready]) -> Iterator[Answe
 
 def ready(predictor: Predictor, item: Item) -> Ready:
     """Return an item, without the raw input, and what the graph takes of it."""
-    bare = replace(item, raw=None)
+    bare = replace(item, raw=None, places=())
     if item.raw is None:
         return bare, None, item.problem
     try:
@@ -125,6 +129,9 @@ def ready(predictor: Predictor, item: Item) -> Ready:
     except BadInput as error:
         # The item's name says which input it is; what is left of the field says where in it.
         place = error.field.removeprefix(predictor.field).lstrip(".")
+        if item.places and (row := ROW.match(place)):
+            named, place = item.places[int(row[1])], row[2]
+            bare = replace(bare, name=named or bare.name)
         return bare, None, f"{place}{': ' if place else ''}{error.found}; {error.expected}"
 
 

@@ -5,7 +5,7 @@ masks      input, mask (the path of a PNG), confidence, shares (of each class), 
 forecasts  input, series, step, time, a column for each target, problem
 
 A row with a problem holds nothing else but its input. In a CSV file, which has no lists, what is one a class has a column
-for each: probability_CLASS, share_CLASS.
+for each: probability_CLASS, share_CLASS. A target with the name of another column is forecast_TARGET.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from trainyard.data.spreadsheet import text_cell
-from trainyard.serving.answers import Answer, Forecast, Label, Mask
+from trainyard.serving.answers import Answer, Forecast, Label, Mask, forecast_column
 from trainyard.serving.batch_inputs import Item
 from trainyard.serving.model_file import Signature
 
@@ -26,6 +26,8 @@ LONGEST_NAME = 80
 """Characters of a mask's name that come from its image's."""
 SINGULAR = {"probabilities": "probability", "shares": "share"}
 """Of columns that hold a list, one a class."""
+BESIDE_TARGETS = ("input", "series", "step", "time", "problem")
+"""Columns of forecasts that are no target's."""
 Row = dict[str, Any]
 
 
@@ -54,13 +56,14 @@ def rows_of(item: Item, answer: Answer | None, problem: str = "", mask: str = ""
             shares = np.array(list(answer.shares.values()), dtype=np.float32)
             return [{"input": item.name, "mask": mask, "confidence": answer.confidence, "shares": shares}]
         case Forecast():
+            targets = [forecast_column(name, BESIDE_TARGETS) for name in answer.targets]
             return [
                 {
                     "input": item.name,
                     "series": item.series or None,
                     "step": step + 1,
                     "time": item.times[step] if item.times else None,
-                    **dict(zip(answer.targets, values.tolist(), strict=True)),
+                    **dict(zip(targets, values.tolist(), strict=True)),
                 }
                 for step, values in enumerate(answer.values)
             ]
@@ -90,7 +93,7 @@ def table_schema(pa: Any, signature: Signature) -> Any:
             ("series", pa.string()),
             ("step", pa.int32()),
             ("time", pa.string()),
-            *((name, pa.float32()) for name in signature.classes),
+            *((forecast_column(name, BESIDE_TARGETS), pa.float32()) for name in signature.classes),
         ],
     }.get(
         signature.kind,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
 from trainyard.errors import InputError, MachineError
 from trainyard.files import flush
@@ -41,8 +42,9 @@ class PredictionsFile:
             raise InputError(
                 f"--out {path}: predictions are written as Parquet or CSV; name a file that ends with .parquet or .csv"
             )
-        if path.is_dir():
-            raise InputError(f"--out {path}: is a folder; name a file that ends with .parquet or .csv")
+        if path.exists() and not path.is_file():
+            what = "a folder" if path.is_dir() else "no regular file"
+            raise InputError(f"--out {path}: is {what}; name a file that ends with .parquet or .csv")
         self.path, self.signature = path, signature
         self.masks = path.with_name(f"{path.stem}-masks") if signature.kind == "segmentation" else None
         if self.masks is not None and self.masks.exists():
@@ -56,6 +58,7 @@ class PredictionsFile:
         self._temporary_masks = path.with_name(f".{path.stem}-masks.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            self._alone = self._hold()
             self._writer = self._open()
             shutil.rmtree(self._temporary_masks, ignore_errors=True)
         except OSError as error:
@@ -101,8 +104,23 @@ class PredictionsFile:
                     self._writer.close()
                 self._temporary.unlink(missing_ok=True)
                 shutil.rmtree(self._temporary_masks, ignore_errors=True)
+            self._alone.close()
         if isinstance(error, OSError):
             raise self._unwritten(error) from None
+
+    def _hold(self) -> BinaryIO:
+        """Keep others from writing the same file aside, until this process ends however it does."""
+        file = self._temporary.open("ab")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise MachineError(
+                f"{self.path}: another `trainyard predict` is writing it; wait until it ends, or choose another --out"
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+        return file
 
     def _open(self) -> Any:
         if self.is_csv:

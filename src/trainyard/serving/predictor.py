@@ -67,6 +67,11 @@ class Predictor:
         """
         file = path / FILES[variant] if path.is_dir() else path
         if not file.is_file():
+            if variant == "int8" and (path / FILES["fp32"]).is_file():
+                raise InputError(
+                    f"{path}: has no model in 8 bits; add onnx_int8 to the recipe's export.formats and run `dvc repro`, or "
+                    "leave --int8 out"
+                )
             raise InputError(f"{file}: no such file; run `dvc repro` to export the recipe")
         predictor = cls(*open_model(file, threads))
         predictor._try(file)
