@@ -82,3 +82,19 @@ def test_a_network_is_listened_on_with_a_token_alone(place: tuple[Path, str], mo
         run("--port", url.rpartition(":")[2])
     with pytest.raises(InputError, match="pets: no exported model"):
         CliRunner().invoke(app, ["serve", "pets"], catch_exceptions=False)
+
+
+def test_models_of_one_name_are_not_served_as_one(place: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, _ = place
+    monkeypatch.chdir(folder)
+    (folder / "other").mkdir()
+    (folder / "other" / "cnn").symlink_to(folder / "models" / "lstm")
+
+    def run(*options: str) -> None:
+        CliRunner().invoke(app, ["serve", *options], catch_exceptions=False)
+
+    with pytest.raises(InputError, match="models/cnn and other/cnn: both would be asked at /models/cnn/predict; rename one"):
+        run("cnn", "other/cnn")
+    with pytest.raises(InputError, match=r"both would be asked at /models/model\.onnx/predict; name their folders"):
+        run("models/cnn/model.onnx", "models/unet/model.onnx")
+    assert CliRunner().invoke(app, ["serve", "cnn", "--timeout", "inf"]).exit_code == 2

@@ -193,3 +193,18 @@ def test_whoever_has_no_token_learns_nothing(models: dict[str, Path], tmp_path: 
         assert server.get("/health").json() == {"status": "ok"} and server.get("/ready").status_code == 200
         good = {"authorization": "bearer f8Zk2-qLw9-xx1T-0000", "host": "any.example"}
         assert server.post("reviews", {"texts": ["x"]}, headers=good).status_code == 200
+
+
+def test_a_server_whose_lines_nobody_reads_goes_on_taking_new_models(
+    models: dict[str, Path], another: Path, tmp_path: Path
+) -> None:
+    place = Path(shutil.copytree(models["reviews"], tmp_path / "reviews"))
+    with Server({"reviews": place}, {"reload_seconds": 0.1, "drain_seconds": 0.0}) as server:
+        assert server.process.stdout is not None and server.process.stderr is not None
+        server.process.stdout.close()
+        for folder, fingerprint in ((another, "fingerprint1"), (models["reviews"], "fingerprint0"), (another, "fingerprint1")):
+            shutil.copyfile(folder / "model.onnx", place / "new")
+            os.replace(place / "new", place / "model.onnx")
+            wait_until(lambda now=fingerprint: server.get("/models/reviews").json()["fingerprint"] == now)
+        server.process.send_signal(signal.SIGTERM)
+        assert (server.process.wait(120), server.process.stderr.read()) == (0, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ Address = Annotated[
     str, typer.Option(help="A Ray cluster's head, 10.0.0.1:6379, whose nodes answer; local: a private Ray on this machine.")
 ]
 LOOPBACK = "127.0.0.1"
+LONGEST_SECONDS = 86_400
+"""That anything may be waited for."""
 SAID_EVERY_SECONDS = 10.0
 """Where there is no terminal to draw a bar on."""
 
@@ -79,8 +82,10 @@ def serve(
     max_batch: Annotated[int, typer.Option(min=1, help="Inputs answered in one call of the network.")] = 32,
     max_wait: Annotated[float, typer.Option(min=0, help="Milliseconds that a call waits for more.")] = 2.0,
     max_waiting: Annotated[int, typer.Option(min=1, help="Inputs that wait; more are refused.")] = 1024,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for an answer.")] = 30.0,
-    drain: Annotated[float, typer.Option(min=0, help="Seconds after SIGTERM that requests are still taken.")] = 2.0,
+    timeout: Annotated[float, typer.Option(min=0.1, max=LONGEST_SECONDS, help="Seconds for an answer.")] = 30.0,
+    drain: Annotated[
+        float, typer.Option(min=0, max=LONGEST_SECONDS, help="Seconds after SIGTERM that requests are still taken.")
+    ] = 2.0,
     address: Address = "",
     min_replicas: Annotated[int, typer.Option(min=1, help="With --address: that answer at any time.")] = 1,
     max_replicas: Annotated[int, typer.Option(min=1, help="With --address: that answer at most.")] = 4,
@@ -115,7 +120,7 @@ def serve(
         answer_seconds=timeout,
         drain_seconds=drain,
     )
-    paths = {Path(recipe).name: model_path(recipe) for recipe in recipes}
+    paths = _by_name(recipes)
     token = None if token_file is None else read_token(token_file)
     if address:
         from trainyard.on_ray.deploy import serve as serve_on_ray
@@ -128,6 +133,22 @@ def serve(
         return
     models = {key: Served(key, path, _variant(int8), threads) for key, path in paths.items()}
     answer_requests(models, options, host=host, port=port, token=token, names=name or ())
+
+
+def _by_name(recipes: list[str]) -> dict[str, Path]:
+    """Return the paths of models by the names under which they are asked.
+
+    Raises:
+        InputError: a model is not there, or another one has its name.
+    """
+    found: dict[str, Path] = {}
+    for recipe in recipes:
+        path, name = model_path(recipe), Path(os.path.abspath(recipe)).name
+        if name in found and not path.samefile(found[name]):
+            mended = "name their folders" if path.is_file() else "rename one of the folders"
+            raise InputError(f"{found[name]} and {path}: both would be asked at /models/{name}/predict; {mended}")
+        found[name] = path
+    return found
 
 
 def model_path(recipe: str) -> Path:

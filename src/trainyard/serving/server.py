@@ -37,9 +37,15 @@ Say = Callable[[str], None]
 
 
 def tell(text: str) -> None:
-    """Write one line and show it at once."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    """Write one line and show it at once; a server goes on where nobody reads it any more, or its disk is full."""
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Or Python would complain of it at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError:
+        pass
 
 
 class Service:
