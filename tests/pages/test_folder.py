@@ -16,7 +16,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from trainyard.errors import InputError, IntegrityError
+from trainyard.errors import InputError, IntegrityError, MachineError
 from trainyard.web.folder import PAGE, write_folder
 from trainyard.web.layers import with_first_layers
 from trainyard.web.runtime import RUNTIME, WASM, integrity, read_runtime
@@ -79,6 +79,27 @@ def test_a_folder_takes_the_place_of_an_earlier_one_and_of_nothing_else(bundles:
         with pytest.raises(InputError, match=f"--out {re.escape(str(taken))}: is there already, and is no page"):
             write_folder(bundles["load"], taken)
     assert contents(own) == {"letters.txt": b"mine"}
+
+
+def test_a_folder_that_cannot_be_written_is_said_and_the_one_before_stays(
+    bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MachineError, match=r"file/page: cannot be written"):
+        write_folder(bundles["load"], tmp_path / "file" / "page")
+    (tmp_path / "page").mkdir()
+    monkeypatch.chdir(tmp_path / "page")
+    with pytest.raises(InputError, match=r"--out \.: is replaced whole, and the command runs in it"):
+        write_folder(bundles["load"], Path())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "page"]
+
+
+def test_what_a_link_leads_to_is_written(bundles: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("real")
+    write_folder(bundles["load"], tmp_path / "link")
+    write_folder(bundles["reviews"], tmp_path / "link")
+    assert json.loads((tmp_path / "real" / "model.json").read_bytes())["recipe"] == "reviews"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "real"]
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "samples/expected.json", "preprocessing/tokenizer.json", "card.html"])

@@ -36,6 +36,7 @@ def write_assets(bundle: Path, app: Path) -> tuple[Path, int]:
     Raises:
         InputError: there is no bundle, no program in it, or no app.
         IntegrityError: a file of the bundle is not the one that was exported.
+        MachineError: the app's folder cannot be written.
     """
     if not bundle.is_dir():
         raise InputError(f"{bundle}: is no folder of a model; name what `dvc repro` exported, such as models/cnn")

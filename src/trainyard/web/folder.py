@@ -11,16 +11,19 @@ web/<recipe>/
 
 from __future__ import annotations
 
+import fcntl
 import html
 import json
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from trainyard.errors import InputError, IntegrityError
+from trainyard.errors import InputError, IntegrityError, MachineError
 from trainyard.export.bundle import read_bundle
 from trainyard.files import flush
 from trainyard.serving.model_file import Signature, open_bytes
@@ -46,32 +49,59 @@ def write_folder(bundle: Path, out: Path) -> int:
         Its size in bytes.
 
     Raises:
-        InputError: there is no bundle, or `out` holds something else.
+        InputError: there is no bundle, or `out` holds something else, or the command runs in it.
         IntegrityError: a file of the bundle is not the one that was exported, or answers something else.
+        MachineError: `out` cannot be written.
     """
     if not bundle.is_dir():
         raise InputError(f"{bundle}: is no folder of a model; name what `dvc repro` exported, such as models/cnn")
     check_out(out)
+    # Where it is a link, what it leads to is meant.
+    real = out.resolve()
+    if Path.cwd().is_relative_to(real):
+        raise InputError(f"--out {out}: is replaced whole, and the command runs in it; name another folder")
     files = _files(bundle)
-    replace_folder(out, files)
+    replace_folder(real, files)
     return sum(map(len, files.values()))
 
 
 def replace_folder(out: Path, files: Mapping[str, bytes]) -> None:
-    """Write files aside, by their names in a folder, and put it in the place of the one that is there."""
+    """Write files aside, by their names in a folder, and put it in the place of the one that is there.
+
+    Raises:
+        MachineError: the folder cannot be written; what is there stays.
+    """
     beside, before = (out.with_name(f".{out.name}.{suffix}") for suffix in ("tmp", "old"))
-    for left in (beside, before):
-        shutil.rmtree(left, ignore_errors=True)
-    for name, content in files.items():
-        path = beside / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-        flush(path)
-    if out.exists():
-        out.rename(before)
-    beside.rename(out)
-    flush(out.parent)
-    shutil.rmtree(before, ignore_errors=True)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(out.parent):
+            for left in (beside, before):
+                shutil.rmtree(left, ignore_errors=True)
+            for name, content in files.items():
+                path = beside / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+                flush(path)
+            if out.exists():
+                out.rename(before)
+            beside.rename(out)
+            flush(out.parent)
+            shutil.rmtree(before, ignore_errors=True)
+    except OSError as error:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise MachineError(f"{out}: cannot be written ({error.strerror or error}); make room, or name another folder") from None
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait until no other process replaces a folder in this one."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def check_out(out: Path) -> None:
