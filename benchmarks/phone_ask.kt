@@ -71,6 +71,7 @@ class Asked(private val folder: File) {
         "context" -> {
             val form = SeriesForm(
                 texts(question["columns"]), question["decimal"] as String, question["missing"] as String, int(question["contextLength"]),
+                question["time"] as String?, question["series"] as String?,
             )
             mapOf("context" to floats(asContext(readTable(question["table"] as String, form), form)))
         }

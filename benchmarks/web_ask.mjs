@@ -39,8 +39,8 @@ const ANSWERS = {
   stripped({ texts, names }) {
     return { texts: texts.map((text) => stripNames(text, names)) };
   },
-  context({ table, columns, time, decimal, contextLength, missing }) {
-    const { rows } = readTable(table, { columns, time, decimal });
+  context({ table, columns, time, series, decimal, contextLength, missing }) {
+    const { rows } = readTable(table, { columns, time, series, decimal });
     return { context: base64(asContext(rows, { columns, contextLength, missing })) };
   },
   // What the model says of a raw input: as the page does it.

@@ -185,6 +185,7 @@ def series_question(table: str, missing: str, decimal: str = ".") -> dict[str, A
         "table": table,
         "columns": ["load", "sun"],
         "time": "hour",
+        "series": "site",
         "decimal": decimal,
         "contextLength": 5,
         "missing": missing,
@@ -203,11 +204,13 @@ def test_rows_become_the_numbers_that_python_makes_of_them(asked: Asked) -> None
     questions = [
         series_question("\n".join(["hour,sun,load", *lines]), "interpolate"),
         series_question("\r\n".join(plain), "refuse"),
+        # As R and pandas write a table with its row names, in quotes.
+        series_question("\n".join(['"","load","sun"', *(f',"{load!r}",{sun!r}' for load, sun in rows.tolist())]), "refuse"),
         series_question("\n".join(["hour;load;sun", *comma]), "refuse", ","),
     ]
     answers = asked(questions)
     signature = load_signature(SeriesForm(time="hour", missing="interpolate"), ("load",), ("load", "sun"), 5, 2)
-    for values, answer in zip((gaps, rows, rows), answers, strict=True):
+    for values, answer in zip((gaps, rows, rows, rows), answers, strict=True):
         expected = series_sample(values, signature, SeriesForm(time="hour", missing="interpolate"), "x", LIMITS).array
         assert np.array_equal(decoded(answer["context"], np.float32, (5, 2)), expected)
 
@@ -227,6 +230,21 @@ def test_rows_become_the_numbers_that_python_makes_of_them(asked: Asked) -> None
         ("load,sun\n" + "1,2\n" * 5 + "1,1e999\n", "refuse", "line 7, sun: a number without end"),
         ("load,sun\n" + "1,2\n" * 5 + "1,1e60\n", "refuse", "row 6, sun: 1e+60; expected a number that 32 bits can hold"),
         ("load,sun\n" + "1,2\n" * 5 + "1,2,3\n", "refuse", "line 7 has 3 cells; expected 2"),
+        (
+            "hour,load,sun\n" + "".join(f"2025-01-{day:02},1,2\n" for day in range(9, 0, -1)),
+            "refuse",
+            "the first row is of 2025-01-09, the last of 2025-01-01; expected the oldest first",
+        ),
+        (
+            "hour,load,sun\n" + "".join(f"{hour},1,2\n" for hour in (12, 11, 10, 9, 8)),
+            "refuse",
+            "the first row is of 12, the last",
+        ),
+        (
+            "site,load,sun\n" + "north,1,2\n" * 5 + "south,1,2\n" * 5,
+            "refuse",
+            "rows of several series, such as north and south; expected those of one",
+        ),
         (" \n", "refuse", "nothing; paste rows with the columns load, sun"),
     ],
 )

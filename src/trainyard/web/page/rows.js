@@ -4,10 +4,11 @@ import { Problem, count } from "./problem.js";
 
 const MISSING = new Set(["", "na", "n/a", "nan", "null", "none", "-"]);
 const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
+const DATE = /^\d{4}-\d\d-\d\d/;
 export const MAX_ROWS = 100000;
 
 // Returns {rows: arrays of numbers (NaN where one is missing), times: the cells of the column of times, or null}.
-export function readTable(text, { columns, time, decimal }) {
+export function readTable(text, { columns, time, series, decimal }) {
   const lines = text.split(/\r\n|\r|\n/).filter((line) => line.trim());
   if (!lines.length) throw new Problem("nothing", `paste rows with the columns ${columns.join(", ")}`);
   const separator = separatorOf(lines[0], decimal);
@@ -27,8 +28,28 @@ export function readTable(text, { columns, time, decimal }) {
     if (row.length !== width) throw new Problem(`${where} has ${row.length} cells`, `expected ${width}`);
     return places.map((place, column) => numberOf(row[place], decimal, `${where}, ${columns[column]}`));
   });
-  const timeAt = hasNames ? names.indexOf(time) : -1;
-  return { rows, times: timeAt < 0 ? null : cells.map((row) => row[timeAt]) };
+  const cellsOf = (name) => (hasNames && names.includes(name) ? cells.map((row) => row[names.indexOf(name)]) : null);
+  const times = cellsOf(time);
+  checkOneSeries(cellsOf(series) ?? []);
+  checkOldestFirst(times ?? []);
+  return { rows, times };
+}
+
+function checkOneSeries(names) {
+  const [one, other] = new Set(names);
+  if (other !== undefined) throw new Problem(`rows of several series, such as ${one} and ${other}`, "expected those of one");
+}
+
+function checkOldestFirst(times) {
+  const [first, last] = [times[0], times.at(-1)];
+  if (times.length > 1 && isLater(first, last)) {
+    throw new Problem(`the first row is of ${first}, the last of ${last}`, "expected the oldest first");
+  }
+}
+
+function isLater(one, other) {
+  if (NUMBER.test(one) && NUMBER.test(other)) return Number(one) > Number(other);
+  return DATE.test(one) && DATE.test(other) && one > other;
 }
 
 function separatorOf(line, decimal) {
@@ -37,14 +58,19 @@ function separatorOf(line, decimal) {
 }
 
 function split(line, separator) {
-  const cells = [];
-  if (line.includes('"') && typeof separator === "string") {
-    for (const match of line.matchAll(new RegExp(`(?:^|[${separator}])(?:"((?:[^"]|"")*)"|([^${separator}]*))`, "g"))) {
-      cells.push((match[1] ?? match[2]).replaceAll('""', '"').trim());
-    }
-    return cells;
+  if (typeof separator !== "string") return line.trim().split(separator);
+  const cells = [""];
+  let quoted = false;
+  for (let place = 0; place < line.length; place += 1) {
+    const sign = line[place];
+    if (sign === '"' && quoted && line[place + 1] === '"') {
+      cells[cells.length - 1] += sign;
+      place += 1;
+    } else if (sign === '"') quoted = !quoted;
+    else if (sign === separator && !quoted) cells.push("");
+    else cells[cells.length - 1] += sign;
   }
-  return line.trim().split(separator).map((cell) => cell.trim());
+  return cells.map((cell) => cell.trim());
 }
 
 function plain(cell, decimal) {

@@ -36,7 +36,7 @@ const TASKS = {
 
   async series({ text }) {
     const { columns, form } = engine.about;
-    const table = readTable(text, { columns, time: form.time, decimal: form.decimal });
+    const table = readTable(text, { columns, time: form.time, series: form.series, decimal: form.decimal });
     return { ...(await engine.series(table.rows)), ...table };
   },
 };

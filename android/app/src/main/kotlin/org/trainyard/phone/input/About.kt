@@ -38,6 +38,7 @@ class About(json: String) {
     val text = TextForm(number("max_length"), texts(values["removed_names"]))
     val series = SeriesForm(
         texts(values["columns"]), form["decimal"] as? String ?: ".", form["missing"] as? String ?: "refuse", number("context_length"),
+        form["time"] as? String, form["series"] as? String,
     )
 
     private fun number(name: String) = (values[name] as Double).toInt()

@@ -4,12 +4,15 @@ package org.trainyard.phone.input
 
 private val MISSING = setOf("", "na", "n/a", "nan", "null", "none", "-")
 private val NUMBER = Regex("[+-]?([0-9]+\\.?[0-9]*|\\.[0-9]+)([eE][+-]?[0-9]+)?")
+private val DATE = Regex("^[0-9]{4}-[0-9]{2}-[0-9]{2}")
 private val SPACES = Regex("\\s+")
 private const val MAX_ROWS = 100_000
 private const val SHOWN = 40
 
-/** The columns that a model takes in their order, the sign of decimals, and what is done about missing numbers. */
-class SeriesForm(val columns: List<String>, val decimal: String, val missing: String, val contextLength: Int)
+/** The columns that a model takes in their order, how they are read, and which columns say when and of which series a row is. */
+class SeriesForm(
+    val columns: List<String>, val decimal: String, val missing: String, val contextLength: Int, val time: String?, val series: String?,
+)
 
 /** Rows of numbers in the order of the columns, NaN where one is missing. */
 fun readTable(text: String, form: SeriesForm): List<DoubleArray> {
@@ -28,11 +31,31 @@ fun readTable(text: String, form: SeriesForm): List<DoubleArray> {
     val rows = if (hasNames) cells.drop(1) else cells
     if (rows.size > MAX_ROWS) throw Problem("${count(rows.size)} rows", "expected at most ${count(MAX_ROWS)}")
     val width = if (hasNames) names.size else columns.size
-    return rows.mapIndexed { number, row ->
+    val numbers = rows.mapIndexed { number, row ->
         val where = "line ${number + if (hasNames) 2 else 1}"
         if (row.size != width) throw Problem("$where has ${row.size} cells", "expected $width")
         DoubleArray(columns.size) { numberOf(row[places[it]], form.decimal, "$where, ${columns[it]}") }
     }
+    fun cellsOf(name: String?) = if (hasNames && name in names) rows.map { it[names.indexOf(name)] } else emptyList()
+    checkOneSeries(cellsOf(form.series))
+    checkOldestFirst(cellsOf(form.time))
+    return numbers
+}
+
+private fun checkOneSeries(names: List<String>) {
+    val all = names.toSet().take(2)
+    if (all.size > 1) throw Problem("rows of several series, such as ${all[0]} and ${all[1]}", "expected those of one")
+}
+
+private fun checkOldestFirst(times: List<String>) {
+    if (times.size > 1 && isLater(times.first(), times.last())) {
+        throw Problem("the first row is of ${times.first()}, the last of ${times.last()}", "expected the oldest first")
+    }
+}
+
+private fun isLater(one: String, other: String): Boolean {
+    if (NUMBER.matches(one) && NUMBER.matches(other)) return one.toDouble() > other.toDouble()
+    return DATE.containsMatchIn(one) && DATE.containsMatchIn(other) && one > other
 }
 
 /** The sign between cells; null: spaces. */
