@@ -28,7 +28,8 @@ from trainyard.models.build import build_network
 from trainyard.models.saved import SavedModel
 from trainyard.models.spec import InputSpec
 from trainyard.recipe import Recipe
-from trainyard.tracking.onnx_model import code
+from trainyard.serving.bad_input import BadInput
+from trainyard.tracking.onnx_model import code, signature
 from trainyard.tracking.poster import Poster
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -205,6 +206,19 @@ def test_a_registered_forecaster_takes_rows(client: MlflowClient, bundles: dict[
     assert found[["load", "heat"]].to_numpy() == pytest.approx(pd.DataFrame(entry["forecast"]).to_numpy(), rel=1e-4)
     both = pd.concat([rows.assign(series="a"), rows.assign(series="b")])
     assert list(loaded.predict(both)["series"]) == ["a"] * 12 + ["b"] * 12
+    # Without a name it would have been one series of both.
+    both.iloc[3, both.columns.get_loc("series")] = None
+    with pytest.raises(BadInput, match="row 3: series: nothing; expected the name of a series, as in other rows"):
+        loaded.predict(both)
+    assert "series" not in loaded.predict(rows.assign(series=None))
+
+
+def test_a_forecaster_of_columns_called_series_and_step_is_described(bundles: dict[str, Path]) -> None:
+    stated = json.loads((bundles["waves"] / "preprocessing" / "constants.json").read_text())
+    stated["input"]["values"]["columns"] = stated["inside_the_graph"]["targets"] = ["series", "step"]
+    described = signature(stated, "forecasting")
+    assert described.inputs.input_names() == ["series", "step"]
+    assert described.outputs.input_names() == ["series", "step", "forecast_series", "forecast_step"]
 
 
 def test_a_registered_model_whose_file_changed_is_not_loaded(client: MlflowClient, tmp_path: Path) -> None:

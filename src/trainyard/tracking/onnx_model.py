@@ -24,6 +24,8 @@ from mlflow.types import ColSpec, DataType, Schema
 from mlflow.types.schema import Array
 
 from trainyard.export.bundle import SERVED, read_bundle
+from trainyard.serving.answers import forecast_column
+from trainyard.tracking.raw_model import SERIES, STEP
 
 ENTRY_TAG = "trainyard.entry"
 LOADER = "trainyard.tracking.raw_model"
@@ -80,16 +82,18 @@ def signature(stated: dict[str, Any], kind: str) -> ModelSignature:
         case "text_classification":
             inputs = [ColSpec(DataType.string, name) for name in stated["raw"]["columns"]]
         case _:
-            inputs = [ColSpec(DataType.double, name) for name in stated["input"]["values"]["columns"]]
-            inputs.append(ColSpec(DataType.string, "series", required=False))
+            columns = stated["input"]["values"]["columns"]
+            inputs = [ColSpec(DataType.double, name) for name in columns]
+            if SERIES not in columns:
+                inputs.append(ColSpec(DataType.string, SERIES, required=False))
     if kind == "segmentation":
         outputs = [ColSpec(DataType.binary, "mask"), ColSpec(DataType.double, "confidence"), ColSpec(numbers, "shares")]
     elif kind == "forecasting":
         targets = stated["inside_the_graph"]["targets"]
         outputs = [
-            ColSpec(DataType.string, "series", required=False),
-            ColSpec(DataType.long, "step"),
-            *(ColSpec(DataType.double, name) for name in targets),
+            ColSpec(DataType.string, SERIES, required=False),
+            ColSpec(DataType.long, STEP),
+            *(ColSpec(DataType.double, forecast_column(name, (SERIES, STEP))) for name in targets),
         ]
     else:
         outputs = [

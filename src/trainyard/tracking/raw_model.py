@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from trainyard.data.raw_form import TextForm
 from trainyard.export.bundle import SERVED, read_bundle
-from trainyard.serving.answers import Forecast, Label, Mask
+from trainyard.serving.answers import Forecast, Label, Mask, forecast_column
+from trainyard.serving.bad_input import BadInput
 from trainyard.serving.predictor import Predictor
 
 if TYPE_CHECKING:
@@ -58,16 +59,22 @@ class RawModel:
         form = self.predictor.signature.form
         if not isinstance(form, TextForm):
             return list(table[IMAGE])
+        # A table has NaN where there is no text.
+        texts = table[list(form.columns)].astype(object)
+        texts = texts.where(texts.notna(), None)
         if len(form.columns) == 1:
-            return list(table[form.columns[0]])
-        rows: list[Any] = table[list(form.columns)].to_dict(orient="records")
+            return list(texts[form.columns[0]])
+        rows: list[Any] = texts.to_dict(orient="records")
         return rows
 
     def _forecast(self, table: DataFrame) -> DataFrame:
         from pandas import DataFrame
 
         columns = list(self.predictor.signature.columns)
-        several = SERIES in table.columns and SERIES not in columns and table[SERIES].notna().all()
+        several = SERIES in table.columns and SERIES not in columns and table[SERIES].notna().any()
+        if several and table[SERIES].isna().any():
+            row = int(table[SERIES].isna().to_numpy().argmax())
+            raise BadInput(f"row {row}: {SERIES}", "nothing", "expected the name of a series, as in other rows", "no-series")
         groups = table.groupby(SERIES, sort=False) if several else [("", table)]
         names = [str(name) for name, _ in groups]
         answers = self.predictor.predict([group[columns].to_dict(orient="records") for _, group in groups])
@@ -76,7 +83,7 @@ class RawModel:
             if not isinstance(answer, Forecast):
                 raise TypeError(f"a forecast was asked for, {type(answer).__name__} came")
             for step, values in enumerate(answer.values.tolist(), start=1):
-                said = dict(zip(answer.targets, values, strict=True))
+                said = {forecast_column(key, (SERIES, STEP)): value for key, value in zip(answer.targets, values, strict=True)}
                 rows.append({**({SERIES: name} if several else {}), STEP: step, **said})
         return DataFrame(rows)
 
