@@ -119,7 +119,10 @@ def _use(saved: SavedModel) -> Iterator[Block]:
         f'predictor = Predictor.load(Path("models/{name}"))\n'
         f"print(predictor.predict([{call.format(name=name)}]))"
     )
-    yield Text("As the registered model, from MLflow, without the network and without the frameworks of the training:")
+    yield Text(
+        "As the registered model, from MLflow, without the network and without the frameworks of the training. It is"
+        " `@champion` once `trainyard promote` named it; its name begins with `tracking.experiment` where params.yaml has one:"
+    )
     yield Code(f"mlflow models serve -m models:/{name}@challenger --env-manager local --port 5001")
     yield Text(
         "By hand: `model.onnx` in any runtime of ONNX; its metadata name classes and constants. Compare with "

@@ -15,7 +15,8 @@ from trainyard.data.problems import printable
 OWN_STYLE = """
 img.figure { max-width: 100%; height: auto; image-rendering: auto; background: #fff; }
 figure { display: block; margin: 1.2rem 0; } pre { background: #8881; padding: .8rem; overflow-x: auto; border-radius: 6px; }
-.wide { overflow-x: auto; }
+.wide { overflow-x: auto; } .wide th { white-space: normal; vertical-align: bottom; }
+.wide code { overflow-wrap: normal; white-space: nowrap; }
 """
 
 
