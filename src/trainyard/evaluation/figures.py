@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from trainyard.evaluation.metrics import Floats
-from trainyard.tasks.primary import merit
+from trainyard.tasks.primary import LOWER_IS_BETTER, merit
 
 INK, MUTED, GRID = "#1f2933", "#6b7785", "#e4e8ee"
 BLUE, ORANGE, GREY = "#2563c9", "#e07b26", "#b4bcc8"
@@ -181,12 +181,16 @@ def _mark_best(axes: Axes, epochs: Sequence[int], values: Sequence[float], prima
     axes.axvline(epochs[best], color=GREY, linewidth=1, linestyle=(0, (3, 3)), zorder=0)
     axes.plot(epochs[best], values[best], "o", color=BLUE, markersize=7, markeredgecolor="white", zorder=3)
     late = best > len(values) / 2
+    # Below the best of a curve that rises; at the top of one that falls, whose best lies on the axis.
+    falls = primary in LOWER_IS_BETTER
     axes.annotate(
         f"best: {values[best]:.4f}, epoch {epochs[best]}",
-        (epochs[best], values[best]),
-        xytext=(-8 if late else 8, -24),
+        (epochs[best], 0.98 if falls else values[best]),
+        xycoords=axes.get_xaxis_transform() if falls else "data",
+        xytext=(-8 if late else 8, 0 if falls else -24),
         textcoords="offset points",
         ha="right" if late else "left",
+        va="top" if falls else "baseline",
         color=BLUE,
         fontweight="bold",
     )
