@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -186,6 +187,16 @@ def test_a_list_that_leads_out_of_the_bundle_is_refused(bundle: tuple[Path, Expo
     (tmp_path / MANIFEST).write_text(json.dumps(values))
     with pytest.raises(IntegrityError, match=r"lists \.\./outside, which is outside of the bundle"):
         read_bundle(tmp_path)
+
+
+def test_a_bundle_of_links_as_dvc_makes_them_is_whole(bundle: tuple[Path, Exported], tmp_path: Path) -> None:
+    linked, cache = shutil.copytree(bundle[0], tmp_path / "linked"), tmp_path / "cache"
+    shutil.move(linked / "model.onnx", cache)
+    (linked / "model.onnx").symlink_to(cache)
+    assert read_bundle(linked) == read_bundle(bundle[0])
+    cache.write_bytes(b"another one")
+    with pytest.raises(IntegrityError, match=r"model\.onnx: is not the file that bundle\.json lists"):
+        read_bundle(linked)
 
 
 def test_an_export_that_fails_leaves_nothing(packed_digits: Path, tmp_path: Path) -> None:
