@@ -154,6 +154,16 @@ def test_a_constant_target_is_a_warning(write: Write) -> None:
     assert [problem.rule for problem in raw.warnings] == ["constant-column"]
 
 
+def test_small_numbers_that_differ_are_not_constant(write: Write) -> None:
+    raw = load(config(), write([f"{line.rsplit(',', 2)[0]},{n % 7}e-12,1" for n, line in enumerate(rows())]), Path())
+    assert raw.warnings == ()
+
+
+def test_numbers_that_networks_cannot_compute_with_are_refused(write: Write) -> None:
+    root = write([f"{line.rsplit(',', 2)[0]},{n % 7}e200,1" for n, line in enumerate(rows())])
+    assert "s.csv:load: numbers up to 6e+200; 1e+37 at most" in refused(root)
+
+
 def test_a_column_used_twice_is_refused() -> None:
     with pytest.raises(ValueError, match="column 'load' is named twice among time, series, targets and features"):
         config(features=("load",))

@@ -87,6 +87,11 @@ def test_a_constant_column_is_not_divided_by_nothing() -> None:
     assert np.abs(pack(raw_of(values), config()).arrays["test"]["values"][:, 1]).max() < 1e-6
 
 
+def test_a_column_of_small_numbers_is_scaled_like_others() -> None:
+    plain, small = (pack(raw_of(series(100) * unit), config()).arrays["train"]["values"] for unit in (1, 2.0**-40))
+    assert np.array_equal(plain, small)
+
+
 def test_changing_the_future_changes_no_bit_of_what_comes_before(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     values = rng.normal(size=(100, 2)).round(3)

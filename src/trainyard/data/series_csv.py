@@ -26,6 +26,8 @@ from trainyard.params import Count, Fraction
 Floats = NDArray[np.float64]
 CONSTANT = 1e-9
 """A column whose spread is below this share of its size is constant."""
+LARGEST = 1e37
+"""Of a number: what is larger, or its distance from the mean, is none in the single precision that networks compute in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +118,7 @@ def load(config: SeriesCSVConfig, root: Path, scratch: Path) -> RawDataset:
         raise DataError(config.path, problems)
     ids = [""] * len(lines) if config.series is None else cells[config.series]
     parts, times, names = _by_series(config, values, clock, ids, lines, problems)
-    problems += _lengths(config, parts, names) + _constant(config, parts, columns)
+    problems += _lengths(config, parts, names) + _large(config, parts, columns) + _constant(config, parts, columns)
     warnings, _ = settle(config.path, problems, "stop")
     about = f"{len(parts)} series of {sum(map(len, parts)):,} steps from {config.path} ({table.about}); times are {clock.form}"
     return RawDataset(
@@ -247,6 +249,21 @@ def _lengths(config: SeriesCSVConfig, parts: list[Floats], names: list[str]) -> 
     return problems
 
 
+def _large(config: SeriesCSVConfig, parts: list[Floats], columns: tuple[str, ...]) -> list[Problem]:
+    """Return the columns with numbers that single precision does not hold."""
+    sizes = np.max([np.nan_to_num(np.abs(values)).max(axis=0) for values in parts], axis=0)
+    return [
+        Problem(
+            rule="large-number",
+            where=f"{config.path}:{name}",
+            found=f"numbers up to {size:g}",
+            expected=f"{LARGEST:g} at most: use another unit, or an empty cell where it stands for none",
+        )
+        for name, size in zip(columns, sizes, strict=True)
+        if size > LARGEST
+    ]
+
+
 def _constant(config: SeriesCSVConfig, parts: list[Floats], columns: tuple[str, ...]) -> list[Problem]:
     """Return the columns that do not change in the training split, or hold nothing there."""
     from trainyard.data.series_windows import borders
@@ -258,7 +275,7 @@ def _constant(config: SeriesCSVConfig, parts: list[Floats], columns: tuple[str, 
         if not len(known):
             found, expected = "no number in the training split", "leave the column out, or raise the share of training"
             problems.append(Problem(rule="no-numbers", where=where, found=found, expected=expected))
-        elif np.ptp(known) <= CONSTANT * max(1.0, float(np.abs(known).max())):
+        elif np.ptp(known) <= CONSTANT * float(np.abs(known).max()):
             found, expected = f"always {known[0]:g} in the training split", "it teaches nothing there; leave it out"
             problems.append(Problem(rule="constant-column", where=where, found=found, expected=expected, severity="warning"))
     return problems

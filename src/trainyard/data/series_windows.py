@@ -70,7 +70,7 @@ def pack(raw: RawDataset, config: SeriesCSVConfig) -> PackedSeries:
     training = np.concatenate([part[: end[1]] for part, end in zip(filled, ends, strict=True)])
     mean, std = training.mean(axis=0), training.std(axis=0)
     # A constant column has a deviation of rounding errors.
-    std = np.where(std > 1e-9 * np.maximum(1.0, np.abs(mean)), std, 1.0)
+    std = np.where(std > 1e-9 * np.abs(mean), std, 1.0)
     window = np.array([config.context_length, config.horizon, len(raw.classes)], dtype=np.int64)
     arrays: dict[SplitName, Arrays] = {}
     counts: dict[str, dict[str, int]] = {}
