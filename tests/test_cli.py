@@ -11,6 +11,7 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
+from tests.disks import Disks
 from trainyard.cli import app
 from trainyard.command_help import EXAMPLES, GROUPS
 from trainyard.data.numpy_arrays import NumpyArraysConfig
@@ -108,6 +109,13 @@ def packed(project: Path) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("command", [("report",), ("verify", "--cache"), ("verify",)], ids=" ".join)
+def test_outside_a_project_nothing_is_said_to_be_well(tmp_path: Path, command: tuple[str, ...]) -> None:
+    done = trainyard(tmp_path, *command)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("ERROR: ") and "folder" in done.stderr
+
+
 def test_whole_packed_data_are_verified_and_those_not_yet_prepared_are_named(project: Path, packed: Path) -> None:
     block = (project / "params.yaml").read_text().split("recipes:\n")[1]
     (project / "params.yaml").write_text(f"recipes:\n{block}{block.replace('cells:', 'more:')}")
@@ -156,3 +164,11 @@ def test_every_command_that_asks_for_something_has_an_example() -> None:
     asking = {name for name, command in COMMANDS.commands.items() if any(each.required for each in command.params)}
     # Of the last three, `trainyard jobs` says what stands there.
     assert asking - set(EXAMPLES) == {"attach", "logs", "stop"}
+
+
+def test_a_read_only_disk_is_named_without_a_traceback(project: Path, root: Path, disks: Disks) -> None:
+    disks.make_read_only(disks.own(project))
+    done = trainyard(project, "new", "more", "--data", "raw", "--like", str(root / "examples" / "mnist.yaml"))
+    assert done.returncode == 3
+    assert "the file system is read-only: make it writable" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from json import dumps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -211,6 +211,8 @@ def report() -> None:
 
     from trainyard.evaluation.summary import render
 
+    if not PARAMS.exists():
+        raise InputError(f"{PARAMS}: no such file; run this in the folder that holds params.yaml")
     Console().print(render(Path.cwd()))
 
 
@@ -378,8 +380,18 @@ def main() -> None:
     try:
         app()
     except TrainyardError as error:
-        typer.echo(mask(f"ERROR: {error}"), err=True)
-        sys.exit(error.exit_code)
+        _leave(error)
+    except OSError as error:
+        from trainyard.stage import OF_THE_DISK, machine_error
+
+        if error.errno not in OF_THE_DISK:
+            raise
+        _leave(machine_error(error))
+
+
+def _leave(error: TrainyardError) -> NoReturn:
+    typer.echo(mask(f"ERROR: {error}"), err=True)
+    sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trainyard.dvc_lock import LOCK, entries_of
-from trainyard.errors import IntegrityError
+from trainyard.errors import InputError, IntegrityError
 from trainyard.inputs import read_mapping
 
 FOLDER_SUFFIX = ".dir"
@@ -39,8 +39,11 @@ def verify_cache(folder: Path) -> str:
     """Hash every file of the cache that dvc.lock or a *.dvc file names, and return how many there are.
 
     Raises:
+        InputError: there is no project in `folder`.
         IntegrityError: listing those that are damaged or missing.
     """
+    if not (folder / ".dvc").is_dir():
+        raise InputError(f"{folder}: is no DVC project (there is no folder .dvc); change to the project's folder")
     named = list(_named(folder))
     problems = [f"{kept.name}: {problem} ({kept.place})" for kept in named if (problem := _problem(kept)) is not None]
     if problems:

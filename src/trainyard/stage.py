@@ -29,6 +29,9 @@ from trainyard.timings import keep
 
 QUIET = {"TOKENIZERS_PARALLELISM": "false", "GIT_PYTHON_REFRESH": "quiet"}
 
+OF_THE_DISK = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES, errno.EMFILE)
+"""What the machine, and nobody's mistake, keeps from being read or written."""
+
 BEGUN_AGAIN = "TRAINYARD_BEGUN_AGAIN"
 """Variable of a stage's own environment: how often it has begun again by itself."""
 
@@ -88,7 +91,7 @@ def run_stage(recipe: str, stage: str, work: Callable[[Clock], str]) -> None:
     except TrainyardError as error:
         _leave(recipe, stage, str(error), error.exit_code)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES, errno.EMFILE):
+        if error.errno not in OF_THE_DISK:
             raise
         problem = machine_error(error)
         _leave(recipe, stage, str(problem), problem.exit_code)

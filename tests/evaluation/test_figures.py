@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,37 @@ def test_class_bars_are_drawn_with_and_without_a_baseline(tmp_path: Path) -> Non
     model, other = np.array([0.9, 0.5, np.nan]), np.array([0.4, 0.6, np.nan])
     assert is_drawn(class_bars(model, other, CLASSES, "iou", "a forest " * 20, tmp_path / "both.png"))
     assert is_drawn(class_bars(model, None, CLASSES, "iou", "", tmp_path / "alone.png"))
+
+
+def test_of_hundreds_of_classes_the_worst_and_the_best_have_bars_that_can_be_read(tmp_path: Path) -> None:
+    names = [f"class number {number}" for number in range(300)]
+    model = np.linspace(0, 1, 300)
+    swapped = model.copy()
+    # Of the 260 between, which no bar is for, nothing is seen.
+    swapped[20:280] = 0.5
+    path = tmp_path / "bars.png"
+    first, second = (class_bars(values, model, names, "f1", "a forest", path).read_bytes() for values in (model, swapped))
+    assert first == second
+    with Image.open(path) as image:
+        # Forty pairs of bars, each as tall as those of few classes.
+        assert image.height >= 0.36 * 40 * 110
+    model[40:] = np.nan
+    assert is_drawn(class_bars(model, None, names, "f1", "", tmp_path / "few.png"))
+
+
+def test_an_epoch_without_a_score_is_not_marked_as_the_best(tmp_path: Path) -> None:
+    history = tmp_path / "history.csv"
+    history.write_text("epoch,val/loss,train/loss,val/accuracy\n1,1,1,nan\n2,1,1,0.5\n3,1,1,0.4\n")
+    drawn = learning_curves(history, "accuracy", tmp_path / "curves.svg").read_text()
+    assert "<!-- best: 0.5000, epoch 2 -->" in drawn
+
+
+def test_a_single_epoch_is_the_one_number_below_its_curves(tmp_path: Path) -> None:
+    history = tmp_path / "history.csv"
+    history.write_text("epoch,val/loss,train/loss,val/accuracy\n1,1,1,0.5\n")
+    drawn = learning_curves(history, "accuracy", tmp_path / "curves.svg").read_text()
+    below = drawn[drawn.index('id="matplotlib.axis_1"') : drawn.index('id="matplotlib.axis_2"')]
+    assert re.findall("<!-- (.*) -->", below) == ["1", "epoch"]
 
 
 @pytest.mark.parametrize("shown", [1, 12])

@@ -97,7 +97,7 @@ def test_winner_is_named_only_if_the_interval_leaves_nothing_out(low: float, hig
     assert verdict(scores, "dice").plain == winner
 
 
-@pytest.mark.parametrize("content", ["{", "[1]"])
+@pytest.mark.parametrize("content", ["{", "[1]", '{"seconds": null}', '{"seconds": "long"}'])
 def test_broken_report_is_named(tmp_path: Path, content: str) -> None:
     write(tmp_path, "cnn")
     (tmp_path / "reports" / "cnn" / "train.json").write_text(content)

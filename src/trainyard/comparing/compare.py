@@ -18,6 +18,7 @@ from trainyard.comparing.contender import Contender
 from trainyard.comparing.find import find
 from trainyard.comparing.page import page
 from trainyard.comparing.paired import Findings, Paired, held_against_first
+from trainyard.errors import InputError
 from trainyard.files import write_whole
 from trainyard.masking import mask
 from trainyard.training.cluster_config import TrackingConfig
@@ -51,11 +52,13 @@ def compare(root: Path, config: TrackingConfig, names: Sequence[str], path: Path
         resamples: of the test samples; None for a number that is usual.
 
     Raises:
-        InputError: a name stands for nothing, or there is only one.
+        InputError: a name stands for nothing, there is only one, or the page would be a folder.
         IntegrityError: a file cannot be read.
         ServiceError: a run was named, and the tracking store does not answer.
         OSError: the disk is full.
     """
+    if path.is_dir():
+        raise InputError(f"--page {path}: is a folder; name a file, such as {path / 'comparison.html'}")
     with tempfile.TemporaryDirectory(prefix="trainyard-compare-") as folder:
         contenders = find(root, config, names, Path(folder))
         findings = held_against_first(contenders, resamples)

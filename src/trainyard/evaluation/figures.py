@@ -53,6 +53,7 @@ STYLE: dict[Any, Any] = {
 MOST_COUNTED_CLASSES = 16
 """A larger confusion matrix shows colours alone; its numbers would be too small to read."""
 MOST_NAMED_CLASSES = 40
+"""Of more classes, a matrix names some, and bars are drawn for the lowest and the highest ones."""
 
 
 def learning_curves(history_path: Path, primary: str, path: Path) -> Path:
@@ -79,6 +80,9 @@ def learning_curves(history_path: Path, primary: str, path: Path) -> Path:
             axes.grid(axis="y")
             axes.margins(x=0.02)
             axes.xaxis.get_major_locator().set_params(integer=True)
+            if len(epochs) == 1:
+                axes.set_xlim(epochs[0] - 0.5, epochs[0] + 0.5)
+                axes.set_xticks(epochs)
         return save(figure, path)
 
 
@@ -106,7 +110,16 @@ def confusion_matrix(confusion: NDArray[np.int64], classes: Sequence[str], unit:
 def class_bars(
     model: Floats, baseline: Floats | None, classes: Sequence[str], metric: str, description: str, path: Path
 ) -> Path:
-    """Draw a metric of each class (K,) for the model and, where there is one, the baseline."""
+    """Draw a metric of each class (K,) for the model and, where there is one, the baseline.
+
+    Of very many classes, those are drawn that the model does worst and best. Classes that the split lacks are not among them.
+    """
+    notes = [] if baseline is None else [f"baseline: {description}"]
+    if len(classes) > MOST_NAMED_CLASSES:
+        shown, which = _ends(model, MOST_NAMED_CLASSES // 2)
+        notes.insert(0, f"of {len(classes):,} classes, {which}; all of them in per_class.csv")
+        model, classes = model[shown], [classes[number] for number in shown]
+        baseline = None if baseline is None else baseline[shown]
     count = len(classes)
     with rc_context(STYLE):
         figure = Figure(figsize=(7.2, float(np.clip(1.5 + 0.36 * count, 2.6, 16))), layout="constrained")
@@ -132,11 +145,19 @@ def class_bars(
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         axes.set_title(f"{readable(metric)} by class, test split")
+        axes.set_xlabel("\n".join(textwrap.fill(note, 84) for note in notes), color=MUTED, fontsize=8.5)
         if baseline is not None:
-            note = textwrap.fill(f"baseline: {description}", 84)
-            axes.set_xlabel(note, color=MUTED, fontsize=8.5)
             axes.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2, ncols=2)
         return save(figure, path)
+
+
+def _ends(values: Floats, each: int) -> tuple[NDArray[np.int64], str]:
+    """Return the places of the lowest and of the highest values (K,), in rising order, and say in words which these are."""
+    found = int(np.isfinite(values).sum())
+    ranked = np.argsort(values, kind="stable")[:found]
+    if found <= 2 * each:
+        return ranked, f"the {found} in the split"
+    return np.concatenate([ranked[:each], ranked[-each:]]), f"the {each} lowest and the {each} highest"
 
 
 def readable(metric: str) -> str:
@@ -177,7 +198,8 @@ def save(figure: Figure, path: Path) -> Path:
 
 
 def _mark_best(axes: Axes, epochs: Sequence[int], values: Sequence[float], primary: str) -> None:
-    best = int(np.argmax([merit(primary, value) for value in values]))
+    # An epoch without a finite score is never the best one; nor is it where training looks for it.
+    best = int(np.argmax([merit(primary, value) if np.isfinite(value) else -np.inf for value in values]))
     axes.axvline(epochs[best], color=GREY, linewidth=1, linestyle=(0, (3, 3)), zorder=0)
     axes.plot(epochs[best], values[best], "o", color=BLUE, markersize=7, markeredgecolor="white", zorder=3)
     late = best > len(values) / 2

@@ -62,6 +62,9 @@ def read_reports(folder: Path) -> Reports:
             raise IntegrityError(f"{path}: cannot be read ({error}); run `dvc repro` to make it again") from None
         if not isinstance(values, dict):
             raise IntegrityError(f"{path}: holds no metrics by name; run `dvc repro` to make it again")
+        # The gate's is about its reasons, too.
+        if stage in STAGES and (odd := [name for name, value in values.items() if not isinstance(value, int | float)]):
+            raise IntegrityError(f"{path}: {odd[0]} is {values[odd[0]]!r}, no number; run `dvc repro` to make it again")
         found[stage] = values
     return found
 
