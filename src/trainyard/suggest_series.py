@@ -135,9 +135,11 @@ def _readable(table: Look, time: Column) -> Column:
     cells = time.filled[:TIMES_READ]
     read_times(cells, range(len(cells)), time.name, problems)
     bad = [problem for problem in problems if problem.severity != "warning"]
-    if len(bad) > len(cells) / 2 or not cells:
-        found = f"holds {bad[0].found}; {bad[0].expected}" if bad else "is empty; expected a time in each row"
-        raise InputError(f"{table.path}: column {printable(time.name)} {printable(found)}")
+    if not cells:
+        raise InputError(f"{table.path}: column {printable(time.name)} is empty; expected a time in each row")
+    if len(bad) > len(cells) / 2:
+        found, expected = printable(bad[0].found), printable(bad[0].expected)
+        raise InputError(f"{table.path}: column {printable(time.name)} holds {found}; {expected}")
     named: list[Problem] = []
     clock = read_times([time.name], [1], time.name, named)
     if clock.form in (PLAIN, ZONED) and not named:

@@ -233,7 +233,7 @@ def test_a_file_that_points_at_another_one_is_refused(models: dict[str, Path], t
 def test_a_model_that_is_not_there_is_said(tmp_path: Path, models: dict[str, Path]) -> None:
     with pytest.raises(InputError, match=r"model\.onnx: no such file; run `dvc repro`"):
         Predictor.load(tmp_path)
-    with pytest.raises(InputError, match=r"model\.int8\.onnx: no such file"):
+    with pytest.raises(InputError, match=r"photos: has no model in 8 bits; add onnx_int8"):
         Predictor.load(models["photos"], "int8")
 
 
