@@ -56,7 +56,12 @@ class Project:
         self.folder = folder
         bin_dir = Path(sys.executable).parent
         self.environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "MLFLOW_", "RAY_"))},
+            # Python leaves its compiled modules beside the project's, as it does where nobody told it not to.
+            **{
+                name: value
+                for name, value in os.environ.items()
+                if not name.startswith(("DVC_", "MLFLOW_", "RAY_")) and name != "PYTHONDONTWRITEBYTECODE"
+            },
             "PATH": f"{bin_dir}{os.pathsep}{os.environ['PATH']}",
             "GIT_CONFIG_GLOBAL": os.devnull,
             "DVC_NO_ANALYTICS": "1",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,12 +104,22 @@ class Known:
         return None
 
 
-def folder_md5(folder: Path) -> str:
-    """Return the hash by which DVC knows a folder."""
-    files = sorted((path.relative_to(folder).parts, path) for path in folder.rglob("*") if path.is_file())
+def folder_md5(folder: Path, root: Path) -> str:
+    """Return the hash by which DVC knows a folder of the project at `root`, without what .dvcignore leaves out."""
+    ignored = _ignored(root)
+    every = (path for path in folder.rglob("*") if path.is_file())
+    files = sorted((path.relative_to(folder).parts, path) for path in every if not ignored(path))
     listed = [{"md5": file_md5(path), "relpath": "/".join(parts)} for parts, path in files]
     digest = hashlib.md5(json.dumps(listed, sort_keys=True).encode(), usedforsecurity=False)
     return f"{digest.hexdigest()}{FOLDER_SUFFIX}"
+
+
+def _ignored(root: Path) -> Callable[[Path], bool]:
+    from pathspec import GitIgnoreSpec
+
+    rules = root / ".dvcignore"
+    spec = GitIgnoreSpec.from_lines(rules.read_text(encoding="utf-8").splitlines() if rules.is_file() else ())
+    return lambda path: path.is_relative_to(root) and spec.match_file(path.relative_to(root))
 
 
 def _hashes(files: Any) -> dict[str, str]:

@@ -65,7 +65,7 @@ def which(root: Path, path: Path, open_store: OpenStore) -> Answer:
     known = Known(root)
     full = path.resolve()
     inside = str(full.relative_to(root.resolve())) if full.is_relative_to(root.resolve()) else ""
-    md5 = folder_md5(full) if full.is_dir() else file_md5(full)
+    md5 = folder_md5(full, root.resolve()) if full.is_dir() else file_md5(full)
     answer = _by_record(known, path, inside, md5) or _by_itself(path, full, md5)
     if answer is None:
         raise _unknown(known, path, inside)

@@ -208,4 +208,4 @@ def _hash(root: Path, path: str, known: Known) -> str | None:
     for entry in known.current:
         if (md5 := entry.outs().get(path)) and md5.endswith(FOLDER_SUFFIX):
             return md5
-    return folder_md5(place)
+    return folder_md5(place, root)
