@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import pytorch_lightning as pl
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
@@ -13,7 +15,7 @@ from trainyard.tasks.optimization import build_optimizer, build_schedule
 from trainyard.tasks.train_config import TrainConfig
 
 
-class Task(pl.LightningModule):
+class Task(pl.LightningModule, ABC):
     """A network, the loss by which it learns, and what is scored on the validation split: `score` and `log_scores` say what."""
 
     class_weights: Tensor | None
@@ -47,13 +49,13 @@ class Task(pl.LightningModule):
         self.train_loss = exact_mean()
         self.val_loss = exact_mean()
 
+    @abstractmethod
     def score(self, outputs: Tensor, targets: Tensor) -> None:
         """Count the outputs for a batch of the validation split."""
-        raise NotImplementedError
 
+    @abstractmethod
     def log_scores(self) -> None:
         """Log what was counted over the validation split, as val/..."""
-        raise NotImplementedError
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         batch = self.augment(batch)
