@@ -9,6 +9,7 @@ import pytest
 from pyarrow import parquet
 
 from trainyard.data.check import check
+from trainyard.data.problems import DataError
 from trainyard.data.text_table import TextTableConfig
 from trainyard.errors import InputError
 from trainyard.recipe import read_recipe
@@ -145,3 +146,9 @@ def test_columns_of_one_name_are_told_where_none_is_found(tmp_path: Path) -> Non
     path = write(tmp_path, "text,label,label", "some text of row {n},{label},{label}")
     with pytest.raises(InputError, match="label left out, as several columns have this name"):
         suggest("mine", "lstm", path, "t.csv")
+
+
+def test_a_table_that_is_not_utf_8_may_have_a_recipe_by_hand(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes("text,label\nbr\u00fbl\u00e9e,a\n".encode("cp1252"))
+    with pytest.raises(DataError, match=r"or write the recipe by hand, with its encoding, such as data\.encoding: cp1252"):
+        suggest("mine", "lstm", tmp_path / "t.csv", "t.csv")

@@ -11,7 +11,7 @@ import numpy as np
 
 from trainyard.data.problems import DataError, Problem, printable
 from trainyard.data.series_time import PLAIN, ZONED, read_times
-from trainyard.data.table_form import TableForm
+from trainyard.data.table_form import Advice, TableForm
 from trainyard.data.tables import open_table, read_blocks
 from trainyard.data.text_table import split_files
 from trainyard.errors import InputError
@@ -31,6 +31,12 @@ TIME_NAMES = ("date", "datetime", "timestamp", "time", "ds", "ts", "epoch", "uni
 RECENT = 1_000_000_000_000_000
 """Microseconds since 1970, in 2001: what epoch numbers are mostly above, and measured ones below."""
 TIMES_READ = 200
+BY_HAND = Advice(
+    header="write the names of the columns above it, or write the recipe by hand, with data.columns",
+    encoding="save the file as UTF-8, or write the recipe by hand, with its encoding, such as data.encoding: cp1252",
+    unmarked="save it as UTF-8, or write the recipe by hand, with data.encoding: utf-16-le",
+)
+"""What can be done about a table of which a recipe is to be made."""
 YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null", "all"}
 
 
@@ -150,7 +156,7 @@ def look(path: Path, named: Named) -> Look:
     root, name = (path, training[0]) if path.is_dir() else (path.parent, path.name)
     wanted = tuple(word for word in (*named.text, named.label, named.time, *named.target, named.series) if word)
     problems: list[Problem] = []
-    table = open_table(root, name, TableForm(), problems, wanted)
+    table = open_table(root, name, TableForm(advice=BY_HAND), problems, wanted)
     if table is None:
         raise DataError(str(path), problems)
     once = [column for column in dict.fromkeys(table.columns) if column and table.columns.count(column) == 1]
@@ -176,8 +182,7 @@ def look(path: Path, named: Named) -> Look:
 def no_header(table: Look, name: str) -> InputError:
     """Return what to say of a table whose first row is no header."""
     return InputError(
-        f"{table.path}: has no header: its first row, with '{printable(name)}', is like those below; write the names of the "
-        "columns above it, or write the recipe by hand, with data.columns"
+        f"{table.path}: has no header: its first row, with '{printable(name)}', is like those below; {BY_HAND.header}"
     )
 
 

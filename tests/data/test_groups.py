@@ -219,6 +219,12 @@ def test_a_table_outside_of_the_folder_is_refused(scans: Path, name: str) -> Non
     assert (code, [problem.rule for problem in problems if problem.severity == "refused"]) == (5, ["outside"])
 
 
+def test_a_table_of_groups_in_another_encoding_is_to_be_saved_as_utf_8(scans: Path) -> None:
+    (table(scans) / "groups.csv").write_bytes("path,group\na/p0_0.png,Jos\u00e9\n".encode("cp1252"))
+    said = refused(scans, groups="groups.csv")[1][0]
+    assert (said.where, said.expected) == ("groups.csv:2", "save the file as UTF-8")
+
+
 def test_pictures_without_a_row_and_rows_without_a_picture_are_named(scans: Path) -> None:
     table(scans, {"a/p0_0.png": "none", "b/p1_1.png": "", "a/p2_0.png": "p2"}, "a/gone.png,p1\n./a/p2_0.png,p3\n")
     _, problems = refused(scans, groups="groups.csv")

@@ -105,6 +105,15 @@ def test_a_number_with_both_a_point_and_decimal_commas_is_refused(write: Write) 
     assert "s.csv:5: column wind holds '1.001,5'" in refused(write(lines, "date;load;wind"), targets=("wind",), decimal=",")
 
 
+def test_a_broken_quote_is_said_without_a_key_that_no_recipe_of_series_has(write: Write) -> None:
+    lines = rows()
+    lines[4] += ' "'
+    lines[5] = '"' + lines[5].replace(",", '" x,', 1)
+    said = refused(write(lines))
+    assert 's.csv:7: text follows the closing quote; close each quote, and write "" for one within a field' in said
+    assert "data.quotes" not in said
+
+
 def test_a_byte_order_mark_is_no_part_of_the_first_column(write: Write) -> None:
     root = write(rows())
     (root / "s.csv").write_bytes(b"\xef\xbb\xbf" + (root / "s.csv").read_bytes())

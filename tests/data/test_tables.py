@@ -11,7 +11,7 @@ from pyarrow import parquet
 
 from trainyard.data import table_csv, table_json, table_parquet
 from trainyard.data.problems import Problem
-from trainyard.data.table_form import KEPT, TableForm
+from trainyard.data.table_form import IN_THE_RECIPE, KEPT, TableForm
 from trainyard.data.tables import check_columns, open_table, read_blocks
 
 Rows = list[tuple[int, list[str]]]
@@ -23,7 +23,7 @@ def read(
 ) -> tuple[Rows, list[Problem], str]:
     """Return the good rows, all problems, and how the table is said to be written."""
     problems: list[Problem] = []
-    table = open_table(root, name, TableForm(**form), problems, wanted)
+    table = open_table(root, name, TableForm(advice=IN_THE_RECIPE, **form), problems, wanted)
     if table is None or not check_columns(table, wanted):
         return [], problems, ""
     rows: Rows = []

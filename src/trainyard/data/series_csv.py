@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +19,7 @@ from trainyard.data.problems import DataError, Problem, settle
 from trainyard.data.raw import RawDataset
 from trainyard.data.series_time import Clock, grid, read_times
 from trainyard.data.splits import check_fractions
-from trainyard.data.table_form import Block, Delimiter, Encoding, Findings, OpenTable, TableForm, shown
+from trainyard.data.table_form import IN_THE_RECIPE, Block, Delimiter, Encoding, Findings, OpenTable, TableForm, shown
 from trainyard.data.tables import check_columns, open_table, read_blocks
 from trainyard.params import Count, Fraction
 
@@ -102,7 +102,8 @@ def load(config: SeriesCSVConfig, root: Path, scratch: Path) -> RawDataset:
         DataError: listing everything that is wrong with the file.
     """
     problems: list[Problem] = []
-    form = TableForm(columns=config.columns, encoding=config.encoding, delimiter=config.delimiter)
+    advice = replace(IN_THE_RECIPE, quotes="")  # which a recipe of series says nothing about
+    form = TableForm(columns=config.columns, encoding=config.encoding, delimiter=config.delimiter, advice=advice)
     series = () if config.series is None else (config.series,)
     named = (*(() if config.targets == "all" else config.targets), *config.features)
     table = open_table(root, config.path, form, problems, (config.time, *series, *named))

@@ -53,7 +53,7 @@ def open_csv(path: Path, form: TableForm, wanted: Sequence[str], found: Findings
     csv.field_size_limit(max(LONGEST_FIELD, csv.field_size_limit()))
     sample = _sample(path, encoding)
     if "\0" in (line := io.StringIO(sample, newline="").readline()):
-        found.add("nul-byte", *_nul_bytes(line), at=1)
+        found.add("nul-byte", *_nul_bytes(line, found), at=1)
         return None
     delimiter = _delimiter(sample, form, wanted)
     layout = _Layout(encoding=encoding, delimiter=delimiter, quotes=form.quotes, header=form.columns is None, width=0)
@@ -142,8 +142,8 @@ def _rows(file: TextIO, layout: _Layout, found: Findings) -> Iterator[tuple[int,
                 reason = f"text follows the closing quote{at}"
             else:
                 reason = said
-            hint = " (or set data.quotes: false, where quotes are plain characters)"
-            found.row("unreadable-row", line, reason, f'close each quote, and write "" for one within a field{hint}')
+            expected = f'close each quote, and write "" for one within a field{found.advice.quotes}'
+            found.row("unreadable-row", line, reason, expected)
             line = end + 1
 
 
@@ -152,13 +152,13 @@ def _lines(file: TextIO, unusable: set[int], found: Findings) -> Iterator[str]:
     for number, line in enumerate(file, start=1):
         if "\0" in line:
             unusable.add(number)
-            found.row("nul-byte", number, *_nul_bytes(line))
+            found.row("nul-byte", number, *_nul_bytes(line, found))
         yield line
 
 
-def _nul_bytes(line: str) -> tuple[str, str]:
+def _nul_bytes(line: str, found: Findings) -> tuple[str, str]:
     count = line.count("\0")
-    hint = "; UTF-16 without its mark? set data.encoding: utf-16-le" if count > len(line) // 3 else ""
+    hint = f"; UTF-16 without its mark? {found.advice.unmarked}" if count > len(line) // 3 else ""
     return f"{count:,} NUL bytes", f"text has none: write the file again{hint}"
 
 

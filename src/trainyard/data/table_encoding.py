@@ -80,8 +80,7 @@ def _report(bad: bytes, place: int, line: int, encoding: str, found: Findings) -
     size = f"byte 0x{bad[:1].hex()} at offset {place:,}" if bad else f"the end of the file at offset {place:,}"
     character = bad[:1].decode("cp1252", "replace")
     hint = f" ({character!r} in cp1252)" if encoding.startswith("utf-8") and character.isprintable() else ""
-    expected = "save the file as UTF-8, or name its encoding, such as data.encoding: cp1252"
-    found.add("encoding", f"{size}{hint} is not {name}", expected, at=line)
+    found.add("encoding", f"{size}{hint} is not {name}", found.advice.encoding, at=line)
 
 
 def _line_ends(text: str, before: str) -> int:

@@ -38,6 +38,33 @@ BLOCK_ROWS = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Advice:
+    """What can be done about a file that does not say how it is written: other words where there is no recipe to say it."""
+
+    header: str
+    """Of a file without one."""
+    encoding: str
+    """Of a file that is not UTF-8."""
+    unmarked: str
+    """Of UTF-16 without its byte order mark."""
+    quotes: str = ""
+    """Of quotes that do not close, beside closing them."""
+
+
+IN_THE_RECIPE = Advice(
+    header="name its columns in data.columns",
+    encoding="save the file as UTF-8, or name its encoding, such as data.encoding: cp1252",
+    unmarked="set data.encoding: utf-16-le",
+    quotes=" (or set data.quotes: false, where quotes are plain characters)",
+)
+IN_THE_FILE = Advice(
+    header="write the names of the columns above its rows",
+    encoding="save the file as UTF-8",
+    unmarked="save it as UTF-8",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TableForm:
     """What a file does not say of itself."""
 
@@ -47,6 +74,8 @@ class TableForm:
     delimiter: Delimiter = "auto"
     quotes: bool = True
     """false: a quote is a character like any other, as in many TSV files."""
+    advice: Advice = IN_THE_FILE
+    """What messages say to do, where the file is written in another way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,9 +90,10 @@ class Block:
 class Findings:
     """Problems of one file, few of each rule however many rows have it."""
 
-    def __init__(self, name: str, problems: list[Problem]) -> None:
+    def __init__(self, name: str, problems: list[Problem], advice: Advice = IN_THE_FILE) -> None:
         self.name = name
         self.problems = problems
+        self.advice = advice
         self.counts: Counter[str] = Counter()
 
     def add(self, rule: str, found: str, expected: str, *, at: object = None, severity: Severity = "error") -> None:

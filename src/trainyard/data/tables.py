@@ -38,7 +38,7 @@ def open_table(root: Path, name: str, form: TableForm, problems: list[Problem], 
         problems: what is wrong is added to it.
         wanted: columns that will be asked for, which help to tell a delimiter.
     """
-    path, found = root / name, Findings(name, problems)
+    path, found = root / name, Findings(name, problems, form.advice)
     if not path.resolve().is_relative_to(root.resolve()):
         found.add("outside", "leads out of the folder of raw data", "copy the file into it", severity="refused")
         return None
@@ -62,7 +62,7 @@ def check_columns(table: OpenTable, wanted: Sequence[str]) -> bool:
     """Whether a table has each column once; adds those that are missing, with the nearest name, or doubled."""
     good, counts = True, Counter(table.columns)
     have = ", ".join(column or "(without a name)" for column in table.columns)
-    hint = "" if any(counts[name] for name in wanted) else "; a file without a header? name its columns in data.columns"
+    hint = "" if any(counts[name] for name in wanted) else f"; a file without a header? {table.found.advice.header}"
     for name in dict.fromkeys(wanted):
         if counts[name] > 1:
             table.found.add("doubled-column", f"{counts[name]} columns of this name", "rename one", at=name)

@@ -17,7 +17,7 @@ from trainyard.data.groups import check_groups, number_groups
 from trainyard.data.problems import DataError, Problem, printable, settle
 from trainyard.data.raw import RawDataset
 from trainyard.data.splits import check_fractions, official_split
-from trainyard.data.table_form import Block, Delimiter, Encoding, Findings, OpenTable, TableForm, shown
+from trainyard.data.table_form import IN_THE_RECIPE, Block, Delimiter, Encoding, Findings, OpenTable, TableForm, shown
 from trainyard.data.tables import SUFFIXES, check_columns, open_table, read_blocks
 from trainyard.data.text import TokenizerKind
 from trainyard.data.text_checks import LISTED, SPLITS, Samples, check_classes, check_leaks, compare
@@ -107,7 +107,13 @@ def load(config: TextTableConfig, root: Path) -> RawDataset:
         DataError: listing all that is wrong with the files.
     """
     problems: list[Problem] = []
-    form = TableForm(columns=config.columns, encoding=config.encoding, delimiter=config.delimiter, quotes=config.quotes)
+    form = TableForm(
+        columns=config.columns,
+        encoding=config.encoding,
+        delimiter=config.delimiter,
+        quotes=config.quotes,
+        advice=IN_THE_RECIPE,
+    )
     samples, about = Samples(), ""
     for split, name in _files(config, root, problems):
         table = open_table(root, name, form, problems, config.used)

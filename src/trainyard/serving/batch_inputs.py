@@ -29,13 +29,6 @@ from trainyard.serving.raw_inputs import Raw
 CONTEXTS_KEPT = 2
 """Of a series' latest rows, in contexts: what is missing at the beginning of one is filled in from before it."""
 NO_FILE = "is no regular file; take it out"
-IN_A_RECIPE = {
-    "name its columns in data.columns": "write the names of the columns above its rows",
-    ", or name its encoding, such as data.encoding: cp1252": "",
-    " (or set data.quotes: false, where quotes are plain characters)": "",
-    "set data.encoding: utf-16-le": "save it as UTF-8",
-}
-"""What can be done about the tables of a recipe, and what about those that are asked about, which have no recipe."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,10 +143,7 @@ def _told(path: Path, problems: list[Problem]) -> Iterator[Item]:
     for problem in problems:
         if problem.severity != "warning":
             place = problem.where.removeprefix(path.resolve().name)
-            expected = problem.expected
-            for recipes, own in IN_A_RECIPE.items():
-                expected = expected.replace(recipes, own)
-            yield Item(name=printable(f"{path}{place}"), problem=f"{printable(problem.found)}; {expected}")
+            yield Item(name=printable(f"{path}{place}"), problem=f"{printable(problem.found)}; {problem.expected}")
     problems.clear()
 
 
