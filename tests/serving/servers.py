@@ -83,6 +83,10 @@ class Server:
     def end(self, sign: int = signal.SIGTERM) -> tuple[int, str, str]:
         """Tell it to end; return its exit code and what it said."""
         self.process.send_signal(sign)
+        return self.ended()
+
+    def ended(self) -> tuple[int, str, str]:
+        """Wait for its end; return its exit code and what it said."""
         out, err = self.process.communicate(timeout=120)
         return self.process.returncode, out, err
 

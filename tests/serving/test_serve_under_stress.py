@@ -99,10 +99,19 @@ def test_whoever_is_told_to_end_answers_what_was_asked_and_says_so(models: dict[
         wait_until(lambda: found[200, "fingerprint0"] > 20)
         server.process.send_signal(signal.SIGTERM)
         wait_until(lambda: server.get("/ready").status_code == 503)
-        code, out, err = server.end()
+        code, out, err = server.ended()
         assert (code, err) == (0, "") and "ended, with everything answered that was asked" in out
         wait_until(lambda: found["refused"] > 0)
     assert set(found) == {(200, "fingerprint0"), "refused"}
+
+
+def test_whoever_is_told_twice_to_end_does_so_at_once_and_does_not_say_that_all_was_answered(models: dict[str, Path]) -> None:
+    with Server({"reviews": models["reviews"]}, {"drain_seconds": 600.0}) as server:
+        assert server.get("/ready").status_code == 200
+        server.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: server.get("/ready").status_code == 503)
+        code, out, err = server.end()
+        assert (code, err) == (0, "") and "ended at once" in out and "everything answered" not in out
 
 
 def test_slow_clients_hold_nobody_up_and_are_hung_up_on(models: dict[str, Path]) -> None:

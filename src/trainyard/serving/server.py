@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import logging
 import os
 import signal
 import socket
 import stat
+import struct
 import sys
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +32,12 @@ SHORTEST_TOKEN = 16
 """Characters."""
 BACKLOG = 2048
 """Connections that the system holds until they are taken."""
+LAST_CALLERS_SECONDS = 0.3
+"""For connections that were opened before the end to be taken, and for what they ask to arrive."""
+SO_ATTACH_FILTER = 26
+"""Of Linux (asm-generic/socket.h); Python has no name for it."""
+NO_NEW_CALLERS = ((0x30, 0, 0, 13), (0x45, 0, 1, 2), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
+"""Berkeley Packet Filter: load the flags of the TCP header; where SYN is among them, take 0 bytes of the packet, else all."""
 NOISY = ("python_multipart", "uvicorn.error")
 """Libraries that write a line for each bad request, with which anybody could fill the disk; the client is told all of it."""
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -119,6 +127,7 @@ class _Server(uvicorn.Server):
     """uvicorn's, but that it takes requests for a moment after it was told to end, and then says that it ended well."""
 
     service: Service
+    listener: socket.socket
 
     async def _serve(self, sockets: list[socket.socket] | None = None) -> None:
         loop = asyncio.get_running_loop()
@@ -144,7 +153,11 @@ class _Server(uvicorn.Server):
 
     def _drain(self, sig: int) -> None:
         wait = self.service.options.drain_seconds if sig == signal.SIGTERM else 0
-        asyncio.get_running_loop().call_later(wait, setattr, self, "should_exit", True)
+        asyncio.get_running_loop().call_later(wait, self._take_last_callers)
+
+    def _take_last_callers(self) -> None:
+        take_no_new_callers(self.listener)
+        asyncio.get_running_loop().call_later(LAST_CALLERS_SECONDS, setattr, self, "should_exit", True)
 
 
 def serve(
@@ -181,12 +194,15 @@ def serve(
     )
     quiet_libraries()
     server = _Server(config)
-    server.service = service
+    server.service, server.listener = service, sock
     shown = f"[{host}]" if ":" in host else host
     say(f"{', '.join(models)}: http://{shown}:{here} (schema at /openapi.json; Ctrl-C ends it)")
     with contextlib.closing(sock):
         server.run([sock])
-    say("ended, with everything answered that was asked")
+    if server.force_exit:
+        say("ended at once, because it was told so twice; what was not answered by then is lost")
+    else:
+        say("ended, with everything answered that was asked")
 
 
 def accepted_names(host: str, names: Collection[str], token: str | None) -> set[str] | None:
@@ -243,3 +259,19 @@ def listen(host: str, port: int) -> socket.socket:
         said = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
         raise MachineError(f"{host}:{port}: cannot be listened on ({said}); choose another --port or --host") from None
     return sock
+
+
+def take_no_new_callers(listener: socket.socket) -> None:
+    """Have the system drop what asks for a new connection, while those that are being opened can still be taken.
+
+    A listener that is closed has the system reset every connection that nobody has taken yet, and their clients cannot know
+    that nobody read what they asked. Whoever is dropped calls again after a second, and is refused, which is no loss.
+    """
+    if sys.platform != "linux":
+        return
+    code = b"".join(struct.pack("HBBI", *step) for step in NO_NEW_CALLERS)
+    kept = ctypes.create_string_buffer(code, len(code))
+    with contextlib.suppress(OSError):
+        # `struct sock_fprog`: how many steps, and where they are.
+        program = struct.pack("@HP", len(NO_NEW_CALLERS), ctypes.addressof(kept))
+        listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
