@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import subprocess
 from contextlib import ExitStack, suppress
 from io import StringIO
@@ -13,6 +12,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from trainyard.errors import IntegrityError
+from trainyard.file_lock import take
 from trainyard.files import write_whole
 
 LOCK = "dvc.lock"
@@ -25,8 +25,9 @@ def keep_copy(folder: Path) -> None:
     """Keep a copy of dvc.lock, unless a dvc process may be writing it. Called where DVC has just read it, so it is whole."""
     # A missing copy must not end a stage.
     with suppress(OSError), ExitStack() as stack:
-        if (lock := folder / ".dvc" / "tmp" / "lock").exists():
-            fcntl.flock(stack.enter_context(lock.open("rb")), fcntl.LOCK_SH | fcntl.LOCK_NB)
+        lock = folder / ".dvc" / "tmp" / "lock"
+        if lock.exists() and not take(stack.enter_context(lock.open("rb")), shared=True):
+            return
         text = (folder / LOCK).read_bytes()
         if _read(folder / COPY) != text:
             write_whole(folder / COPY, text)

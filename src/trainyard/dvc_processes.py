@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Any
 import psutil
 
 from trainyard.errors import MachineError
+from trainyard.file_lock import take
 from trainyard.files import write_whole
 from trainyard.parent import is_dvc_command
 
@@ -63,14 +63,10 @@ def locked(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as file:
         deadline = time.monotonic() + WAIT_SECONDS
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise MachineError(f"{path}: {_holder(path)} holds it; wait for its end, or end it") from None
-                time.sleep(0.2)
+        while not take(file):
+            if time.monotonic() > deadline:
+                raise MachineError(f"{path}: {_holder(path)} holds it; wait for its end, or end it")
+            time.sleep(0.2)
         yield
 
 

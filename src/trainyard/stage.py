@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import errno
-import fcntl
 import os
 import signal
 import sys
@@ -19,6 +18,7 @@ from typing import IO, Any, NoReturn
 
 from trainyard.dvc_lock import keep_copy
 from trainyard.errors import BeginAgain, Interrupted, MachineError, TrainyardError
+from trainyard.file_lock import hold
 from trainyard.inputs import Inputs
 from trainyard.masking import mask
 from trainyard.moved import follow_move
@@ -163,12 +163,11 @@ def _alone(recipe: str, stage: str) -> Iterator[None]:
     """Hold the recipe's lock, which the kernel gives back however this process ends."""
     folder = scratch_root() / ".trainyard" / "locks"
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{recipe}.lock").open("a+", encoding="utf-8", errors="replace") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(recipe, stage, f"waits for {_holder(file)}, which works on this recipe")
-            fcntl.flock(file, fcntl.LOCK_EX)
+
+    def tell(file: IO[str]) -> None:
+        say(recipe, stage, f"waits for {_holder(file)}, which works on this recipe")
+
+    with hold(folder / f"{recipe}.lock", tell) as file:
         with suppress(OSError):  # on a full disk the lock is held as well, though it says not by whom
             file.truncate(0)
             file.write(f"pid {os.getpid()}\n{time.strftime('%Y-%m-%d %H:%M:%S')}\n{' '.join(sys.argv)}\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from trainyard.clean.things import Thing, age_of, recipe_held, size_of
+from trainyard.file_lock import held_if_free
 from trainyard.tracking.journal import Journal, journals
 from trainyard.training.lease import FILE, Holder
 from trainyard.training.outcome import DONE, recorded
@@ -133,12 +133,8 @@ def _remove_training(root: Path, folder: Path, recipe: str) -> bool:
 
 
 def _remove_locked(folder: Path, lock: Path) -> bool:
-    with lock.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return _remove(folder)
+    with held_if_free(lock) as free:
+        return free and _remove(folder)
 
 
 def _remove(folder: Path) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from trainyard.file_lock import held_if_free
 
 DAY = 24 * 3600.0
 
@@ -33,13 +34,8 @@ def recipe_held(root: Path, recipe: str) -> Iterator[bool]:
     if not path.parent.is_dir():
         yield True
         return
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+    with held_if_free(path) as free:
+        yield free
 
 
 def size_of(path: Path) -> int:

@@ -12,7 +12,6 @@ server, can be TRAINYARD_MIRROR: then nothing else is asked.
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import shutil
@@ -27,6 +26,7 @@ from trainyard.data.download import PATIENCE, Patience, download, mismatch, trus
 from trainyard.data.packed import file_sha256
 from trainyard.data.unpack import unpack
 from trainyard.errors import InputError, IntegrityError, MachineError, ServiceError, TrainyardError
+from trainyard.file_lock import hold
 from trainyard.files import write_whole
 from trainyard.provenance import scratch_root
 
@@ -213,12 +213,7 @@ def _files_below(folder: Path) -> list[str]:
 @contextmanager
 def _alone(downloads: Path, name: str, tell: Progress) -> Iterator[None]:
     """Hold the data set's lock, which the kernel gives back however this process ends."""
-    with (downloads / f".lock-{name}").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            tell(f"waits for another process that fetches {name}")
-            fcntl.flock(file, fcntl.LOCK_EX)
+    with hold(downloads / f".lock-{name}", lambda _: tell(f"waits for another process that fetches {name}")):
         yield
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
@@ -16,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from trainyard.errors import BY_EXIT_CODE, IntegrityError, Interrupted, ServiceError, TrainyardError
+from trainyard.file_lock import hold
 from trainyard.jobs.results import collect, to_lines
 from trainyard.jobs.seal import unseal
 from trainyard.jobs.spec import JobSpec
@@ -197,12 +197,7 @@ class Driver:
         self.work.parent.mkdir(parents=True, exist_ok=True)
         lock = self.work.with_suffix(".lock")
         lock.touch()
-        with lock.open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                self.say("waits for an earlier attempt to end")
-                fcntl.flock(file, fcntl.LOCK_EX)
+        with hold(lock, lambda _: self.say("waits for an earlier attempt to end")):
             yield
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 from trainyard.errors import ServiceError
+from trainyard.file_lock import held_if_free
 from trainyard.jobs.pack import LINKS
 from trainyard.jobs.spec import JobSpec
 
@@ -42,9 +41,9 @@ def tidy(work: Path) -> None:
     """Delete the working copies beside `work` that failed attempts left, and nobody came back to."""
     for other in work.parent.iterdir():
         if other.is_dir() and other != work and time.time() - other.with_suffix(".lock").stat().st_mtime > OLD_SECONDS:
-            with other.with_suffix(".lock").open("a") as file, suppress(BlockingIOError):
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(other, ignore_errors=True)
+            with held_if_free(other.with_suffix(".lock")) as free:
+                if free:
+                    shutil.rmtree(other, ignore_errors=True)
 
 
 def configure(work: Path, job_spec: JobSpec, place: Path) -> None:

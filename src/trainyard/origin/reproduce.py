@@ -6,17 +6,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from trainyard.data.packed import file_sha256, read_card
 from trainyard.errors import InputError, MachineError
+from trainyard.file_lock import hold
 from trainyard.files import write_whole
 from trainyard.origin.compared import Cause, Difference, causes, first_of_curves, first_of_values
 from trainyard.origin.record import FILE, FOLDER, PATCH, machine, packages
@@ -188,9 +188,9 @@ def _causes_of_data(origin: dict[str, Any]) -> list[Cause]:
 @contextmanager
 def _alone(place: Path) -> Iterator[None]:
     place.mkdir(parents=True, exist_ok=True)
-    with (place / "lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise MachineError(f"{place}: another process reproduces this run; wait for its end") from None
+
+    def refuse(_: object) -> NoReturn:
+        raise MachineError(f"{place}: another process reproduces this run; wait for its end")
+
+    with hold(place / "lock", refuse):
         yield

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from contextlib import suppress
@@ -11,6 +10,7 @@ from types import TracebackType
 from typing import Any, BinaryIO
 
 from trainyard.errors import InputError, MachineError
+from trainyard.file_lock import take
 from trainyard.files import flush
 from trainyard.lean import without
 from trainyard.serving.answers import Answer, Mask
@@ -111,15 +111,12 @@ class PredictionsFile:
     def _hold(self) -> BinaryIO:
         """Keep others from writing the same file aside, until this process ends however it does."""
         file = self._temporary.open("ab")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            raise MachineError(
-                f"{self.path}: another `trainyard predict` is writing it; wait until it ends, or choose another --out"
-            ) from None
-        except OSError:  # a file system without locks
-            pass
+        with suppress(OSError):  # a file system without locks
+            if not take(file):
+                file.close()
+                raise MachineError(
+                    f"{self.path}: another `trainyard predict` is writing it; wait until it ends, or choose another --out"
+                )
         return file
 
     def _open(self) -> Any:

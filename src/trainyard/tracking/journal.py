@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -21,6 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from trainyard.file_lock import take
 from trainyard.files import flush, write_whole
 
 COPIED_BYTES = 16 * 2**20
@@ -246,9 +246,9 @@ def _locked(path: Path) -> IO[str] | None:
         file = path.open("a")
     except OSError:
         return None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        return None
-    return file
+    # One that cannot be locked at all may be another's.
+    with suppress(OSError):
+        if take(file):
+            return file
+    file.close()
+    return None

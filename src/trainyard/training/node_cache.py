@@ -11,7 +11,6 @@ so it is never something else. What is in use stays, and of the rest the least r
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import socket
@@ -22,6 +21,7 @@ from typing import IO, Protocol
 
 from trainyard.data.packed import file_sha256
 from trainyard.errors import IntegrityError, MachineError
+from trainyard.file_lock import take, wait_for
 from trainyard.files import flush
 from trainyard.training.store import Store
 
@@ -110,13 +110,13 @@ def _held(content: Content, cache: Path, lock: IO[str], limit: int, told: Told) 
     """Return the folder of some content, whole, and held by a shared lock from now on."""
     folder = cache / content.sha256
     while True:
-        fcntl.flock(lock, fcntl.LOCK_SH)
+        wait_for(lock, shared=True)
         if content.is_in(folder):
             # Used now: the others go first.
             os.utime(lock.name)
             return folder
         # One process of the node fetches; the others wait here, and find it done.
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        wait_for(lock)
         if not content.is_in(folder):
             part = cache / f"{content.sha256}.part"
             part.mkdir(exist_ok=True)
@@ -134,7 +134,7 @@ def _reserve(content: Content, cache: Path, lock: IO[str], needed: int, limit: i
     """
     with (cache / ROOM).open("a") as room:
         # Two that each looked for themselves would both find the same room.
-        fcntl.flock(room, fcntl.LOCK_EX)
+        wait_for(room)
         others = sorted(
             (path for path in cache.glob("*.lock") if path.stem != content.sha256), key=lambda path: path.stat().st_mtime
         )
@@ -156,9 +156,7 @@ def _reserve(content: Content, cache: Path, lock: IO[str], needed: int, limit: i
 def drop(cache: Path, lock_path: Path) -> int:
     """Delete some content, unless a process uses it; return how many bytes that gives back."""
     with lock_path.open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not take(lock):
             return 0
         size = _size(cache, lock_path.stem)
         # Under another name first: what is left of a deletion that was cut short is no content. The lock stays: others may

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import fcntl
 import logging
 import os
 import shutil
@@ -19,6 +18,7 @@ from typing import IO, Any
 import psutil
 
 from trainyard.errors import ServiceError
+from trainyard.file_lock import take, wait_for
 from trainyard.training.access import LOOPBACK, TOKEN_PATH, check_cluster
 from trainyard.training.cluster_config import ClusterConfig
 from trainyard.training.elastic import Node, code_environment
@@ -59,7 +59,7 @@ class PrivateFolder:
         self.path = Path(tempfile.mkdtemp(prefix="ty-"))
         self.access = ExitStack()
         self.lock: IO[str] = (self.path / "new").open("w")
-        fcntl.flock(self.lock, fcntl.LOCK_EX)
+        wait_for(self.lock)
         # Under its name only once it is held, so that nobody takes it for a killed one's.
         os.replace(self.path / "new", self.path / "lock")
 
@@ -72,8 +72,8 @@ class PrivateFolder:
 
 def _remove_unless_held(path: Path) -> None:
     with path.open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(path.parent, ignore_errors=True)
+        if take(lock):
+            shutil.rmtree(path.parent, ignore_errors=True)
 
 
 def set_environment() -> None:

@@ -11,7 +11,6 @@ web/<recipe>/
 
 from __future__ import annotations
 
-import fcntl
 import html
 import json
 import os
@@ -25,6 +24,7 @@ import numpy as np
 
 from trainyard.errors import InputError, IntegrityError, MachineError
 from trainyard.export.bundle import read_bundle
+from trainyard.file_lock import wait_for
 from trainyard.files import flush
 from trainyard.serving.model_file import Signature, open_bytes
 from trainyard.serving.predictor import Predictor, Raw
@@ -98,7 +98,7 @@ def _alone(folder: Path) -> Iterator[None]:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         with suppress(OSError):  # a file system without locks
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            wait_for(descriptor)
         yield
     finally:
         os.close(descriptor)
