@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from tests.files_of_this_run import folder_of_this_run
 from trainyard.data.packed import Split
 from trainyard.export.config import ExportConfig
 from trainyard.export.inputs import raw_inputs
@@ -112,7 +112,7 @@ def network_of(make: Callable[[], tuple[ModelConfig, InputSpec, Split]]) -> tupl
 def made(kind: str) -> Made:
     """Return the files of a kind; whoever damages one takes a copy."""
     network, spec, split = network_of(KINDS[kind])
-    folder = Path(tempfile.mkdtemp(prefix=f"trainyard-{kind}-"))
+    folder = folder_of_this_run(kind)
     paths = [folder / name for name in ("model.onnx", "model.int8.onnx", "model.pt2")]
     write_onnx(network, spec, raw_inputs(split, np.arange(2)), paths[0], {"recipe": "test"})
     write_int8(paths[0], None if kind in ("texts", "series") else split, 12, paths[1])

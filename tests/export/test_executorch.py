@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import tempfile
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 import torch
 
 from tests.export.kinds import KINDS, QUICK, Made, made
+from tests.files_of_this_run import folder_of_this_run
 from trainyard.data.packed import read_card
 from trainyard.errors import IntegrityError
 from trainyard.export.config import EXECUTORCH
@@ -36,7 +36,7 @@ pytestmark = [
 def program(kind: str) -> tuple[Made, Path]:
     """Return a network and its program; whoever damages one takes a copy."""
     of = made(kind)
-    path = Path(tempfile.mkdtemp(prefix="trainyard-program-")) / "model.pte"
+    path = folder_of_this_run("program") / "model.pte"
     write_executorch(of.network, of.spec, raw_inputs(of.split, np.arange(1)), path)
     return of, path
 

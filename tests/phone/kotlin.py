@@ -7,11 +7,12 @@ import json
 import re
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.files_of_this_run import folder_of_this_run
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "android" / "app" / "src" / "main" / "kotlin" / "org" / "trainyard" / "phone" / "input"
@@ -38,7 +39,7 @@ def compiler() -> str:
 @functools.cache
 def compiled() -> Path:
     """Return an archive with the app's code and what asks it, made once."""
-    archive = Path(tempfile.mkdtemp(prefix="trainyard-kotlin-")) / "ask.jar"
+    archive = folder_of_this_run("kotlin") / "ask.jar"
     sources = [str(path) for path in (*sorted(SOURCES.glob("*.kt")), ASK)]
     command = [compiler(), "-language-version", LANGUAGE, "-api-version", LANGUAGE, "-jvm-target", "17", "-include-runtime"]
     done = subprocess.run([*command, "-d", str(archive), *sources], capture_output=True, text=True)

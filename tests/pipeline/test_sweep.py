@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.files_of_this_run import folder_of_this_run
 from tests.pipeline.conftest import TRAINYARD, Project, make_project, rows
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.cluster]
@@ -68,6 +69,8 @@ def make_swept(root: Path, folder: Path, epochs: int = 8) -> Project:
 def swept(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project whose sweep was killed once, and then came to its end."""
     project = make_swept(root, tmp_path_factory.mktemp("swept"))
+    # Of a short name, for the sockets in it.
+    project.environment["TMPDIR"] = str(folder_of_this_run("s"))
     project.killed = stopped_once(project, signal.SIGKILL, under_way)  # type: ignore[attr-defined]
     project.before = trials(project)  # type: ignore[attr-defined]
     project.output = project.run(*TRAINYARD, "sweep", "cnn")  # type: ignore[attr-defined]
@@ -87,6 +90,9 @@ def test_a_killed_sweep_continues_with_the_trials_that_it_had(swept: Project) ->
         assert new["attempts"] == (2 if old["state"] == "running" else 1)
     assert all(trial["state"] in ("finished", "stopped") for trial in after)
     assert "continues after epoch" in swept.output  # type: ignore[attr-defined]
+    # torch keeps there what it compiles, for the next time.
+    left = [path.name for path in Path(swept.environment["TMPDIR"]).iterdir() if not path.name.startswith("torchinductor")]
+    assert left == []
 
 
 def test_trials_are_runs_below_one_with_each_epoch_once(swept: Project) -> None:

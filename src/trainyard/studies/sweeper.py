@@ -146,7 +146,7 @@ class Sweeper:
         # Ray's processes take seconds to start, and most of what will be needed here takes seconds to import.
         imports = _loading("trainyard.training.tune", "trainyard.studies.searcher", "optuna")
         try:
-            with session(self.cluster, self._places_here()):
+            with session(self.cluster, self._places_here()) as scratch:
                 imports.join()
                 from trainyard.training import tune
 
@@ -157,7 +157,7 @@ class Sweeper:
                     )
                 past = [(trial.number, self.merits(trial)) for _, trial in sorted(self.book.trials.items())]
                 try:
-                    tune.run(self, self.cluster, self._places(), halving, past)
+                    tune.run(self, self.cluster, self._places(), halving, past, scratch)
                 except tune.WorkersLost as error:
                     raise Interrupted(
                         f"{error}: its process was lost {self.cluster.max_restarts + 1} times; "

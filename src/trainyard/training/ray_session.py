@@ -20,8 +20,10 @@ def address_of(cluster: ClusterConfig) -> str:
 
 
 @contextmanager
-def session(cluster: ClusterConfig, workers: int, *, address: str = "", files: Path | None = None) -> Iterator[None]:
+def session(cluster: ClusterConfig, workers: int, *, address: str = "", files: Path | None = None) -> Iterator[Path | None]:
     """Start a private Ray with room for `workers`, or join the cluster, and leave it after the block.
+
+    Given is the private Ray's folder, which is deleted even if this process is killed: by the next one that starts a Ray.
 
     Args:
         cluster: how it runs.
@@ -54,7 +56,7 @@ def session(cluster: ClusterConfig, workers: int, *, address: str = "", files: P
         if threading.current_thread() is threading.main_thread():
             # Ray has put a handler in its place that writes a stack and dies.
             signal.signal(signal.SIGTERM, handler)
-        yield
+        yield None if folder is None else folder.path
     finally:
         try:
             ray_start.leave()

@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Protocol
 
@@ -69,8 +70,17 @@ Past = Iterable[tuple[int, Sequence[float]]]
 """Trials of earlier attempts: number, and merit after each epoch."""
 
 
-def run(director: Director, cluster: ClusterConfig, concurrent: int, halving: Halving | None, past: Past) -> None:
+def run(
+    director: Director,
+    cluster: ClusterConfig,
+    concurrent: int,
+    halving: Halving | None,
+    past: Past,
+    scratch: Path | None,
+) -> None:
     """Run trials, `concurrent` at a time, until there is none any more, on the Ray that this process has started or joined.
+
+    What Tune itself writes goes to `scratch`, or where temporary files go.
 
     Raises:
         KeyboardInterrupt: trials that were under way have saved, if they could within `cluster.stop_seconds`.
@@ -94,7 +104,7 @@ def run(director: Director, cluster: ClusterConfig, concurrent: int, halving: Ha
     board = Noticeboard(launch, ray_start.head_store)
     desk = Desk(director, launch, cluster)
     resources = {"CPU": cluster.threads, **({"GPU": 1} if on_gpu else {})}
-    with tempfile.TemporaryDirectory(prefix="trainyard-tune-") as folder:
+    with tempfile.TemporaryDirectory(prefix="trainyard-tune-", dir=scratch) as folder:
         tuner = tune.Tuner(
             tune.with_resources(TrialProcess, resources),
             tune_config=tune.TuneConfig(
