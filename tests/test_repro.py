@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from trainyard.params import ParamsError
-from trainyard.repro import room_for
+from trainyard.repro import room_for, would_train
 from trainyard.training.cluster_config import ClusterConfig
 
 
@@ -43,3 +45,40 @@ def test_more_trainings_at_a_time_are_run_where_that_is_asked_for(machine: None)
     assert room_for(ClusterConfig(workers=8), 3, 2).together == 2
     with pytest.raises(ParamsError, match="use at most 8 workers"):
         room_for(ClusterConfig(workers=9), 3, 2)
+
+
+PIPELINE = """\
+stages:
+  train:
+    foreach: [cnn]
+    do:
+      cmd: cp data weights
+      params: [epochs]
+      deps: [data]
+      outs: [weights]
+"""
+
+
+def test_a_training_of_changed_inputs_runs_ahead_and_one_that_dvc_has_seen_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from dvc.repo import Repo
+
+    for name, text in (("dvc.yaml", PIPELINE), ("params.yaml", "epochs: 1\n"), ("data", "one")):
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    Repo.init(no_scm=True).reproduce()
+    capfd.readouterr()
+    assert not would_train(tmp_path, "cnn"), "nothing has changed"
+    (tmp_path / "params.yaml").write_text("epochs: 2\n")
+    assert would_train(tmp_path, "cnn")
+    (tmp_path / "data").write_text("two")
+    Repo().reproduce()
+    (tmp_path / "params.yaml").write_text("epochs: 1\n")
+    assert would_train(tmp_path, "cnn"), "these data with this parameter were never trained on"
+    capfd.readouterr()
+    (tmp_path / "data").write_text("one")
+    assert not would_train(tmp_path, "cnn"), "DVC's cache has the result"
+    (tmp_path / "weights").unlink()
+    assert not would_train(tmp_path, "cnn")
+    assert capfd.readouterr().out == "", "it was only asked"

@@ -7,6 +7,7 @@ each stage `train` finds its training done. dvc.lock, cache and outputs are DVC'
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -126,20 +127,37 @@ def would_train(root: Path, name: str) -> bool:
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
     from dvc.stage.cache import RunCacheNotFoundError
+    from dvc_data.hashfile.hash_info import HashInfo
 
-    with Repo(str(root)) as repo, suppress(DvcException):
+    with Repo(str(root)) as repo, suppress(DvcException), _without_news():
         (stage,) = repo.stage.collect(f"train@{name}")
         with repo.lock:
             if not stage.changed():
                 return False
-            try:
+            if stage.changed_stage() or not stage.deps_cached():
+                # What dvc.lock has is of other inputs: with those of now beside it, DVC would take it for their result.
                 stage.save_deps(allow_missing=True)
+                for out in stage.outs:
+                    out.hash_info = HashInfo()
+            try:
                 repo.stage_cache.restore(stage, dry=True)
             except RunCacheNotFoundError:
                 return True
             return False
     # Whatever is wrong with it, dvc repro says it.
     return False
+
+
+@contextmanager
+def _without_news() -> Iterator[None]:
+    """Keep DVC from saying of a stage that it takes it from its cache, while it is only asked whether it could."""
+    logger = logging.getLogger("dvc")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def room_for(cluster: ClusterConfig, trainings: int, together: int | None) -> Room:
