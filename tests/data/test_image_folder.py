@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import unicodedata
 from pathlib import Path
@@ -135,6 +136,22 @@ def test_links_are_followed_inside_and_refused_outside(folder: Path, tmp_path: P
         ("dog/self.png", "link-loop"),
         ("dog/up", "link-loop"),
     }
+
+
+def test_pictures_that_dvc_links_to_its_cache_elsewhere_are_read(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "project").mkdir()
+    folder = folder.rename(tmp_path / "project" / "pets")
+    before = read(folder)
+    for path in [path for path in folder.rglob("*.png")]:
+        # As `dvc add` does with `cache.type symlink`, and a cache that clones share.
+        md5 = hashlib.md5(path.read_bytes()).hexdigest()
+        place = tmp_path / "shared" / "files" / "md5" / md5[:2] / md5[2:]
+        place.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(place)
+        path.symlink_to(place)
+    after = read(folder)
+    assert after.names == before.names
+    assert np.array_equal(after.arrays["images"], before.arrays["images"])
 
 
 def test_odd_names_work_or_are_named(folder: Path) -> None:

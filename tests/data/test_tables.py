@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import tracemalloc
 from pathlib import Path
@@ -340,6 +341,16 @@ def test_files_that_are_no_tables_are_not_opened(tmp_path: Path, name: str, expe
     _, problems, _ = read(root, name)
     assert expected.replace("'", "") in said(problems)
     assert problems[0].severity == severity
+
+
+def test_a_table_that_dvc_links_to_its_cache_elsewhere_is_read(tmp_path: Path) -> None:
+    root, md5 = tmp_path / "root", hashlib.md5(PLAIN.encode()).hexdigest()
+    place = tmp_path / "shared" / "files" / "md5" / md5[:2] / md5[2:]
+    for path in (place, root / "t.csv"):
+        path.parent.mkdir(parents=True)
+    place.write_text(PLAIN)
+    (root / "t.csv").symlink_to(place)
+    assert read(root, "t.csv")[:2] == (GOOD, [])
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.jsonl", "t.parquet"])

@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from trainyard.data.links import leads_out
 from trainyard.data.problems import Problem
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
@@ -53,7 +54,7 @@ def walk(folder: Path, root: Path, known: str | None = None) -> Tree:
 
     Args:
         folder: with the images.
-        root: the project's folder; a link may lead anywhere in it, and anywhere in `folder`.
+        root: the project's folder; a link may lead anywhere in it, anywhere in `folder`, and to a file of DVC's cache.
         known: path of a file in the folder that is passed over too.
     """
     tree = Tree()
@@ -109,7 +110,7 @@ def _link_problem(
         return _problem("dangling-link", path, "a link to a file that is not there", "restore the file, or delete the link")
     except (OSError, RuntimeError):
         return _problem("link-loop", path, "a link that leads back to itself", "delete the link")
-    if not any(target.is_relative_to(folder) for folder in inside):
+    if leads_out(target, *inside):
         return _problem(
             "link-leaves", path, f"a link to {target}", "links must stay in the project: copy the file", refused=True
         )

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
+from trainyard.data.links import leads_out
 from trainyard.data.problems import Problem, Severity
 from trainyard.data.table_csv import open_csv
 from trainyard.data.table_form import Block, Findings, OpenTable, TableForm
@@ -32,14 +33,14 @@ def open_table(root: Path, name: str, form: TableForm, problems: list[Problem], 
     """Return a file's columns, or None after adding why they cannot be told.
 
     Args:
-        root: folder of the raw data; what leads out of it is not opened.
+        root: folder of the raw data; what leads out of it, but for DVC's cache, is not opened.
         name: path of the file in there, as messages say it.
         form: what the file does not say of itself.
         problems: what is wrong is added to it.
         wanted: columns that will be asked for, which help to tell a delimiter.
     """
     path, found = root / name, Findings(name, problems, form.advice)
-    if not path.resolve().is_relative_to(root.resolve()):
+    if leads_out(path.resolve(), root.resolve()):
         found.add("outside", "leads out of the folder of raw data", "copy the file into it", severity="refused")
         return None
     if not path.is_file():
