@@ -13,12 +13,12 @@ from trainyard.data.image_files import ImageFileError, inspect, read_mask
 from trainyard.data.image_folder import split_layout
 from trainyard.data.image_tree import Tree, walk
 from trainyard.data.problems import DataError, Problem, printable
+from trainyard.data.raw import MASK_CLASSES
 from trainyard.errors import InputError
 
 LOOKED_AT = 300
 """Files whose headers are read to see what there is; `trainyard check` reads them all."""
 MASKS_LOOKED_AT = 50
-MOST_CLASSES = 256
 SMALLEST, LARGEST = 8, 128
 """Pixels a side of images that keep their size, where all of them have it."""
 STEPS = 3000
@@ -180,13 +180,13 @@ def _value_lines(folder: Path, values: list[int]) -> list[str]:
     if set(values) <= {0, 255} or set(values) <= {0, 1}:
         binary = "binary" if 255 in values else "ids"
         return ["  classes: [background, object]", f"  mask_values: {binary} {found}"]
-    if values[0] == 0 and values[-1] < 2 * len(values) and values[-1] < MOST_CLASSES:
+    if values[0] == 0 and values[-1] < 2 * len(values) and values[-1] < MASK_CLASSES:
         names = ", ".join(["background", *(f"class_{number}" for number in range(1, values[-1] + 1))])
         return [f"  classes: [{names}] {found}", "  mask_values: ids"]
-    if len(values) > MOST_CLASSES:
+    if len(values) > MASK_CLASSES:
         raise InputError(
             f"{folder}: the masks hold {len(values):,} different values, from {values[0]} to {values[-1]}; expected the number "
-            f"of a class for each pixel, {MOST_CLASSES} classes at most: numbers of single objects, or shades, are none"
+            f"of a class for each pixel, {MASK_CLASSES} classes at most: numbers of single objects, or shades, are none"
         )
     # Ids up to the highest value would be classes of which nearly all are never seen.
     known = values if len(values) > 1 else [0, *values]

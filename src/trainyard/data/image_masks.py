@@ -24,7 +24,7 @@ from trainyard.data.image_folder import SPLIT_FOLDERS, add, common_shape, existi
 from trainyard.data.image_pieces import Progress, Row, Sample, decode, keep, unreadable
 from trainyard.data.image_tree import walk
 from trainyard.data.problems import DataError, Problem, printable, settle
-from trainyard.data.raw import RawDataset
+from trainyard.data.raw import MASK_CLASSES, RawDataset
 from trainyard.data.splits import check_fractions, official_split, ordered_split
 from trainyard.data.table_form import Findings
 from trainyard.params import Count, Fraction, Seed
@@ -78,8 +78,8 @@ class ImageMasksConfig:
         check_options(self.group, self.groups)
         if self.split_by == "order" and (self.group or self.groups):
             raise ValueError("split_by order cuts groups where the numbers fall; remove it, or group and groups")
-        if not 2 <= len(set(self.classes)) == len(self.classes) <= 256:
-            raise ValueError(f"classes: found {list(self.classes)}; name between 2 and 256 classes, each once")
+        if not 2 <= len(set(self.classes)) == len(self.classes) <= MASK_CLASSES:
+            raise ValueError(f"classes: found {list(self.classes)}; name between 2 and {MASK_CLASSES} classes, each once")
         if self.images == self.masks:
             raise ValueError(f"images and masks are both {self.images}; give each its own folder")
         if self.mask_values == "binary" and len(self.classes) != 2:

@@ -16,14 +16,13 @@ from numpy.typing import NDArray
 from trainyard.data.groups import check_groups, number_groups
 from trainyard.data.links import leaves_project
 from trainyard.data.problems import Problem, settle
-from trainyard.data.raw import TO_DIVIDE, Kind, RawDataset
+from trainyard.data.raw import MASK_CLASSES, TO_DIVIDE, Kind, RawDataset
 from trainyard.data.splits import check_fractions
 from trainyard.data.table_form import Findings
 from trainyard.params import Fraction, Seed
 
 Arrays = dict[str, NDArray[Any]]
 SPLIT_NAMES = ("train", "val", "test")
-MASK_CLASSES = 256
 LISTED = 5
 """Samples of a kind that a message names."""
 

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from trainyard.data.problems import Problem
 
 Kind = Literal["image_classification", "segmentation", "text_classification", "forecasting"]
+MASK_CLASSES = 256
+"""Of a segmentation at most: masks are uint8."""
 TO_DIVIDE = -1
 """In `RawDataset.split`: goes to training, or to a split that the source has no samples for."""
 
