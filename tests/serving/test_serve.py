@@ -82,6 +82,12 @@ def test_texts_and_series_get_the_answers_of_the_predictor(server: Server, model
     assert np.allclose([[step["sun"], step["load"]] for step in one["forecast"]], answer.values, rtol=1e-5)
 
 
+def test_a_text_that_looks_like_keys_has_none(server: Server) -> None:
+    text = '{"title": 1, "title": 2}'
+    reply = server.post("reviews", json={"texts": [{"title": text, "body": text}]})
+    assert reply.status_code == 200, reply.text
+
+
 def test_two_hundred_requests_at_once_each_get_their_own_answer(server: Server, models: dict[str, Path]) -> None:
     rng = np.random.default_rng(4)
     images = [png(rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)) for _ in range(200)]
@@ -139,6 +145,9 @@ BAD: list[tuple[str, dict[str, Any], int, str]] = [
     ("reviews", {"json": {"texts": [{"title": "x"}]}}, 422, "texts[0].body"),
     ("reviews", {"json": {"texts": ["x"], "text": ["x"]}}, 422, "text"),
     ("reviews", {"json": {"texts": ["x"], "\u202e\n": 1}}, 422, "\\u202e\\n"),
+    ("reviews", {"data": b'{"texts": ["a"], "texts": ["b"]}', "headers": JSON}, 422, "texts"),
+    ("reviews", {"data": b'{"texts": [{"title": "a", "body": "b", "t\\u0069tle": "c"}]}', "headers": JSON}, 422, "title"),
+    ("load", {"data": b'{"series": [[{"sun": 1, "sun" : 1}]]}', "headers": JSON}, 422, "sun"),
     ("reviews", {"data": {"texts": "x"}}, 415, "body"),
     ("reviews", {"data": b"x"}, 415, "body"),
     ("reviews", {"files": {"texts": b"x"}}, 415, "body"),
@@ -187,6 +196,12 @@ def test_what_is_wrong_is_said_with_the_name_of_the_field(
     reply = server.post(model, **options)
     assert (reply.status_code, reply.json()["error"]["field"]) == (status, field), reply.text
     assert reply.json()["error"]["found"] and reply.json()["error"]["expected"]
+
+
+def test_whether_it_works_and_is_ready_may_be_asked_without_a_body_in_the_answer(server: Server) -> None:
+    for path in ("/health", "/ready"):
+        reply = server.session.head(f"{server.url}{path}")
+        assert (reply.status_code, reply.text) == (200, "")
 
 
 def test_paths_and_methods_that_are_not_there_are_said(server: Server) -> None:

@@ -69,11 +69,14 @@ def build_application(
     )
     known = [_schema("ok", "Whether this process works.")]
 
+    # Load balancers ask with HEAD, for which a schema has nothing to say.
+    @application.head("/health", include_in_schema=False)
     @application.get("/health", summary="Whether this process works", responses=known[0])
     async def health() -> JSONResponse:
         problems = {name: served.problem for name, served in models.items() if served.problem}
         return JSONResponse({"status": "ok", **({"problems": problems} if problems else {})})
 
+    @application.head("/ready", include_in_schema=False)
     @application.get("/ready", summary="Whether new requests are welcome", responses={**known[0], **_errors("503")})
     async def ready() -> JSONResponse:
         if draining():

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
+import re
+from collections import Counter
 from typing import Any
 
 from pydantic_core import from_json
@@ -12,6 +15,9 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 
 from trainyard.serving.bad_input import BadInput
+
+KEY_END = re.compile(rb'"\s*:')
+"""Ends every key, and may stand within a text."""
 
 
 class Malformed(Exception):
@@ -47,6 +53,7 @@ def read_body(body: bytes, content_type: str, field: str, most: int) -> list[Any
         raise Malformed(f"no JSON ({error})", f'send {{"{field}": [...]}}') from None
     if not isinstance(values, dict):
         raise BadInput("body", f"a {type(values).__name__}", f'expected an object {{"{field}": [...]}}', "not-an-object")
+    _check_keys(body, values)
     for key in values:
         if key != field:
             raise BadInput(str(key)[:80], "no such field", f"expected {field}", "unknown-field")
@@ -56,6 +63,28 @@ def read_body(body: bytes, content_type: str, field: str, most: int) -> list[Any
         raise BadInput(field, found, f"expected a list of {field}", "not-a-list")
     _check_count(len(inputs), field, most)
     return [_image(value, f"{field}[{number}]") for number, value in enumerate(inputs)] if field == "images" else inputs
+
+
+def _check_keys(body: bytes, values: dict[str, Any]) -> None:
+    """Refuse an object with a key twice, of which only the last one would be read."""
+    written = len(KEY_END.findall(body))
+    if written == len(values) or written == _keys(values):
+        return
+    # Slower, and seldom needed.
+    json.loads(body, object_pairs_hook=_object)
+
+
+def _keys(values: Any) -> int:
+    """Return how many keys all objects in a value have."""
+    if isinstance(values, dict):
+        return len(values) + sum(_keys(value) for value in values.values() if isinstance(value, (dict, list)))
+    return sum(_keys(value) for value in values if isinstance(value, (dict, list)))
+
+
+def _object(pairs: list[tuple[str, Any]]) -> None:
+    key, count = Counter(key for key, _ in pairs).most_common(1)[0] if pairs else ("", 1)
+    if count > 1:
+        raise BadInput(key[:80], f"stands {count} times in one object", "expected each key once", "doubled-key")
 
 
 def _check_count(count: int, field: str, most: int) -> None:
