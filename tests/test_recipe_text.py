@@ -47,6 +47,20 @@ def test_comments_of_the_next_key_stay_with_it() -> None:
     assert list(YAML(typ="safe", pure=True).load(after)["recipes"]) == ["a", "b"]
 
 
+def test_a_file_with_the_line_ends_of_windows_keeps_them(tmp_path: Path) -> None:
+    params = tmp_path / "params.yaml"
+    plain = (ROOT / "params.yaml").read_text()
+    params.write_bytes(plain.replace("\n", "\r\n").encode())
+    add_recipe(params, "cats", BLOCK)
+    after = params.read_bytes().decode()
+    assert after == inserted(plain, "cats", BLOCK).replace("\n", "\r\n")
+    for changes in ({"model.widths": [9]}, {"train.label_smoothing": 0.25}):
+        for name in ("cnn", "cats"):
+            assert rewritten(after, name, changes) == rewritten(after.replace("\r\n", "\n"), name, changes).replace(
+                "\n", "\r\n"
+            )
+
+
 def test_there_is_a_params_file_afterwards_where_there_was_none(tmp_path: Path) -> None:
     add_recipe(tmp_path / "params.yaml", "cats", BLOCK)
     assert read_all(tmp_path / "params.yaml")[0][0].name == "cats"

@@ -33,7 +33,7 @@ def add_recipe(params: Path, name: str, block: str) -> None:
     if params.exists():
         # What cannot be read is said in the words, and with the line, of any other command.
         Params(params)
-    before = params.read_text(encoding="utf-8") if params.exists() else "recipes:\n"
+    before = read_as_it_is(params) if params.exists() else "recipes:\n"
     after = inserted(before, name, block)
     trial = params.with_name(f".{params.name}.new")
     try:
@@ -44,6 +44,11 @@ def add_recipe(params: Path, name: str, block: str) -> None:
     finally:
         trial.unlink(missing_ok=True)
     write_whole(params, after.encode())
+
+
+def read_as_it_is(path: Path) -> str:
+    """Return a file's text with the ends of its lines as they are, LF or CRLF."""
+    return path.read_bytes().decode()
 
 
 def copied(path: Path, name: str, data: str) -> str:
@@ -113,11 +118,17 @@ def inserted(text: str, name: str, block: str) -> str:
     # What stands between the last recipe and the next key, blank lines and that key's comments, stays with the key.
     while end > 0 and (not lines[end - 1].strip() or lines[end - 1].startswith("#")):
         end -= 1
+    newline = _newline(text)
     if end and not lines[end - 1].endswith("\n"):
-        lines[end - 1] += "\n"
+        lines[end - 1] += newline
     block = f"{_as_key(name)}{block.strip().removeprefix(name)}"
-    added = [f"{' ' * indent}{line}".rstrip() + "\n" for line in block.splitlines()]
-    return "".join([*lines[:end], *(["\n"] if names else []), *added, *lines[end:]])
+    added = [f"{' ' * indent}{line}".rstrip() + newline for line in block.splitlines()]
+    return "".join([*lines[:end], *([newline] if names else []), *added, *lines[end:]])
+
+
+def _newline(text: str) -> str:
+    """Return how the first line of a text ends."""
+    return "\r\n" if text.partition("\n")[0].endswith("\r") else "\n"
 
 
 def _as_key(name: str) -> str:
@@ -184,9 +195,10 @@ def _with_new(text: str, parent: MappingNode, keys: tuple[str, ...], value: Any)
         raise InputError(f"params.yaml: there is no place to write {entry}; write it by hand")
     indent = parent.value[0][0].start_mark.column
     end = _last_line(text, parent)
-    stop = text.find("\n", end)
+    newline = _newline(text)
+    stop = text.find(newline, end)
     stop = len(text) if stop < 0 else stop
-    return f"{text[:stop]}\n{' ' * indent}{entry}{text[stop:]}"
+    return f"{text[:stop]}{newline}{' ' * indent}{entry}{text[stop:]}"
 
 
 def _last_line(text: str, node: Node) -> int:

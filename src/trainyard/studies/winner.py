@@ -13,7 +13,7 @@ from typing import Any
 from trainyard.errors import TrainyardError
 from trainyard.files import write_whole
 from trainyard.recipe import Recipe, read_recipe
-from trainyard.recipe_text import rewritten, yaml_of
+from trainyard.recipe_text import read_as_it_is, rewritten, yaml_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,7 @@ class Change:
             TrainyardError: somebody has edited the file meanwhile.
             OSError: the disk is full.
         """
-        if self.path.read_text(encoding="utf-8") != self.before:
+        if read_as_it_is(self.path) != self.before:
             raise TrainyardError(f"{self.path}: was edited meanwhile; run the same command again")
         write_whole(self.path, self.after.encode())
 
@@ -52,7 +52,7 @@ def change_to(path: Path, recipe: Recipe, values: Mapping[str, Any]) -> Change:
     """
     now = recipe.to_json()
     differing = {key: value for key, value in values.items() if _at(now, key) != value}
-    before = path.read_text(encoding="utf-8")
+    before = read_as_it_is(path)
     after = rewritten(before, recipe.name, differing)
     trial = path.with_name(f".{path.name}.new")
     try:
