@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from json import dumps
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -58,7 +59,7 @@ def check(
         typer.echo(dumps(documents[0] if recipe else documents, indent=2, ensure_ascii=False))
         sys.exit(next((code for _, code in results if code), 0))
     for found in recipes:
-        typer.echo(f"{found.name}: {found.family} on {found.data.source}, {found.train.epochs} epochs")
+        typer.echo(f"{found.name}: {found.family} on {found.data.source}, {_epochs(found.train.epochs)}")
         from trainyard.data.sources import EMBEDDED
 
         if found.data.path != EMBEDDED:
@@ -204,16 +205,24 @@ def _say(text: str) -> None:
     typer.echo(f"  {text}", err=True)
 
 
+def _epochs(count: int) -> str:
+    return f"{count} epoch{'' if count == 1 else 's'}"
+
+
 @app.command()
 def report() -> None:
     """Show what the recipes reached, and where to look next."""
     from rich.console import Console
 
     from trainyard.evaluation.summary import render
+    from trainyard.params import Params, ParamsError
 
     if not PARAMS.exists():
         raise InputError(f"{PARAMS}: no such file; run this in the folder that holds params.yaml")
-    Console().print(render(Path.cwd()))
+    known = None
+    with suppress(ParamsError):
+        known = Params(PARAMS).block("recipes")
+    Console().print(render(Path.cwd(), known))
 
 
 @app.command()

@@ -34,9 +34,9 @@ def write(root: Path, recipe: str, **reports: Any) -> None:
         (folder / f"{stage}.json").write_text(json.dumps(values))
 
 
-def shown(root: Path, width: int = 80) -> str:
+def shown(root: Path, width: int = 80, known: tuple[str, ...] | None = None) -> str:
     console = Console(file=io.StringIO(), width=width)
-    console.print(render(root))
+    console.print(render(root, known))
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     return text
 
@@ -68,6 +68,15 @@ def test_stages_that_did_not_run_yet_show_a_dash(tmp_path: Path) -> None:
     assert row.split() == ["cnn", "-", "-", "-", "4:05", "min", "-", "-"]
     # The primary metric is the one that was compared with the baseline.
     assert lstm.split()[1] == "0.400"
+
+
+def test_recipes_that_are_no_more_are_said_to_be(tmp_path: Path) -> None:
+    for name in ("cnn", "cats", "dogs"):
+        write(tmp_path, name, train={**TRAIN, "epochs": 1})
+    text = shown(tmp_path, known=("cnn", "cats"))
+    assert "not in params.yaml any more: dogs; delete reports/dogs to leave them out" in text
+    assert " 1 epoch " in text
+    assert "not in params.yaml" not in shown(tmp_path, known=("cnn", "cats", "dogs")) + shown(tmp_path)
 
 
 def test_summary_says_where_to_look_next(tmp_path: Path) -> None:

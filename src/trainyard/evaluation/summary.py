@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,12 @@ Reports = dict[str, dict[str, Any]]
 """The JSON of each stage that has run."""
 
 
-def render(root: Path) -> RenderableType:
+def render(root: Path, known: Collection[str] | None = None) -> RenderableType:
     """Return the table of all recipes under `root`/reports, and where to look next.
+
+    Args:
+        root: folder of the project.
+        known: names of the recipes that params.yaml has; None: it cannot be read.
 
     Raises:
         IntegrityError: a report cannot be read.
@@ -42,7 +47,8 @@ def render(root: Path) -> RenderableType:
     recipes = {name: reports for name, reports in recipes.items() if reports}
     if not recipes:
         return Text(f"{root / 'reports'}: no recipe has been trained yet; run `make run`")
-    return Group(_table(recipes), Text(), _where_next())
+    gone = [] if known is None else [name for name in recipes if name not in known]
+    return Group(_table(recipes), *_not_known(gone), Text(), _where_next())
 
 
 def read_reports(folder: Path) -> Reports:
@@ -107,10 +113,19 @@ def _table(recipes: dict[str, Reports]) -> Table:
     return table
 
 
+def _not_known(names: Sequence[str]) -> list[Text]:
+    """Say of which recipes the table shows what they were, because no `dvc repro` makes them again."""
+    if not names:
+        return []
+    listed = ", ".join(names)
+    folders = f"reports/{names[0]}" if len(names) == 1 else "their folders in reports/"
+    return [Text(f"not in params.yaml any more: {listed}; delete {folders} to leave them out here", style="yellow")]
+
+
 def _row(name: str, reports: Reports) -> list[RenderableType]:
     train, scores, export = (reports.get(stage, {}) for stage in STAGES)
     primary = _primary(train, scores)
-    training = f"{duration(train['seconds'])}\n{train['epochs']} epochs" if "seconds" in train else NOTHING
+    training = f"{duration(train['seconds'])}\n{_epochs(train['epochs'])}" if "seconds" in train else NOTHING
     size = file_size(export["size_bytes"]) if "size_bytes" in export else NOTHING
     latency = f"{export['latency_p50_ms']:.2f} ms" if "latency_p50_ms" in export else NOTHING
     return [
@@ -122,6 +137,10 @@ def _row(name: str, reports: Reports) -> list[RenderableType]:
         size,
         latency,
     ]
+
+
+def _epochs(count: float) -> str:
+    return f"{count} epoch{'' if count == 1 else 's'}"
 
 
 def _primary(train: dict[str, Any], scores: dict[str, Any]) -> str:

@@ -81,7 +81,7 @@ def estimate(
             seconds=per_epoch * recipe.train.epochs + last["around"],
             bytes=last.get("worker_bytes"),
             gpu_bytes=last.get("worker_gpu_bytes"),
-            how=f"{per_epoch:.2f} s an epoch, as the last time here, for {recipe.train.epochs} epochs",
+            how=f"{per_epoch:.2f} s an epoch, as the last time here, for {_epochs(recipe)}",
         )
     if not seconds:
         return Estimate(seconds=None, bytes=None, how="has not run here yet")
@@ -110,8 +110,12 @@ def _of_steps(recipe: Recipe, card: Card, found: Measured, workers: int, around:
         seconds=per_epoch * recipe.train.epochs + around,
         bytes=found.bytes,
         gpu_bytes=found.gpu_bytes or None,
-        how=f"{measured}; {steps} steps an epoch, {recipe.train.epochs} epochs",
+        how=f"{measured}; {steps} steps an epoch, {_epochs(recipe)}",
     )
+
+
+def _epochs(recipe: Recipe) -> str:
+    return f"{recipe.train.epochs} epoch{'' if recipe.train.epochs == 1 else 's'}"
 
 
 def _as_before(root: Path, recipe: Recipe, last: dict[str, Any]) -> bool:

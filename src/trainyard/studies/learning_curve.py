@@ -83,7 +83,8 @@ def learning_curve(root: Path, name: str, fractions: Sequence[float], *, same_ep
             place = folder / f"fraction-{fraction:g}"
             card = subset(data_dir, place / "data", fraction, recipe.evaluate.seed)
             epochs = recipe.train.epochs if same_epochs else scaled_epochs(recipe, fraction)
-            say(name, "learning-curve", f"{card.samples['train']:,} training samples ({fraction:.0%}), {epochs} epochs")
+            trained = f"{epochs} epoch{'' if epochs == 1 else 's'}"
+            say(name, "learning-curve", f"{card.samples['train']:,} training samples ({fraction:.0%}), {trained}")
             changes = {"train.epochs": epochs, "evaluate.baseline": True}
             child = Child(recipe=name, changes=changes, data_dir=place / "data", folder=place / "run")
             metrics = run_child(root, child, tracking.key)

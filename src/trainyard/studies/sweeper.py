@@ -106,9 +106,9 @@ class Sweeper:
             self._say(trial, f"cannot be trained: {trial.reason}")
             return
         how = "after" if trial.state == "finished" else "ended early, after"
-        best = self.best()
+        best, epochs = self.best(), len(trial.history)
         told = "" if best is None else f"; best so far: {self.score(best):.4f}, trial {best.number}"
-        self._say(trial, f"val {self.metric} {self.score(trial):.4f}, {how} {len(trial.history)} epochs{told}")
+        self._say(trial, f"val {self.metric} {self.score(trial):.4f}, {how} {epochs} epoch{'' if epochs == 1 else 's'}{told}")
 
     # What is known.
 
