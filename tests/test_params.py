@@ -138,7 +138,7 @@ def test_broken_yaml_is_refused_with_its_line(tmp_path: Path) -> None:
         ("widths: [8]", f"widths: {'[' * 1000}{']' * 1000}", ": ", "nested too deeply"),
         ("epochs: 2", "epochs: !!int two", ": ", "'two'; write a plain value"),
         ("epochs: 2", f"epochs: {'2' * 5000}", ": ", "write a plain value"),
-        ("  cnn:", "  2024:", ":2: ", 'recipes has 2024 without quotes, which YAML reads as no text; write "2024":'),
+        ("  cnn:", "  2024:", " has 1 problem:\n  line 2: recipes: ", "has 2024 without quotes; which YAML reads as"),
     ],
 )
 def test_what_yaml_takes_and_no_recipe_can_be_is_refused_with_its_line(
@@ -147,6 +147,22 @@ def test_what_yaml_takes_and_no_recipe_can_be_is_refused_with_its_line(
     message = refusal(tmp_path, old, new)
     assert f"params.yaml{line}" in message
     assert said in message
+
+
+def test_empty_blocks_and_recipes_hide_nothing_else(tmp_path: Path) -> None:
+    text = GOOD.replace("    evaluate: {}\n", "    evaluate:\n").replace("epochs: 2", "epochs: two")
+    text += "  dogs:\n  cats: 3\nsweep:\ncluster:\ntracking: {system_metric: true}\n"
+    with pytest.raises(ParamsError) as error:
+        read_all(write(tmp_path, text))
+    assert [line.split(": ", 1)[1] for line in str(error.value).splitlines()[1:]] == [
+        "recipes.cnn.train.epochs: found 'two'; expected integer",
+        "recipes.cnn.evaluate: is empty; write its keys below it, or {} where it needs none",
+        "recipes.dogs: is empty; write its keys below it, or {} where it needs none",
+        "recipes.cats: is 3; expected a mapping of names",
+        "sweep: is empty; write its keys below it, or {} where it needs none",
+        "cluster: is empty; write its keys below it, or {} where it needs none",
+        "tracking.system_metric: no such key; valid here: uri, experiment, system_metrics; did you mean 'system_metrics'?",
+    ]
 
 
 def test_an_anchor_may_be_used_many_times(tmp_path: Path) -> None:

@@ -95,24 +95,40 @@ class Params:
         return line
 
     def block(self, *keys: str) -> dict[str, Any]:
-        """Return the mapping at `keys`, or say which names stand there instead."""
+        """Return the mapping at `keys`.
+
+        Raises:
+            ParamsError: saying which names, or what else, stand there instead.
+        """
+        found = self._mapping(*keys)
+        if isinstance(found, Problem):
+            raise ParamsError(f"{self.path}:{found.line}: {found.key} {found.found}; {found.expected}")
+        return found
+
+    def mapping(self, keys: tuple[str, ...], problems: list[Problem]) -> dict[str, Any] | None:
+        """Return the mapping at `keys`, or None after adding to `problems` what stands there instead."""
+        found = self._mapping(*keys)
+        if isinstance(found, Problem):
+            problems.append(found)
+            return None
+        return found
+
+    def _mapping(self, *keys: str) -> dict[str, Any] | Problem:
         values: Any = self.values
         for depth, key in enumerate(keys):
             if not isinstance(values, dict) or key not in values:
                 have = list(map(str, values)) if isinstance(values, dict) else []
                 where = ".".join(keys[:depth]) or "the file"
                 if key in have:
-                    raise ParamsError(
-                        f"{self.path}:{self.line(*keys[: depth + 1])}: {where} has {key} without quotes, which YAML reads as "
-                        f'no text; write "{key}":'
-                    )
-                raise ParamsError(
-                    f"{self.path}:{self.line(*keys[:depth])}: {where} has no '{key}'; "
-                    f"it has {', '.join(have) or 'nothing'}{nearest(key, have)}"
-                )
+                    expected = f'which YAML reads as no text; write "{key}":'
+                    return Problem(self.line(*keys[: depth + 1]), where, f"has {key} without quotes", expected)
+                expected = f"it has {', '.join(have) or 'nothing'}{nearest(key, have)}"
+                return Problem(self.line(*keys[:depth]), where, f"has no '{key}'", expected)
             values = values[key]
+        if values is None:
+            return Problem(self.line(*keys), ".".join(keys), "is empty", "write its keys below it, or {} where it needs none")
         if not isinstance(values, dict):
-            raise ParamsError(f"{self.path}:{self.line(*keys)}: {'.'.join(keys)} is {values!r}; expected a mapping of names")
+            return Problem(self.line(*keys), ".".join(keys), f"is {_show(values)}", "expected a mapping of names")
         return values
 
     def read(self, schema: type[Schema], *keys: str) -> Schema:
@@ -129,7 +145,9 @@ class Params:
 
     def collect(self, schema: type[Schema], keys: tuple[str, ...], problems: list[Problem]) -> Schema | None:
         """Return the block at `keys` as a `schema`, or None after adding what is wrong with it to `problems`."""
-        block = self.block(*keys)
+        block = self.mapping(keys, problems)
+        if block is None:
+            return None
         try:
             # Through JSON, because pydantic's strict mode takes tuples and dataclasses from JSON only.
             text = json.dumps(block)

@@ -71,12 +71,20 @@ def read_recipe(path: Path, name: str) -> Recipe:
     Raises:
         ParamsError: there is none of that name, or listing everything that is wrong with it.
     """
-    params = Params(path)
+    params = _params_with(path, name)
     problems: list[Problem] = []
     recipe = _read(params, name, problems)
     if recipe is None or problems:
         raise params.error(problems)
     return recipe
+
+
+def _params_with(path: Path, name: str) -> Params:
+    """Return a params.yaml; a recipe of a name that it has not is the only problem then."""
+    params = Params(path)
+    if name not in params.block("recipes"):
+        params.block("recipes", name)
+    return params
 
 
 def read_all(path: Path) -> tuple[list[Recipe], ClusterConfig, TrackingConfig]:
@@ -91,11 +99,12 @@ def read_all(path: Path) -> tuple[list[Recipe], ClusterConfig, TrackingConfig]:
         if key not in (valid := ("recipes", "cluster", "tracking", "sweep")):
             expected = f"valid here: {', '.join(valid)}{nearest(str(key), valid)}"
             problems.append(Problem(params.line(key), str(key), "no such key", expected))
-    recipes = [_read(params, str(name), problems) for name in params.block("recipes")]
+    names = params.mapping(("recipes",), problems)
+    recipes = [_read(params, str(name), problems) for name in names or ()]
     settings = []
     for key, schema in (("cluster", ClusterConfig), ("tracking", TrackingConfig)):
         settings.append(params.collect(schema, (key,), problems) if key in params.values else schema())
-    if "sweep" in params.values:
+    if "sweep" in params.values and names is not None:
         _check_sweeps(params, [recipe for recipe in recipes if recipe is not None], problems)
     if problems:
         raise params.error(problems)
@@ -109,7 +118,7 @@ def read_sweep(path: Path, name: str) -> Asked:
     Raises:
         ParamsError: it has none, or listing everything that is wrong with both.
     """
-    params = Params(path)
+    params = _params_with(path, name)
     problems: list[Problem] = []
     recipe = _read(params, name, problems)
     if recipe is None or problems:
@@ -142,12 +151,15 @@ def read_changed(asked: Asked, changes: Mapping[str, Any]) -> Recipe:
 def _check_sweeps(params: Params, recipes: list[Recipe], problems: list[Problem]) -> None:
     """Add what is wrong in `sweep:` to `problems`."""
     known = [str(name) for name in params.block("recipes")]
-    for name in params.block("sweep"):
+    sweeps = params.mapping(("sweep",), problems)
+    if sweeps is None:
+        return
+    for name in sweeps:
         if name not in known:
             expected = f"expected a recipe: {', '.join(known)}{nearest(str(name), known)}"
             problems.append(Problem(params.line("sweep", name), f"sweep.{name}", "is no recipe", expected))
     for recipe in recipes:
-        if recipe.name in params.block("sweep"):
+        if recipe.name in sweeps:
             collect_sweep(params, recipe, _read, problems)
 
 
@@ -197,7 +209,9 @@ def _read(params: Params, name: str, problems: list[Problem]) -> Recipe | None:
     """Read one recipe; what is wrong with it is added to `problems`."""
     before = len(problems)
     keys = ("recipes", name)
-    block = params.block(*keys)
+    block = params.mapping(keys, problems)
+    if block is None:
+        return None
     problems.extend(_misnamed(params, name))
     wanted = ("family", *BLOCKS, "model")
     valid = (*wanted, *OPTIONAL)
