@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 
 from trainyard.data.problems import DataError, Problem, printable
 from trainyard.data.series_time import PLAIN, ZONED, read_times
-from trainyard.data.table_form import Advice, TableForm
+from trainyard.data.table_form import IN_THE_FILE, TableForm
 from trainyard.data.tables import open_table, read_blocks
 from trainyard.data.text_table import split_files
 from trainyard.errors import InputError
@@ -31,7 +31,8 @@ TIME_NAMES = ("date", "datetime", "timestamp", "time", "ds", "ts", "epoch", "uni
 RECENT = 1_000_000_000_000_000
 """Microseconds since 1970, in 2001: what epoch numbers are mostly above, and measured ones below."""
 TIMES_READ = 200
-BY_HAND = Advice(
+BY_HAND = replace(
+    IN_THE_FILE,
     header="write the names of the columns above it, or write the recipe by hand, with data.columns",
     encoding="save the file as UTF-8, or write the recipe by hand, with its encoding, such as data.encoding: cp1252",
     unmarked="save it as UTF-8, or write the recipe by hand, with data.encoding: utf-16-le",

@@ -44,7 +44,13 @@ MODELS: dict[str, Made] = {
     "reviews": (
         "lstm",
         TextTableConfig(
-            source="text_table", path="raw", text=("title", "body"), label="mood", max_tokens=9, vocabulary_size=60
+            source="text_table",
+            path="raw",
+            text=("title", "body"),
+            label="mood",
+            delimiter=",",
+            max_tokens=9,
+            vocabulary_size=60,
         ),
         LSTMConfig(embedding_size=8, hidden_size=8, pooling="mean_max"),
         write_reviews,

@@ -78,6 +78,12 @@ def form_of(config: DataConfig, card: Card) -> RawForm:
             )
 
 
+def table_of(config: DataConfig) -> dict[str, Any] | None:
+    """Return how the tables of a data set were written, as `table_form.form_from_json` reads it; None: it had none."""
+    form = getattr(config, "table_form", None)
+    return None if form is None else form.to_json()
+
+
 def to_json(form: RawForm) -> dict[str, Any]:
     """Return plain values, of which `from_json` makes an equal form."""
     return {"type": _TYPES[type(form)], **asdict(form)}

@@ -90,6 +90,13 @@ class SeriesCSVConfig:
                 f"train_steps {steps[0]}, val_steps {steps[1]} and test_steps {steps[2]} go together; give all or none"
             )
 
+    @property
+    def table_form(self) -> TableForm:
+        """How the file is written."""
+        # A recipe of series says nothing about quotes.
+        advice = replace(IN_THE_RECIPE, quotes="")
+        return TableForm(columns=self.columns, encoding=self.encoding, delimiter=self.delimiter, advice=advice)
+
 
 def load(config: SeriesCSVConfig, root: Path, scratch: Path) -> RawDataset:
     """Read and check a file of series.
@@ -102,11 +109,9 @@ def load(config: SeriesCSVConfig, root: Path, scratch: Path) -> RawDataset:
         DataError: listing everything that is wrong with the file.
     """
     problems: list[Problem] = []
-    advice = replace(IN_THE_RECIPE, quotes="")  # which a recipe of series says nothing about
-    form = TableForm(columns=config.columns, encoding=config.encoding, delimiter=config.delimiter, advice=advice)
     series = () if config.series is None else (config.series,)
     named = (*(() if config.targets == "all" else config.targets), *config.features)
-    table = open_table(root, config.path, form, problems, (config.time, *series, *named))
+    table = open_table(root, config.path, config.table_form, problems, (config.time, *series, *named))
     if table is None:
         raise DataError(config.path, problems)
     targets = _targets(config, table)

@@ -203,7 +203,7 @@ def _block(places: dict[str, int], rows: list[list[str]], lines: list[int]) -> B
 
 
 def _add_ragged(good: int, ragged: Counter[int], kept: Iterable[tuple[int, int]], layout: _Layout, found: Findings) -> None:
-    wanted = f"{'the header has' if layout.header else 'data.columns names'} {layout.width}"
+    wanted = f"{'the header has' if layout.header else found.advice.columns} {layout.width}"
     if not good and len(ragged) == 1 and sum(ragged.values()) > 1:
         (width, count), *_ = ragged.items()
         more = "a name is missing in the header, or a delimiter stands at the end of each row"

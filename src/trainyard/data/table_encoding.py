@@ -46,11 +46,12 @@ def find_encoding(path: Path, encoding: Encoding, found: Findings) -> str | None
         found.add("encoding", f"begins with the byte order mark of {SHOWN_NAMES[mark]}", expected)
         return None
     if encoding == "utf-16":
-        expected = "name the order of its bytes: data.encoding: utf-16-le or utf-16-be"
-        found.add("encoding", "has no byte order mark", expected)
+        found.add("encoding", "has no byte order mark", found.advice.unmarked)
         return None
-    if encoding in ("latin-1", "iso8859-15") or encoding.startswith("cp"):
-        _warn_of_utf8(path, encoding, found)
+    if (encoding in ("latin-1", "iso8859-15") or encoding.startswith("cp")) and is_utf8(path):
+        # Text in such an encoding hardly ever reads as UTF-8 too.
+        expected = f"it is read as {encoding}, as asked; for UTF-8, remove data.encoding"
+        found.add("encoding-doubtful", "all of it is UTF-8", expected, severity="warning")
     return encoding
 
 
@@ -89,8 +90,8 @@ def _line_ends(text: str, before: str) -> int:
     return text.count("\n") + text.count("\r") - inside
 
 
-def _warn_of_utf8(path: Path, encoding: str, found: Findings) -> None:
-    """Say where every byte reads as UTF-8 too, because text in such an encoding hardly ever does."""
+def is_utf8(path: Path) -> bool:
+    """Whether a file holds other signs than those of ASCII, all of them in UTF-8."""
     decoder, ascii_only = codecs.getincrementaldecoder("utf-8")(), True
     with path.open("rb") as file:
         try:
@@ -99,7 +100,17 @@ def _warn_of_utf8(path: Path, encoding: str, found: Findings) -> None:
                 decoder.decode(chunk)
             decoder.decode(b"", final=True)
         except UnicodeDecodeError:
-            return
-    if not ascii_only:
-        expected = f"it is read as {encoding}, as asked; for UTF-8, remove data.encoding"
-        found.add("encoding-doubtful", "all of it is UTF-8", expected, severity="warning")
+            return False
+    return not ascii_only
+
+
+def as_it_says(path: Path, encoding: Encoding) -> Encoding:
+    """Return the encoding of a file that is taken for one in `encoding`, unless its mark, or text in UTF-8, says otherwise."""
+    with path.open("rb") as file:
+        start = file.read(CHUNK_BYTES)
+    if any(start.startswith(mark) for mark, _ in MARKS):
+        return "auto"
+    if encoding.startswith("utf-16"):
+        # Every second byte of common signs is NUL there, and no byte of other texts.
+        return encoding if b"\0" in start else "auto"
+    return "auto" if is_utf8(path) else encoding

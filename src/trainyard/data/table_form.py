@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, get_args
 
 from trainyard.data.problems import Problem, Severity
 
@@ -43,6 +43,8 @@ class Advice:
 
     header: str
     """Of a file without one."""
+    columns: str
+    """What says how many columns there are, of a file without a header."""
     encoding: str
     """Of a file that is not UTF-8."""
     unmarked: str
@@ -53,12 +55,14 @@ class Advice:
 
 IN_THE_RECIPE = Advice(
     header="name its columns in data.columns",
+    columns="data.columns names",
     encoding="save the file as UTF-8, or name its encoding, such as data.encoding: cp1252",
-    unmarked="set data.encoding: utf-16-le",
+    unmarked="name the order of its bytes: data.encoding: utf-16-le or utf-16-be",
     quotes=" (or set data.quotes: false, where quotes are plain characters)",
 )
 IN_THE_FILE = Advice(
     header="write the names of the columns above its rows",
+    columns="the tables of the training have",
     encoding="save the file as UTF-8",
     unmarked="save it as UTF-8",
 )
@@ -76,6 +80,28 @@ class TableForm:
     """false: a quote is a character like any other, as in many TSV files."""
     advice: Advice = IN_THE_FILE
     """What messages say to do, where the file is written in another way."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values, of which `form_from_json` makes a form for files like these."""
+        return {name: getattr(self, name) for name in SAID}
+
+
+SAID = ("columns", "encoding", "delimiter", "quotes")
+"""Fields of a form that say how a file is written."""
+
+
+def form_from_json(values: dict[str, Any]) -> TableForm:
+    """Return the form that `to_json` of one wrote.
+
+    Raises:
+        ValueError, TypeError: it is none.
+    """
+    names = values.get("columns")
+    form = TableForm(**{**{name: values[name] for name in SAID if name in values}, "columns": names and tuple(names)})
+    good = form.encoding in get_args(Encoding) and form.delimiter in get_args(Delimiter) and type(form.quotes) is bool
+    if not good or not all(isinstance(name, str) for name in form.columns or ()):
+        raise ValueError(f"{values} says nothing about how a table is written")
+    return form
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -95,6 +95,17 @@ class TextTableConfig:
         return (self.text,) if isinstance(self.text, str) else self.text
 
     @property
+    def table_form(self) -> TableForm:
+        """How the files are written."""
+        return TableForm(
+            columns=self.columns,
+            encoding=self.encoding,
+            delimiter=self.delimiter,
+            quotes=self.quotes,
+            advice=IN_THE_RECIPE,
+        )
+
+    @property
     def used(self) -> tuple[str, ...]:
         """All columns that are read."""
         return (*self.texts, self.label, *(name for name in (self.group, self.split) if name is not None))
@@ -107,16 +118,9 @@ def load(config: TextTableConfig, root: Path) -> RawDataset:
         DataError: listing all that is wrong with the files.
     """
     problems: list[Problem] = []
-    form = TableForm(
-        columns=config.columns,
-        encoding=config.encoding,
-        delimiter=config.delimiter,
-        quotes=config.quotes,
-        advice=IN_THE_RECIPE,
-    )
     samples, about = Samples(), ""
     for split, name in _files(config, root, problems):
-        table = open_table(root, name, form, problems, config.used)
+        table = open_table(root, name, config.table_form, problems, config.used)
         if table is None or not check_columns(table, config.used):
             continue
         about = about or table.about

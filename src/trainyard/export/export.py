@@ -17,7 +17,7 @@ from torch import nn
 from trainyard import __version__
 from trainyard.data.packed import Card, Split, SplitName, file_sha256, open_split, read_card
 from trainyard.data.packed import verify as verify_files
-from trainyard.data.raw_form import form_of, to_json
+from trainyard.data.raw_form import form_of, table_of, to_json
 from trainyard.errors import IntegrityError
 from trainyard.export.bundle import FILES, FOLDERS, FORMAT_FILES, MANIFEST, write_manifest
 from trainyard.export.card import write_card
@@ -211,6 +211,8 @@ def _metadata(
         "raw": json.dumps(raw),
         **{name: json.dumps(value) for name, value in reading.items()},
     }
+    if (table := table_of(saved.recipe.data)) is not None:
+        metadata["table"] = json.dumps(table)
     return metadata if tokenizer is None else {**metadata, "tokenizer": tokenizer}
 
 

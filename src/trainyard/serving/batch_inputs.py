@@ -19,10 +19,11 @@ from trainyard.data.problems import Problem, printable
 from trainyard.data.raw_form import ImageForm, SeriesForm, TextForm
 from trainyard.data.series_csv import read_number
 from trainyard.data.series_time import grid, read_times
-from trainyard.data.table_form import Block, OpenTable, TableForm
+from trainyard.data.table_form import Block
 from trainyard.data.tables import SUFFIXES as TABLE_SUFFIXES
-from trainyard.data.tables import check_columns, open_table, read_blocks
+from trainyard.data.tables import check_columns, read_blocks
 from trainyard.errors import InputError
+from trainyard.serving.asked_tables import open_asked
 from trainyard.serving.model_file import Signature
 from trainyard.serving.raw_inputs import Raw
 
@@ -109,7 +110,7 @@ def items(paths: Sequence[Path], signature: Signature) -> Iterator[Item]:
             case ImageForm():
                 yield _image(path)
             case TextForm() as form:
-                yield from _texts(path, form)
+                yield from _texts(path, signature, form)
             case SeriesForm() as form:
                 yield from _series(path, signature, form)
 
@@ -132,12 +133,6 @@ def _image(path: Path) -> Item:
         return Item(name=name, problem=f"cannot be opened: {error.strerror or error}; make it readable")
 
 
-def _open(path: Path, wanted: Sequence[str], problems: list[Problem]) -> OpenTable | None:
-    # The user named this very file: where its name is a link, what it leads to is meant.
-    real = path.resolve()
-    return open_table(real.parent, real.name, TableForm(), problems, wanted)
-
-
 def _told(path: Path, problems: list[Problem]) -> Iterator[Item]:
     """Yield what is wrong with a file and its rows, and forget it."""
     for problem in problems:
@@ -147,9 +142,9 @@ def _told(path: Path, problems: list[Problem]) -> Iterator[Item]:
     problems.clear()
 
 
-def _texts(path: Path, form: TextForm) -> Iterator[Item]:
+def _texts(path: Path, signature: Signature, form: TextForm) -> Iterator[Item]:
     problems: list[Problem] = []
-    table = _open(path, form.columns, problems)
+    table = open_asked(path, signature.table, form.columns, form.columns, problems)
     if table is not None and check_columns(table, form.columns):
         for block in read_blocks(table, form.columns, form.columns):
             columns = [block.cells[name] for name in form.columns]
@@ -163,7 +158,7 @@ def _series(path: Path, signature: Signature, form: SeriesForm) -> Iterator[Item
     """Yield the end of each series of a table, in the order in which they begin."""
     problems: list[Problem] = []
     wanted = (*signature.columns, *([form.series] if form.series else []))
-    table = _open(path, wanted, problems)
+    table = open_asked(path, signature.table, wanted, (*wanted, form.time), problems)
     if table is None or not check_columns(table, wanted):
         yield from _told(path, problems)
         return

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import onnxruntime
 
 from trainyard.data.raw import Kind
 from trainyard.data.raw_form import ImageForm, RawForm, SeriesForm, TextForm, from_json
+from trainyard.data.table_form import TableForm, form_from_json
 from trainyard.errors import IntegrityError, first_line
 from trainyard.serving.onnx_bytes import points_elsewhere
 
@@ -48,6 +49,8 @@ class Signature:
     """Of the samples or pixels; the names of the targets for forecasting."""
     form: RawForm
     """How a raw input becomes what the graph takes."""
+    table: TableForm = field(default_factory=TableForm)
+    """How the tables that it learned from were written, where the file says so."""
     columns: tuple[str, ...] = ()
     """Of a series, targets first."""
     context_length: int = 0
@@ -142,6 +145,7 @@ def _read(metadata: Mapping[str, str], sha256: str) -> Signature:
         kind=kind,
         classes=classes,
         form=form,
+        table=form_from_json(json.loads(metadata.get("table", "{}"))),
         columns=tuple(json.loads(metadata.get("columns", "[]"))),
         temperature=temperature,
         threshold=threshold,
