@@ -207,6 +207,30 @@ def test_a_target_with_the_name_of_another_column_has_one_of_its_own(models: dic
     assert (tmp_path / "out.csv").read_text().startswith('"input","series","step","time","forecast_step","forecast_input",')
 
 
+def test_what_was_predicted_into_a_folder_is_not_read_there(models: dict[str, Path], tmp_path: Path) -> None:
+    predictor = Predictor.load(models["cells"], threads=1)
+    Image.new("L", (20, 20)).save(tmp_path / "scan.png")
+    (tmp_path / "my-masks").mkdir()
+    Image.new("L", (20, 20)).save(tmp_path / "my-masks" / "mine.png")
+    for name in ("a.parquet", "b.csv", "c.parquet"):
+        assert predict(predictor, [tmp_path], tmp_path / name).answered == 2
+    assert predict(predictor, [tmp_path / "a-masks"], tmp_path / "d.csv").answered == 2
+    reviews = Predictor.load(models["reviews"], threads=1)
+    table = tmp_path / "texts" / "new.csv"
+    table.parent.mkdir()
+    table.write_text("title,body\na fine day,and warm\n")
+    for name in ("a.csv", "b.parquet", "a.csv"):
+        done = predict(reviews, [table.parent], table.parent / name)
+        assert (done.answered, done.bad) == (1, 0)
+    load = models["load"].parents[1] / "raw.csv"
+    copied = tmp_path / "series" / "raw.csv"
+    copied.parent.mkdir()
+    copied.write_text(load.read_text())
+    for name in ("a.csv", "b.parquet", "c.csv"):
+        done = predict(Predictor.load(models["load"], threads=1), [copied.parent], copied.parent / name)
+        assert (done.answered, done.bad) == (1, 0)
+
+
 def test_what_is_read_is_not_written_over(models: dict[str, Path], tmp_path: Path) -> None:
     predictor = Predictor.load(models["reviews"], threads=1)
     table = tmp_path / "in" / "new.csv"
@@ -216,11 +240,10 @@ def test_what_is_read_is_not_written_over(models: dict[str, Path], tmp_path: Pat
     for out in (table, tmp_path / "link.csv"):
         with pytest.raises(InputError, match=f"--out {out}: is one of the files to answer to; name another file"):
             predict(predictor, [table], out)
-    predict(predictor, [table.parent], table.parent / "answers.csv")
-    before = (table.parent / "answers.csv").read_bytes()
+    (table.parent / "answers.csv").write_text(before := "title,body\ndull,and cold\n")
     with pytest.raises(InputError, match=r"answers\.csv: is there already, in .*in, where it would be read"):
         predict(predictor, [table.parent], table.parent / "answers.csv")
-    assert (table.parent / "answers.csv").read_bytes() == before
+    assert (table.parent / "answers.csv").read_text() == before
     assert table.read_text() == "title,body\na fine day,and warm\n"
 
 

@@ -25,6 +25,7 @@ from trainyard.data.tables import check_columns, read_blocks
 from trainyard.errors import InputError
 from trainyard.serving.asked_tables import open_asked
 from trainyard.serving.model_file import Signature
+from trainyard.serving.own_files import is_own_masks, is_own_table
 from trainyard.serving.raw_inputs import Raw
 
 CONTEXTS_KEPT = 2
@@ -58,7 +59,9 @@ class _Series:
 
 
 def listed(paths: Sequence[Path], signature: Signature) -> Iterator[Path]:
-    """Yield the files that paths name, those of a folder in the order of their names; hidden ones are passed over.
+    """Yield the files that paths name, those of a folder in the order of their names.
+
+    Hidden ones are passed over, and those that predictions were written into.
 
     Raises:
         InputError: a path is not there.
@@ -84,7 +87,8 @@ def check_apart(out: Path, paths: Sequence[Path], signature: Signature) -> None:
         if path.is_file() and path.samefile(out):
             raise InputError(f"--out {out}: is one of the files to answer to; name another file")
         real, folder = out.resolve(), path.resolve()
-        if path.is_dir() and real.is_relative_to(folder) and real.suffix.lower() in _suffixes(signature):
+        read = real.suffix.lower() in _suffixes(signature) and not is_own_table(real)
+        if path.is_dir() and real.is_relative_to(folder) and read:
             raise InputError(
                 f"--out {out}: is there already, in {path}, where it would be read as one of the files to answer to; "
                 "name a file outside of that folder, or delete this one"
@@ -117,10 +121,11 @@ def items(paths: Sequence[Path], signature: Signature) -> Iterator[Item]:
 
 def _below(folder: Path, suffixes: set[str]) -> Iterator[Path]:
     for parent, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and not is_own_masks(Path(parent, name)))
         for name in sorted(files):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes:
-                yield Path(parent, name)
+            path = Path(parent, name)
+            if not name.startswith(".") and path.suffix.lower() in suffixes and not is_own_table(path):
+                yield path
 
 
 def _image(path: Path) -> Item:

@@ -21,6 +21,7 @@ from trainyard.data.spreadsheet import text_cell
 from trainyard.serving.answers import Answer, Forecast, Label, Mask, forecast_column
 from trainyard.serving.batch_inputs import Item
 from trainyard.serving.model_file import Signature
+from trainyard.serving.own_files import METADATA
 
 LONGEST_NAME = 80
 """Characters of a mask's name that come from its image's."""
@@ -105,9 +106,7 @@ def table_schema(pa: Any, signature: Signature) -> Any:
     )
     said = {"recipe": signature.recipe, "fingerprint": signature.fingerprint, "sha256": signature.sha256}
     about = {**said, "kind": signature.kind, "classes": list(signature.classes)}
-    return pa.schema([("input", pa.string()), *fields, ("problem", pa.string())]).with_metadata(
-        {"trainyard": json.dumps(about)}
-    )
+    return pa.schema([("input", pa.string()), *fields, ("problem", pa.string())]).with_metadata({METADATA: json.dumps(about)})
 
 
 def table_of(pa: Any, schema: Any, rows: list[Row], classes: tuple[str, ...]) -> Any:

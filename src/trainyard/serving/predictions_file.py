@@ -16,12 +16,11 @@ from trainyard.lean import without
 from trainyard.serving.answers import Answer, Mask
 from trainyard.serving.batch_inputs import Item
 from trainyard.serving.model_file import Signature
+from trainyard.serving.own_files import CSV, MASKS, PARQUET
 from trainyard.serving.prediction_rows import Row, flat, mask_name, rows_of, table_of, table_schema
 
 GROUP_ROWS = 5000
 """Rows that are held until they are written."""
-PARQUET = (".parquet", ".pq")
-CSV = ".csv"
 
 
 class PredictionsFile:
@@ -46,7 +45,7 @@ class PredictionsFile:
             what = "a folder" if path.is_dir() else "no regular file"
             raise InputError(f"--out {path}: is {what}; name a file that ends with .parquet or .csv")
         self.path, self.signature = path, signature
-        self.masks = path.with_name(f"{path.stem}-masks") if signature.kind == "segmentation" else None
+        self.masks = path.with_name(f"{path.stem}{MASKS}") if signature.kind == "segmentation" else None
         if self.masks is not None and self.masks.exists():
             raise InputError(f"{self.masks}: is there already; masks go into a new folder: move it, or choose another --out")
         self.rows: list[Row] = []
@@ -55,7 +54,7 @@ class PredictionsFile:
         self.schema = table_schema(pa, signature)
         self._pa = pa
         self._temporary = path.with_name(f".{path.name}.tmp")
-        self._temporary_masks = path.with_name(f".{path.stem}-masks.tmp")
+        self._temporary_masks = path.with_name(f".{path.stem}{MASKS}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._alone = self._hold()
