@@ -152,3 +152,14 @@ def test_a_table_that_is_not_utf_8_may_have_a_recipe_by_hand(tmp_path: Path) -> 
     (tmp_path / "t.csv").write_bytes("text,label\nbr\u00fbl\u00e9e,a\n".encode("cp1252"))
     with pytest.raises(DataError, match=r"or write the recipe by hand, with its encoding, such as data\.encoding: cp1252"):
         suggest("mine", "lstm", tmp_path / "t.csv", "t.csv")
+
+
+def test_labels_that_a_program_has_written_as_numbers_with_a_fraction_of_nothing_are_labels(tmp_path: Path) -> None:
+    path = write(tmp_path, "text,label,score", "row {n} says {author} and {label},{n}.0,0.{n}")
+    lines = [
+        line.replace(f",{number}.0,", f",{number % 3}.0,") for number, line in enumerate(path.read_text().splitlines()[1:])
+    ]
+    path.write_text("\n".join(["text,label,score", *lines]) + "\n")
+    text, data = suggested(path)
+    assert data.label == "label"
+    assert "3 classes (0.0 67, 1.0 67, 2.0 66)" in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 import numpy as np
@@ -32,6 +33,8 @@ CHARACTERS = 10_000
 STEPS = 1500
 """Optimizer steps that a suggested training has, as far as that makes a sensible number of epochs."""
 CLASSES_NAMED = 8
+WHOLE = re.compile(r"\s*[+-]?\d+([.,]0*)?\s*")
+"""Whole numbers, also as programs write them of which one is missing: 1.0."""
 
 
 def suggest_texts(table: Look, named: Named, shown_path: str) -> list[str]:
@@ -123,7 +126,7 @@ def _may_be_label(column: Column) -> bool:
     values, classes = column.filled, column.classes()
     if classes < 2 or column.is_time() or _is_split(column):
         return False
-    if column.is_number() and any(set(".,eE") & set(cell) for cell in values if NUMBER.fullmatch(cell)):
+    if column.is_number() and not all(WHOLE.fullmatch(cell) for cell in values if NUMBER.fullmatch(cell)):
         return False
     known = bool(words(column.name) & set(LABEL_NAMES))
     return classes <= len(values) / 2 and (known or (classes <= MOST_CLASSES and classes <= len(values) / 10))

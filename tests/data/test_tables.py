@@ -109,6 +109,17 @@ def test_a_bad_byte_far_into_a_file_has_its_own_offset_and_line(tmp_path: Path) 
     assert f"t.csv:20002: byte 0xff at offset {len(start):,}" in said(problems)
 
 
+@pytest.mark.parametrize(("first", "end"), [("sep=;", "\n"), ("SEP=;", "\r\n"), ('"sep=;"', "\n")])
+def test_the_line_by_which_excel_is_told_the_delimiter_is_none_of_the_rows(tmp_path: Path, first: str, end: str) -> None:
+    content = end.join([first, "text;label", "a, b, c;x", '"d', 'e";y', 'f";g";x', "g;x;1", ""])
+    rows, problems, about = read(written(tmp_path, content), "t.csv")
+    assert rows[:2] == [(3, ["a, b, c", "x"]), (4, [f"d{end}e", "y"])]
+    assert [problem.where for problem in problems] == ["t.csv:6", "t.csv:7"]
+    assert about.startswith("fields between semicolons")
+    [(line, cells)], _, _ = read(written(tmp_path, f"{first}{end}a;x{end}"), "t.csv", columns=("text", "label"), delimiter=",")
+    assert (line, cells) == (2, ["a", "x"])
+
+
 def test_utf_8_read_as_something_else_is_a_warning(tmp_path: Path) -> None:
     _, problems, _ = read(written(tmp_path, "text,label\nbrûlée,a\n"), "t.csv", encoding="latin-1")
     assert "all of it is UTF-8; it is read as latin-1, as asked" in said(problems)

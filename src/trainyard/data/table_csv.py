@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,8 @@ DELIMITERS = {",": ",", ";": ";", "tab": "\t", "|": "|"}
 NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 LONGEST_FIELD = 64 * 2**20
 """Characters; what is longer is taken for a quote that was never closed."""
+EXCEL = re.compile(r'"?sep=([,;\t|])"?', re.IGNORECASE)
+"""First line by which Excel is told the delimiter (and which it takes away when it opens the file)."""
 SAMPLE_CHARACTERS = 2**18
 SAMPLE_ROWS = 200
 
@@ -35,6 +38,8 @@ class _Layout:
     """Fields of a row."""
     trailing: bool = False
     """Each row has one empty field more."""
+    above: int = 0
+    """Lines above the first row."""
 
 
 def open_csv(path: Path, form: TableForm, wanted: Sequence[str], found: Findings) -> OpenTable | None:
@@ -55,8 +60,11 @@ def open_csv(path: Path, form: TableForm, wanted: Sequence[str], found: Findings
     if "\0" in (line := io.StringIO(sample, newline="").readline()):
         found.add("nul-byte", *_nul_bytes(line, found), at=1)
         return None
-    delimiter = _delimiter(sample, form, wanted)
-    layout = _Layout(encoding=encoding, delimiter=delimiter, quotes=form.quotes, header=form.columns is None, width=0)
+    said = EXCEL.fullmatch(line.rstrip("\r\n"))
+    sample = sample[len(line) :] if said else sample
+    delimiter = said[1] if said else _delimiter(sample, form, wanted)
+    header, above = form.columns is None, 1 if said else 0
+    layout = _Layout(encoding=encoding, delimiter=delimiter, quotes=form.quotes, header=header, width=0, above=above)
     first = _first_row(path, layout, found)
     if first is None:
         found.add("empty", "is empty: it holds no rows", "write the names of the columns, and rows below them")
@@ -123,18 +131,19 @@ def _rows(file: TextIO, layout: _Layout, found: Findings) -> Iterator[tuple[int,
     """Yield rows that are not blank with the line on which each one begins; rows that cannot be cut are added to `found`."""
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if layout.quotes else csv.QUOTE_NONE
     unusable: set[int] = set()
-    reader = csv.reader(_lines(file, unusable, found), delimiter=layout.delimiter, quoting=quoting, strict=True)
-    line = 1
+    numbered = islice(_lines(file, unusable, found), layout.above, None)
+    reader = csv.reader(numbered, delimiter=layout.delimiter, quoting=quoting, strict=True)
+    line = layout.above + 1
     while True:
         try:
             for row in reader:
                 blank = not row or (len(row) == 1 and not row[0].strip())
-                if not blank and (not unusable or unusable.isdisjoint(range(line, reader.line_num + 1))):
+                if not blank and (not unusable or unusable.isdisjoint(range(line, layout.above + reader.line_num + 1))):
                     yield line, row
-                line = reader.line_num + 1
+                line = layout.above + reader.line_num + 1
             return
         except csv.Error as error:
-            said, end = str(error), reader.line_num
+            said, end = str(error), layout.above + reader.line_num
             if "unexpected end" in said or "field larger" in said:
                 reason = "a quote that opens here is never closed"
             elif "expected after" in said:
