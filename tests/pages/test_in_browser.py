@@ -79,6 +79,13 @@ def choose(page: webdriver.Chrome, path: Path) -> None:
     page.find_element(By.CSS_SELECTOR, "input[type=file]").send_keys(str(path))
 
 
+def drop(page: webdriver.Chrome, path: Path) -> None:
+    """Let a file fall on the page, as from a folder's window."""
+    for kind in ("dragEnter", "dragOver", "drop"):
+        data = {"items": [], "files": [str(path)], "dragOperationsMask": 1}
+        page.execute_cdp_cmd("Input.dispatchDragEvent", {"type": kind, "x": 300, "y": 300, "data": data})
+
+
 def answers(page: webdriver.Chrome) -> list[float]:
     return [float(one) for one in page.execute_script("return performance.getEntriesByName('answer').map(one => one.duration)")]
 
@@ -198,12 +205,29 @@ def test_what_is_typed_changes_the_answer(opened: Callable[[str], webdriver.Chro
     until(lambda page: "it reads the first 9, as in training" in page.find_element(By.TAG_NAME, "body").text)
 
 
+def test_a_text_that_is_dropped_is_read_and_the_page_stays(
+    opened: Callable[[str], webdriver.Chrome], until: Until, tmp_path: Path
+) -> None:
+    page = opened("reviews")
+    here = page.current_url
+    area = page.find_element(By.TAG_NAME, "textarea")
+    for name, content in (("long.txt", "warm " * 300_000), ("short.txt", "warm and fine")):
+        (tmp_path / name).write_text(content)
+        drop(page, tmp_path / name)
+        if name == "long.txt":
+            until(lambda page: text(page, "#problem") == "1,500,000 bytes; this page takes files of at most 1,048,576.")
+    until(lambda page: area.get_property("value") == "warm and fine")
+    assert page.current_url == here
+    assert not page.find_element(By.ID, "problem").is_displayed()
+
+
 def test_a_series_is_forecast_and_one_with_a_gap_is_refused_with_its_place(
     opened: Callable[[str], webdriver.Chrome], until: Until, pages: Path, tmp_path: Path
 ) -> None:
     page = opened("load")
     [first, *_] = json.loads((pages / "load" / "model.json").read_bytes())["samples"]
     assert len(page.find_elements(By.CSS_SELECTOR, ".plot path.forecast")) == 2
+    assert " rows, of which the last 24 are seen." in text(page, ".note")
     page.find_element(By.TAG_NAME, "summary").click()
     cells = [float(cell.text) for cell in page.find_elements(By.CSS_SELECTOR, "td")]
     assert np.allclose(cells, np.ravel(first["forecast"]), rtol=1e-4)

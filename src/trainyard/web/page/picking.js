@@ -17,7 +17,10 @@ export function fileButton(label, accept, onFile) {
 
 export function takeDrops(onFile) {
   const over = (on) => document.body.classList.toggle("dropping", on);
+  // Texts are dragged into fields, as ever; a file that nobody takes would be opened instead of the page.
+  const holdsFiles = (event) => event.dataTransfer.types.includes("Files");
   document.addEventListener("dragover", (event) => {
+    if (!holdsFiles(event)) return;
     event.preventDefault();
     over(true);
   });
@@ -25,13 +28,22 @@ export function takeDrops(onFile) {
     if (!event.relatedTarget) over(false);
   });
   document.addEventListener("drop", (event) => {
+    if (!holdsFiles(event)) return;
     event.preventDefault();
     over(false);
     if (event.dataTransfer.files.length) onFile(event.dataTransfer.files[0]);
   });
   document.addEventListener("paste", (event) => {
-    if (event.clipboardData.files.length) onFile(event.clipboardData.files[0]);
+    // Cells of a spreadsheet come with a picture of them; in a field of texts they are text.
+    const isText = event.target instanceof HTMLTextAreaElement && event.clipboardData.types.includes("text/plain");
+    if (event.clipboardData.files.length && !isText) onFile(event.clipboardData.files[0]);
   });
+}
+
+// Returns what a file of text holds.
+export async function textOf(file, most) {
+  if (file.size > most) throw new Problem(`${count(file.size)} bytes`, `this page takes files of at most ${count(most)}`);
+  return file.text();
 }
 
 // Buttons for the samples; those of images show them.

@@ -2,8 +2,8 @@
 
 import { Chart } from "./chart.js";
 import { element } from "./dom.js";
-import { fileButton, sampleButtons, takeDrops } from "./picking.js";
-import { Problem, count } from "./problem.js";
+import { fileButton, sampleButtons, takeDrops, textOf } from "./picking.js";
+import { count } from "./problem.js";
 
 const MAX_BYTES = 2 ** 24;
 const SPOKEN = 3; // targets of the line above the page; all are in the charts and the table
@@ -54,13 +54,13 @@ export async function view({ about, asking, say, fail, files }) {
   }
 
   async function take(file) {
-    if (file.size > MAX_BYTES) {
-      fail(new Problem(`${count(file.size)} bytes`, `this page takes tables of at most ${count(MAX_BYTES)}`));
-      return;
+    try {
+      area.value = await textOf(file, MAX_BYTES);
+      expected = null;
+      ask();
+    } catch (error) {
+      fail(error);
     }
-    expected = null;
-    area.value = await file.text();
-    ask();
   }
 
   async function sample(one) {

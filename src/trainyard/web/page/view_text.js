@@ -2,7 +2,9 @@
 
 import { Bars } from "./bars.js";
 import { element, percent } from "./dom.js";
-import { sampleButtons } from "./picking.js";
+import { sampleButtons, takeDrops, textOf } from "./picking.js";
+
+const MAX_BYTES = 2 ** 20;
 
 export async function view({ about, asking, say, fail }) {
   const { columns } = about.form;
@@ -66,14 +68,25 @@ export async function view({ about, asking, say, fail }) {
     });
   }
 
-  function sample(one) {
+  function fill(text, answer) {
     fields.forEach(({ area }, place) => {
-      area.value = place === 0 ? one.text : "";
+      area.value = place === 0 ? text : "";
     });
-    expected = one;
+    expected = answer;
     ask();
   }
 
+  const sample = (one) => fill(one.text, one);
+
+  async function take(file) {
+    try {
+      fill(await textOf(file, MAX_BYTES), null);
+    } catch (error) {
+      fail(error);
+    }
+  }
+
+  takeDrops(take);
   nothing();
   sample(about.samples[0]);
   return [
