@@ -14,6 +14,7 @@ import psutil
 
 from trainyard.errors import InputError, IntegrityError, MachineError
 from trainyard.files import write_whole
+from trainyard.tracking.address import database_file, tracking_uri
 from trainyard.training.access import LOOPBACK, is_loopback
 from trainyard.training.cluster_config import TrackingConfig
 
@@ -47,17 +48,17 @@ def serve(root: Path, tracking: TrackingConfig, host: str, port: int, names: Seq
         IntegrityError: it is to listen on a network without a strong password.
         MachineError: the port is taken, or a library is missing.
     """
-    remote = os.environ.get("MLFLOW_TRACKING_URI") or tracking.uri
-    if remote and remote.startswith("http"):
+    uri = tracking_uri(root, tracking)
+    if uri.startswith("http"):
         raise InputError("runs are recorded at MLFLOW_TRACKING_URI or tracking.uri; open that page in a browser instead")
-    if not remote and not (root / "mlflow.db").exists():
-        raise InputError(f"{root / 'mlflow.db'}: no such file, so there are no runs yet; run `make run` first")
+    if (file := database_file(uri)) is not None and not file.exists():
+        raise InputError(f"{file}: no such file, so there are no runs yet; run `make run` first")
     check_port(host, port)
     arguments = ["--host", host, "--port", str(port), "--workers", "1"]
     settings = {
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         # Not as an argument: it may hold a password, and every user of the machine sees those.
-        "MLFLOW_BACKEND_STORE_URI": remote or f"sqlite:///{root / 'mlflow.db'}",
+        "MLFLOW_BACKEND_STORE_URI": uri,
     }
     if not is_loopback(host):
         settings |= _behind_password(root / ".trainyard" / "ui", host, port, names)

@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlparse
 
 from trainyard.clean.things import Thing, size_of
 from trainyard.errors import MachineError, last_line
+from trainyard.tracking.address import database_file
 from trainyard.tracking.schema import check_schema
 
 QUERY = """
@@ -38,8 +39,8 @@ def deleted_runs(root: Path, uri: str, champions: set[str], older: float) -> Ite
     Raises:
         ServiceError: the tables are of another version of MLflow.
     """
-    path = Path(uri.removeprefix("sqlite:///"))
-    if not uri.startswith("sqlite:///") or not path.is_file():
+    path = database_file(uri)
+    if path is None or not path.is_file():
         return
     check_schema(uri)
     named = _named_by_models(root)

@@ -16,6 +16,7 @@ from trainyard.doctor.finding import MACHINE, SECURITY, SERVICE, Finding, ok, pr
 from trainyard.doctor.project import remotes
 from trainyard.doctor.web import ANSWER_SECONDS, SEARCH, ask, asks_for_password, credentials, seconds_since
 from trainyard.masking import mask
+from trainyard.tracking.address import database_file
 from trainyard.training.access import MODE, TOKEN, TOKEN_PATH, ask_head, host_of, is_loopback, token_path
 
 PORTS = {"http": 80, "https": 443, "ssh": 22, "sftp": 22}
@@ -25,8 +26,8 @@ SKEW_SECONDS = 30.0
 
 def examine_tracking(uri: str) -> list[Finding]:
     """Ask the tracking server for its runs, or open the database."""
-    if uri.startswith("sqlite:///"):
-        return _database(Path(uri.removeprefix("sqlite:///")))
+    if (path := database_file(uri)) is not None:
+        return _database(path)
     if not uri.startswith(("http://", "https://")):
         return [ok("tracking", f"{mask(uri)}: not asked, as it is no web server")]
     bare, header = credentials(uri)

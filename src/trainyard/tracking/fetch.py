@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trainyard.errors import ServiceError
-from trainyard.tracking.address import tracking_uri, without_password
+from trainyard.tracking.address import database_file, tracking_uri, without_password
 from trainyard.tracking.schema import check_schema
 from trainyard.training.cluster_config import TrackingConfig
 
@@ -70,9 +70,9 @@ class Fetch:
         Raises:
             ServiceError: the tables of the local database are of another version of MLflow.
         """
-        path = Path(self.uri.removeprefix("sqlite:///"))
+        path = database_file(self.uri)
         self._count = len(names)
-        if not names or (self.uri.startswith("sqlite:///") and not path.is_file()):
+        if not names or (path is not None and not path.is_file()):
             return
         check_schema(self.uri)
         self.folder.mkdir(parents=True, exist_ok=True)

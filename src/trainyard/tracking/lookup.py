@@ -15,7 +15,7 @@ from pathlib import Path
 from trainyard.errors import InputError, ServiceError
 from trainyard.masking import headline_of
 from trainyard.tracking import limits
-from trainyard.tracking.address import without_password
+from trainyard.tracking.address import database_file, without_password
 from trainyard.tracking.schema import check_schema
 
 # Read by MLflow when it is imported.
@@ -96,8 +96,8 @@ class Lookup:
             InputError: it is a file that is not there.
             ServiceError: its tables are of another version of MLflow.
         """
-        path = Path(uri.removeprefix("sqlite:///"))
-        if uri.startswith("sqlite:///") and not path.is_file():
+        path = database_file(uri)
+        if path is not None and not path.is_file():
             raise InputError(f"{path}: no run was recorded there yet; `dvc repro` trains and records")
         check_schema(uri)
         logging.getLogger("mlflow").setLevel(logging.CRITICAL)

@@ -21,7 +21,7 @@ from trainyard.progress import say
 from trainyard.provenance import PARENT_VARIABLE as PARENT_VARIABLE
 from trainyard.recipe import Recipe
 from trainyard.tracking import limits
-from trainyard.tracking.address import tracking_uri, without_password
+from trainyard.tracking.address import artifact_place, tracking_uri, without_password
 from trainyard.tracking.appearance import experiment_tags, run_name, source_tags
 from trainyard.tracking.journal import Journal, State, now
 from trainyard.tracking.load import Load
@@ -229,12 +229,10 @@ class Tracking:
 
     def _open(self, run_id: str | None, card: Card, tags: Mapping[str, str], *, restored: bool) -> None:
         self._known_id = run_id
-        local = self.uri.startswith("sqlite:")
         opening = {
             "uri": without_password(self.uri),
             "experiment": self.experiment,
-            # Without a stated place, a sqlite store puts artifacts under whatever the current folder is.
-            "artifacts": (self.root / "mlartifacts" / self.experiment).as_uri() if local else None,
+            "artifacts": artifact_place(self.root, self.uri, self.experiment),
             "run_key": self.key,
             "run_id": run_id,
             "fingerprint": self.fingerprint,

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from trainyard.errors import ServiceError
+from trainyard.tracking.address import database_file
 
 
 def check_schema(uri: str) -> None:
@@ -18,8 +19,8 @@ def check_schema(uri: str) -> None:
     Raises:
         ServiceError: naming both versions of the tables, and the command.
     """
-    path = Path(uri.removeprefix("sqlite:///"))
-    if not uri.startswith("sqlite:///") or not path.is_file():
+    path = database_file(uri)
+    if path is None or not path.is_file():
         return
     found = _revision(path)
     known, newest = _revisions()

@@ -15,6 +15,7 @@ from typing import Any
 from trainyard.errors import IntegrityError
 from trainyard.masking import headline_of
 from trainyard.tracking import limits
+from trainyard.tracking.address import database_file
 from trainyard.tracking.appearance import NOTE_TAG, RENEWED
 from trainyard.tracking.points import Known, Point, Stored
 
@@ -344,8 +345,8 @@ def _inputs(opening: Mapping[str, Any]) -> list[DatasetInput]:
 
 def _create_database(uri: str) -> None:
     """Create the tables of a sqlite store aside: a full disk in the midst of it would leave a file that nothing opens."""
-    path = Path(uri.removeprefix("sqlite:///"))
-    if not uri.startswith("sqlite:///") or path.exists():
+    path = database_file(uri)
+    if path is None or path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     if shutil.disk_usage(path.parent).free < limits.SQLITE_BYTES:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import urlsplit
 
+from trainyard.masking import mask
 from trainyard.params import Count, Index, Positive
 
 
@@ -71,8 +75,69 @@ class TrackingConfig:
     """Where runs are recorded."""
 
     uri: str | None = None
-    """MLflow tracking server. None: mlflow.db beside params.yaml. MLFLOW_TRACKING_URI goes before it."""
+    """MLflow tracking server, http://host:port, or a file, sqlite:///runs.db. None: mlflow.db beside params.yaml.
+    MLFLOW_TRACKING_URI goes before it."""
     experiment: str | None = None
     """None: one experiment a recipe, under its name."""
     system_metrics: bool = True
     """Record processor, memory, disk and network use while training."""
+
+    def __post_init__(self) -> None:
+        """Refuse an address at which MLflow could keep no runs."""
+        if self.uri and (problem := uri_problem(self.uri)):
+            raise ValueError(f"uri: {problem}")
+
+
+SQLITE = "sqlite:///"
+"""How the address of a sqlite file begins; its name follows, or a fourth slash and its whole path."""
+DATABASES = ("postgresql", "mysql", "mssql")
+FOLDERS = "MLFLOW_ALLOW_FILE_STORE"
+"""Variable of the environment with which MLflow still keeps runs in a folder of files."""
+EXAMPLES = "expected http://host:port of a server, or sqlite:///runs.db for a file of the project"
+
+
+def uri_problem(uri: str) -> str:
+    """Return why MLflow could keep no runs at an address, whatever listens there; nothing where it could."""
+    try:
+        problem = _form_problem(uri)
+    except ValueError:
+        problem = f"its host or its port cannot be read (a / in a password is written %2F); {EXAMPLES}"
+    # Such a password ends no host for `urlsplit`: all before the last @ is left out.
+    return problem and f"found {mask(re.sub('://.*@', '://', uri))!r}: {problem}"
+
+
+def _form_problem(uri: str) -> str:
+    if re.search(r"\s", uri):
+        return f"there is a blank in it; {EXAMPLES}"
+    if re.fullmatch(r"[\w.-]+:\d+(/.*)?", uri):
+        return f"it does not say how to talk to that host; write http://{uri}"
+    parts = urlsplit(uri)
+    kind = parts.scheme.partition("+")[0]
+    if kind in ("http", "https"):
+        return "" if parts.hostname and parts.port != 0 else f"it names no host, or no port; {EXAMPLES}"
+    if parts.scheme == "sqlite":
+        file = uri.removeprefix(SQLITE).partition("?")[0]
+        if not uri.startswith(SQLITE):
+            return f"a file's address has three slashes and its name, or four and its whole path; {EXAMPLES}"
+        return (
+            ""
+            if file.strip("/") and file != ":memory:"
+            else f"it names no file, so runs would end with the process; {EXAMPLES}"
+        )
+    if kind in DATABASES:
+        # Without a host it is this machine's own, by its socket.
+        return (
+            ""
+            if uri.startswith(f"{parts.scheme}://") and parts.port != 0
+            else f"it lacks its //; expected {kind}://user@host:port/database"
+        )
+    if uri.startswith(("databricks", "uc:")) or kind == "sqlite":
+        return ""
+    if kind in ("", "file"):
+        if os.environ.get(FOLDERS, "").lower() in ("true", "1"):
+            return ""
+        return f"is a folder, in which MLflow keeps no new runs; write sqlite:///runs.db, or set {FOLDERS}=true"
+    from importlib.metadata import entry_points
+
+    known = {found.name for found in entry_points(group="mlflow.tracking_store")}
+    return "" if kind in known else f"MLflow knows no addresses with {kind}:; {EXAMPLES}"
