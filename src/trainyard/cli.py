@@ -322,13 +322,17 @@ def repro(
 
 
 @app.command()
-def sync() -> None:
+def sync(
+    here: Annotated[
+        bool, typer.Option("--here", help="Also what waits for another address than that to which runs go now.")
+    ] = False,
+) -> None:
     """Send what waits for the tracking server, and say of runs that were killed that they were."""
     from trainyard.provenance import scratch_root
     from trainyard.recipe import read_settings
     from trainyard.tracking.sync import sync as send
 
-    for line in send(scratch_root(), read_settings(PARAMS)[1]):
+    for line in send(scratch_root(), read_settings(PARAMS)[1], here=here):
         typer.echo(line)
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from mlflow.tracking import MlflowClient
 
-from tests.tracking.journals import begin, drive, opening, the_run, whole
+from tests.tracking.journals import begin, curve, drive, opening, the_run, whole
 from trainyard.errors import ServiceError
 from trainyard.tracking.journal import now
 from trainyard.tracking.poster import Poster
@@ -129,3 +130,74 @@ def test_an_attempt_that_is_told_of_late_does_not_undo_the_end_of_a_later_one(
     drive(Poster(tmp_path / "one machine", uri))
     run = the_run(client, values["run_key"])
     assert (run.info.status, run.info.end_time) == ("FINISHED", later)
+
+
+def pump(poster: Poster) -> None:
+    """Send what there is by now, of a stage that is still at work."""
+    for _ in range(100):
+        for pace in poster.paces.values():
+            pace.not_before = 0.0
+        if not poster.work():
+            return
+    raise AssertionError("there was always more to send")
+
+
+def test_what_comes_after_a_run_was_deleted_is_left_out_and_said_once(tmp_path: Path, uri: str) -> None:
+    values, client = opening(uri), MlflowClient(uri)
+    journal, poster = begin(tmp_path, values), Poster(tmp_path, uri)
+    poster.own = journal.folder
+    pump(poster)
+    run_id = the_run(client, values["run_key"]).info.run_id
+    client.delete_run(run_id)
+    for epoch in range(5):
+        points = [(f"val/metric_{number}", 1.0, 1_000_000 + epoch, epoch) for number in range(50)]
+        journal.append("metrics", {"points": points, "once": True})
+        pump(poster)
+    journal.append("status", {"status": "FINISHED"}, at=2_000_000)
+    journal.append("end", {})
+    pump(poster)
+    (note,) = journal.load_state().notes
+    assert note == f"what was still to come: run {run_id} was deleted; to have it back: mlflow runs restore --run-id {run_id}"
+    assert journal.complete()
+    assert client.get_run(run_id).info.lifecycle_stage == "deleted"
+
+
+def test_a_store_that_came_back_empty_is_told_all_of_the_run_again(tmp_path: Path, new_store: Path, uri: str) -> None:
+    values = opening(uri, artifacts=(tmp_path / "mlartifacts").as_uri())
+    journal, poster = begin(tmp_path, values), Poster(tmp_path, uri)
+    poster.own = journal.folder
+    journal.append("metrics", {"points": [("train/loss", 4.0, 1_000_000, 0)], "once": True})
+    pump(poster)
+    first = the_run(MlflowClient(uri), values["run_key"]).info.run_id
+    with closing(sqlite3.connect(new_store)) as empty, closing(sqlite3.connect(tmp_path / "mlflow.db")) as there:
+        empty.backup(there)
+    assert MlflowClient(uri).search_experiments(filter_string="name = 'digits'") == []
+    journal.append("metrics", {"points": [("train/loss", 3.0, 1_000_001, 1)], "once": True})
+    pump(poster)
+    problem = journal.load_state().problem
+    assert problem == f"run {first} is not there any more; all that is known of it is told anew"
+    journal.append("status", {"status": "FINISHED"}, at=2_000_000)
+    journal.append("end", {})
+    pump(poster)
+    run = the_run(MlflowClient(uri), values["run_key"])
+    assert curve(MlflowClient(uri), run.info.run_id, "train/loss") == [(0, 4.0), (1, 3.0)]
+    assert (run.info.status, run.data.params) == ("FINISHED", values["params"])
+    assert journal.load_state().notes == []
+    assert journal.complete()
+
+
+def test_a_deleted_experiment_is_named_with_the_command_that_brings_it_back(tmp_path: Path, uri: str) -> None:
+    client, values = MlflowClient(uri), opening(uri)
+    experiment = client.create_experiment("digits")
+    client.delete_experiment(experiment)
+    journal, poster = begin(tmp_path, values), Poster(tmp_path, uri)
+    poster.own = journal.folder
+    pump(poster)
+    problem = journal.load_state().problem or ""
+    assert problem == (
+        f"experiment digits was deleted; to have it back: mlflow experiments restore --experiment-id {experiment}; "
+        "or set tracking.experiment"
+    )
+    client.restore_experiment(experiment)
+    pump(poster)
+    assert the_run(client, values["run_key"]).info.experiment_id == experiment

@@ -26,7 +26,7 @@ def sync(root: Path, tmp_path: Path) -> Sync:
     """Return a function that runs the command in a project."""
     (tmp_path / "params.yaml").write_text("recipes: {}\n")
 
-    def run(uri: str = "", largest_file: int = -1) -> subprocess.CompletedProcess[str]:
+    def run(uri: str = "", *options: str, largest_file: int = -1) -> subprocess.CompletedProcess[str]:
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "DVC_"))}
         environment |= {"PYTHONPATH": str(root / "src"), **({"MLFLOW_TRACKING_URI": uri} if uri else {})}
 
@@ -35,7 +35,7 @@ def sync(root: Path, tmp_path: Path) -> Sync:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
 
         return subprocess.run(
-            [sys.executable, "-m", "trainyard.cli", "sync"],
+            [sys.executable, "-m", "trainyard.cli", "sync", *options],
             cwd=tmp_path,
             env=environment,
             capture_output=True,
@@ -109,3 +109,38 @@ def test_tables_of_another_version_are_refused(tmp_path: Path, sync: Sync, uri: 
     assert done.returncode == 4
     assert f"mlflow db upgrade {uri}" in done.stderr
     assert len(journals(tmp_path)) == 1
+
+
+@pytest.mark.long
+def test_what_waits_for_a_server_that_is_no_more_is_sent_to_where_runs_go_now(tmp_path: Path, sync: Sync, uri: str) -> None:
+    values = opening("http://127.0.0.1:9")
+    name = whole(tmp_path, values).name
+    left = sync()
+    assert left.returncode == 4
+    assert f"Runs go to {uri} now; to send this there, too: trainyard sync --here" in left.stderr
+    done = sync("", "--here")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [f"was for http://127.0.0.1:9: {name}", f"sent: {name}"]
+    run = assert_whole(MlflowClient(uri), values)
+    assert run.info.artifact_uri.startswith((tmp_path / "mlartifacts" / "digits").as_uri())
+
+
+@pytest.mark.long
+def test_a_file_that_is_no_database_is_not_said_to_lack_room(tmp_path: Path, sync: Sync) -> None:
+    journal = whole(tmp_path, opening(f"sqlite:///{tmp_path}/mlflow.db"))
+    (tmp_path / "mlflow.db").write_text("a text that a program left under this name\n" * 100)
+    done = sync()
+    assert done.returncode == 3
+    assert "file is not a database; bring back a copy of the file, or move it aside and begin another one" in done.stderr
+    (tmp_path / "mlflow.db").rename(tmp_path / "aside")
+    assert sync().stdout == f"sent: {journal.name}\n"
+
+
+def test_an_address_that_can_hold_no_runs_is_the_users_mistake(tmp_path: Path, sync: Sync) -> None:
+    whole(tmp_path, opening("http://127.0.0.1:9"))
+    done = sync("127.0.0.1:5000")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "ERROR: MLFLOW_TRACKING_URI: found '127.0.0.1:5000': it does not say how to talk to that host; "
+        "write http://127.0.0.1:5000\n"
+    )

@@ -53,6 +53,8 @@ class State:
     """Why nothing can be sent now."""
     notes: list[str] = field(default_factory=list)
     """What the store refused for good."""
+    deleted: bool = False
+    """The run was deleted there, so that nothing more of it is taken."""
 
 
 def spool_folder(root: Path) -> Path:
@@ -159,6 +161,18 @@ class Journal:
     def opening(self) -> dict[str, Any]:
         """Return what the first entry says: whose run it is, and where it goes."""
         return next((entry.values for entry in self.entries() if entry.kind == "open"), {})
+
+    def readdress(self, **changes: Any) -> None:
+        """Say in the first entry that it goes elsewhere; nothing counts as sent.
+
+        Raises:
+            OSError: the disk is full; what was there before is whole.
+        """
+        (self.folder / "state.json").unlink(missing_ok=True)
+        first, *rest = self.path.read_bytes().splitlines(keepends=True)
+        opening = json.loads(first)
+        opening["values"] |= changes
+        write_whole(self.path, b"".join([json.dumps(opening).encode() + b"\n", *rest]))
 
     def ended(self) -> bool:
         """Return whether its stage said that nothing more comes."""

@@ -21,13 +21,15 @@ from trainyard.tracking.address import without_password
 from trainyard.tracking.journal import Entry, Journal, State, journals, sweep
 from trainyard.tracking.points import Point
 from trainyard.tracking.settle import settle
-from trainyard.tracking.store import Away, Refused, Store
+from trainyard.tracking.store import Away, Deleted, Lost, Refused, Store
 
 POINTS = 1000
 """Metrics that are sent together."""
 SYNC_TRIES = 3
 DOUBTS = 5
 """So often an answer that may be final is asked for again."""
+LOST = 3
+"""So often the whole of a run is told again to a store that has lost it."""
 
 
 @dataclass(slots=True)
@@ -67,6 +69,7 @@ class Sending:
     own: bool
     """Its stage is alive, and this process works for it."""
     doubts: int = 0
+    lost: int = 0
 
 
 class Poster:
@@ -136,12 +139,20 @@ class Poster:
         if not batch or time.monotonic() < pace.not_before:
             return False
         try:
-            self._tell(sending, self._store(uri), batch)
+            if not sending.state.deleted:
+                self._tell(sending, self._store(uri), batch)
         except Refused as refused:
             if batch[0].kind == "open":
                 # Without a run there is nothing to add to; what is refused today may be allowed tomorrow.
                 return self._failed(uri, str(refused))
-            sending.state.notes.append(f"{described(batch)}: {refused}")
+            if isinstance(refused, Lost) and sending.lost < LOST:
+                sending.lost += 1
+                sending.state = State(notes=sending.state.notes)
+                return self._failed(uri, f"{refused}; all that is known of it is told anew")
+            sending.state.deleted = isinstance(refused, Deleted | Lost)
+            sending.state.notes.append(
+                f"what was still to come: {refused}" if sending.state.deleted else f"{described(batch)}: {refused}"
+            )
         except Away as away:
             sending.doubts = sending.doubts + 1 if away.doubtful else 0
             if sending.doubts < DOUBTS or batch[0].kind == "open":
@@ -206,7 +217,17 @@ class Poster:
                 state.run_id, notes = store.open(entry.values, entry.at)
                 state.notes += notes
             return
-        run_id = state.run_id or ""
+        try:
+            self._add(sending, store, batch)
+        except (Deleted, Lost):
+            raise
+        except Refused:
+            store.require(state.run_id or "")
+            raise
+
+    def _add(self, sending: Sending, store: Store, batch: list[Entry]) -> None:
+        """Tell what happened to a run that was begun."""
+        entry, run_id = batch[0], sending.state.run_id or ""
         folder = sending.journal.folder
         if entry.kind == "metrics":
             points = [

@@ -50,6 +50,14 @@ class Refused(Exception):
     """The store will never take it."""
 
 
+class Deleted(Refused):
+    """The run was deleted there: nothing more of it is taken until somebody restores it."""
+
+
+class Lost(Refused):
+    """The store knows nothing of the run any more, as one that came back empty."""
+
+
 class Store:
     """One tracking store."""
 
@@ -192,6 +200,20 @@ class Store:
         except (IntegrityError, KeyError) as error:
             raise Refused(f"{folder.name}: {error}") from error
 
+    def require(self, run_id: str) -> None:
+        """Say so where something was refused because its run is gone.
+
+        Raises:
+            Deleted, Lost, Away: as they say.
+        """
+        try:
+            with self._asked():
+                stage = self.client.get_run(run_id).info.lifecycle_stage
+        except Refused as refused:
+            raise Lost(f"run {run_id} is not there any more") from refused
+        if stage != "active":
+            raise Deleted(f"run {run_id} was deleted; to have it back: mlflow runs restore --run-id {run_id}")
+
     def champion(self, name: str, fingerprint: str) -> None:
         """Have the registered version with a fingerprint be its name's champion; where there is none, nothing changes.
 
@@ -205,6 +227,9 @@ class Store:
 
     def _experiment(self, name: str, artifacts: str | None, tags: Mapping[str, str]) -> str:
         experiment = self.client.get_experiment_by_name(name)
+        if experiment is not None and experiment.lifecycle_stage != "active":
+            command = f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
+            raise MlflowException(f"experiment {name} was deleted; to have it back: {command}; or set tracking.experiment")
         if experiment is None:
             try:
                 return str(self.client.create_experiment(name, artifact_location=artifacts, tags=dict(tags)))
@@ -285,18 +310,20 @@ class Store:
             more = f"; and {len(refused) - 3} more" if len(refused) > 3 else ""
             raise Refused("; ".join(refused[:3]) + more)
 
-    def _halves(self, run_id: str, kind: str, items: Sequence[Any], refused: list[str]) -> None:
+    def _halves(self, run_id: str, kind: str, items: Sequence[Any], refused: list[str], *, known: bool = False) -> None:
         """Store a batch; where it is refused, as much of it as can be: one bad name loses itself alone."""
         try:
             with self._asked():
                 self.client.log_batch(run_id, **{kind: items})
         except Refused as error:
+            if not known:
+                self.require(run_id)
             if len(items) == 1:
                 refused.append(f"{items[0].key[:100]}: {error}")
                 return
             middle = len(items) // 2
-            self._halves(run_id, kind, items[:middle], refused)
-            self._halves(run_id, kind, items[middle:], refused)
+            self._halves(run_id, kind, items[:middle], refused, known=True)
+            self._halves(run_id, kind, items[middle:], refused, known=True)
 
     def _missing(self, run_id: str, known: Known, points: Sequence[Point]) -> list[Point]:
         for key in {point.key for point in points} - known.metrics.keys():

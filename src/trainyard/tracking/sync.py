@@ -9,15 +9,20 @@ from pathlib import Path
 from typing import IO
 
 from trainyard.errors import MachineError, ServiceError
-from trainyard.tracking.address import tracking_uri
-from trainyard.tracking.journal import journals, spool_folder
+from trainyard.tracking.address import artifact_place, tracking_uri, without_password
+from trainyard.tracking.journal import Journal, journals, spool_folder
 from trainyard.tracking.schema import check_schema
 from trainyard.tracking.sender import start_poster
 from trainyard.training.cluster_config import TrackingConfig
 
 
-def sync(root: Path, config: TrackingConfig) -> Iterator[str]:
+def sync(root: Path, config: TrackingConfig, *, here: bool = False) -> Iterator[str]:
     """Send all that waits, and yield a line for each journal that was sent.
+
+    Args:
+        root: of the project.
+        config: where runs go.
+        here: whether what waits for another store goes to this one, too: a server that has moved, or an address that was wrong.
 
     Raises:
         ServiceError: a store does not answer, or its tables are of another version; what it missed still waits.
@@ -28,7 +33,9 @@ def sync(root: Path, config: TrackingConfig) -> Iterator[str]:
     if not journals(root):
         yield "nothing waits: MLflow has been told everything"
         return
-    away = ""
+    if here:
+        yield from _readdress(root, uri)
+    away: list[str] = []
     poster = start_poster(root, stdout=subprocess.PIPE)
     stdin, stdout = _pipe(poster.stdin), _pipe(poster.stdout)
     try:
@@ -40,7 +47,7 @@ def sync(root: Path, config: TrackingConfig) -> Iterator[str]:
                 continue
             (event, text), *_ = json.loads(line).items()
             if event == "away":
-                away = text
+                away.append(text)
             else:
                 yield f"warning: MLflow does not take {text}" if event == "note" else f"sent: {text}"
         code = poster.wait()
@@ -49,14 +56,52 @@ def sync(root: Path, config: TrackingConfig) -> Iterator[str]:
         stdin.close()
         poster.wait()
         stdout.close()
-    if away.startswith("sqlite:"):
-        raise MachineError(f"MLflow at {away}; make room on that disk, or make the file writable, then: trainyard sync")
     if away:
-        raise ServiceError(f"MLflow at {away}; start the server, then: trainyard sync. Nothing is lost")
+        said = "\n".join(f"MLflow at {text}; {_fix(text, without_password(uri))}" for text in away)
+        raise (MachineError if all(_is_local(text) for text in away) else ServiceError)(said)
     if code:
         raise MachineError(f"the process that sends ended with code {code}; see {spool_folder(root) / 'poster.log'}")
     if busy := journals(root):
         yield f"left to the stages that run now: {', '.join(path.name for path in busy)}"
+
+
+def _readdress(root: Path, uri: str) -> Iterator[str]:
+    """Have all journals whose stages are gone go to one store, and yield a line for each that went elsewhere."""
+    place = without_password(uri)
+    for folder in journals(root):
+        journal = Journal.adopt(folder)
+        lock = journal.sender_lock() if journal else None
+        if journal is not None and lock is not None:
+            opening = journal.opening()
+            if opening and opening["uri"] != place:
+                journal.readdress(uri=place, artifacts=artifact_place(root, uri, opening["experiment"]))
+                yield f"was for {opening['uri']}: {journal.name}"
+            lock.close()
+        if journal is not None:
+            journal.release()
+
+
+def _is_local(away: str) -> bool:
+    return away.startswith("sqlite:") or "No module named" in away
+
+
+def _fix(away: str, place: str) -> str:
+    """Return what to do about a store that did not take what waits, given where runs go now."""
+    if " was deleted; " in away:
+        return "then: trainyard sync"
+    if "No module named" in away:
+        return "install it, then: trainyard sync"
+    if away.startswith("sqlite:"):
+        if "locked" in away:
+            todo = "end the program that holds it"
+        elif "not a database" in away or "malformed" in away:
+            todo = "bring back a copy of the file, or move it aside and begin another one"
+        else:
+            todo = "make room on that disk, or make the file writable"
+    else:
+        todo = "start the server"
+    other = "" if away.startswith(f"{place}: ") else f". Runs go to {place} now; to send this there, too: trainyard sync --here"
+    return f"{todo}, then: trainyard sync. Nothing is lost{other}"
 
 
 def _pipe(pipe: IO[str] | None) -> IO[str]:
