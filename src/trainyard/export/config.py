@@ -21,8 +21,8 @@ class ExportConfig:
     """onnx: in fp32, always. onnx_int8: the same with 8-bit weights and, but for an LSTM, activations. pt2: torch.export's
     archive. executorch: a program for phones that takes one input at a time, where the package executorch is installed."""
     max_logit_difference: Positive = 1e-4
-    """Largest absolute difference from the torch network's logits that a format in fp32 may show; of forecasts in
-    standard deviations of the target."""
+    """Largest absolute difference from the torch network's logits that a format in fp32 may show; where a sample has larger
+    logits than 10, times a tenth of its largest. Of forecasts in standard deviations of the target."""
     max_quality_drop: Fraction = 0.01
     """By how much int8 may be worse than fp32 in the primary metric of the test split; for an error such as MSE, the share of
     itself by which it may grow."""

@@ -27,6 +27,7 @@ from trainyard.export.config import ExportConfig
 from trainyard.export.inputs import Inputs, output_scale, raw_inputs
 from trainyard.export.int8_format import spread
 from trainyard.export.opened import Opened
+from trainyard.export.scale import logit_scale
 from trainyard.models.spec import InputSpec
 
 SAMPLES = 4
@@ -77,11 +78,12 @@ def check_samples(
     for entry in expected["samples"]:
         inputs = read_sample(folder / entry["file"], spec, tokenizer)
         found = opened.answer(inputs)[0]
+        scale = output_scale(split) if spec.kind == "forecasting" else float(logit_scale(found[None]).item())
         if spec.kind == "segmentation":
             same = found.mean(axis=(1, 2)), np.array(entry["mean_logits"])
         else:
             same = found, np.array(entry["forecast" if spec.kind == "forecasting" else "logits"])
-        difference = float(np.max(np.abs(same[0] - same[1]) / output_scale(split)))
+        difference = float(np.max(np.abs(same[0] - same[1]) / scale))
         if not difference <= config.max_logit_difference:
             raise IntegrityError(
                 f"{opened.path}: says of {entry['file']} (test sample {entry['test_sample']}), read from its file, something "

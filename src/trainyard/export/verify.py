@@ -19,6 +19,7 @@ from trainyard.export.config import ExportConfig
 from trainyard.export.departure import first_departure
 from trainyard.export.inputs import Inputs, output_scale, raw_inputs
 from trainyard.export.opened import OnnxFile, Opened
+from trainyard.export.scale import logit_scale
 
 BATCHES = (32, 7, 2, 1)
 """Sizes of the batches that are asked; all samples go in batches of the first."""
@@ -34,7 +35,8 @@ class Parity:
     shapes: list[list[int]]
     """Of the first input, one for each call."""
     max_difference: float
-    """Largest absolute difference of two logits, or of two forecasts in standard deviations of the target."""
+    """Largest absolute difference of two logits, of a sample with larger ones than 10 divided by a tenth of its largest; or of
+    two forecasts, in standard deviations of the target."""
     worst_sample: int
     """Position in the test split of the sample with that difference."""
     labels_equal: float | None
@@ -106,7 +108,7 @@ def compare(
         IntegrityError: as `verify`.
     """
     worst, worst_sample, worst_inputs, equal, ties, labels = 0.0, 0, None, 0, 0, 0
-    shapes, samples, scale = [], 0, output_scale(split)
+    shapes, samples = [], 0
     for one in ask(network, split, config.verify_samples) if asked is None else asked:
         indices, inputs, expected = one.indices, one.inputs, one.expected
         found = opened.answer(inputs)
@@ -115,6 +117,7 @@ def compare(
                 f"{opened.path}: gives logits {found.shape} in {opened.form} for inputs {tuple(inputs[0].shape)}, torch gives "
                 f"{expected.shape}; not exported: leave {opened.form} out of export.formats"
             )
+        scale = output_scale(split) if split.kind == "forecasting" else logit_scale(expected)
         differences = (np.abs(found - expected) / scale).reshape(len(indices), -1).max(axis=1)
         # A NaN differs from everything, also from the largest difference so far.
         position = int(np.argmax(np.where(np.isnan(differences), np.inf, differences)))
@@ -122,7 +125,7 @@ def compare(
             worst, worst_sample, worst_inputs = float(differences[position]), int(indices[position]), inputs
         if split.kind != "forecasting":
             same = found.argmax(axis=1) == expected.argmax(axis=1)
-            tied = ~same & _tied(expected, config.max_logit_difference)
+            tied = ~same & _tied(expected / scale, config.max_logit_difference)
             if exact and not (same | tied).all():
                 where = first_departure(network, opened, inputs, config.max_logit_difference)
                 raise _other_label(opened, indices, found, expected, same | tied, where)

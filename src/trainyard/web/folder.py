@@ -24,6 +24,7 @@ import numpy as np
 
 from trainyard.errors import InputError, IntegrityError, MachineError
 from trainyard.export.bundle import read_bundle
+from trainyard.export.scale import logit_scale
 from trainyard.file_lock import wait_for
 from trainyard.files import flush
 from trainyard.serving.model_file import Signature, open_bytes
@@ -164,11 +165,13 @@ def _check_answers(predictor: Predictor, bundle: Path, expected: dict[str, Any])
         elif path.suffix == ".csv":
             raw = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)
         found = predictor.run([predictor.sample(raw)])[0]
+        scale = logit_scale(found[None]).item()
         if kind == "segmentation":
             found = found.mean(axis=(1, 2))
         said = np.array(entry[{"segmentation": "mean_logits", "forecasting": "forecast"}.get(kind, "logits")])
-        # Of a forecast in its own units the size counts.
-        scale = np.abs(said).max(axis=0) + 1e-9 if kind == "forecasting" else 1.0
+        if kind == "forecasting":
+            # In its own units its size counts.
+            scale = np.abs(said).max(axis=0) + 1e-9
         difference = float(np.max(np.abs(found - said) / scale))
         if not difference <= allowed:
             raise IntegrityError(
