@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 import threading
 import time
 from collections import Counter
@@ -23,6 +24,8 @@ from PIL import Image
 
 from tests.serving.made import make_model
 from tests.serving.servers import Server, wait_until
+from trainyard.errors import MachineError
+from trainyard.serving.server import listen, take_no_new_callers
 
 HEAD = b"POST /models/reviews/predict HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
 
@@ -103,6 +106,27 @@ def test_whoever_is_told_to_end_answers_what_was_asked_and_says_so(models: dict[
         assert (code, err) == (0, "") and "ended, with everything answered that was asked" in out
         wait_until(lambda: found["refused"] > 0)
     assert set(found) == {(200, "fingerprint0"), "refused"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the filter is one of Linux")
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_of_those_who_call_at_the_end_the_earlier_are_heard_and_the_later_are_no_part_of_it(host: str) -> None:
+    with ExitStack() as lines:
+        try:
+            listener = lines.enter_context(listen(host, 0))
+        except MachineError:
+            pytest.skip(f"{host} is no address of this machine")
+        address = listener.getsockname()[:2]
+        earlier = lines.enter_context(socket.create_connection(address))
+        earlier.sendall(b"asked")
+        take_no_new_callers(listener)
+        with pytest.raises(TimeoutError):
+            socket.create_connection(address, timeout=0.2)
+        taken = lines.enter_context(listener.accept()[0])
+        assert taken.recv(5) == b"asked"
+        # What is sent afterwards over such a connection arrives, too.
+        earlier.sendall(b"again")
+        assert taken.recv(5) == b"again"
 
 
 def test_whoever_is_told_twice_to_end_does_so_at_once_and_does_not_say_that_all_was_answered(models: dict[str, Path]) -> None:
