@@ -58,7 +58,9 @@ def test_series_without_a_header_are_told_by_their_number_of_columns(tmp_path: P
 
 def test_a_table_of_another_form_is_named_without_a_key_of_a_recipe(tmp_path: Path) -> None:
     [said] = asked(tmp_path / "new.csv", b"one\nof\nfour\n")
-    assert said.startswith("each of the 3 rows has 1 fields; the tables of the training have 3")
+    assert said.startswith(
+        "each of the 3 rows has 1 fields; the tables of the training have 3: write the names of the columns above"
+    )
     [said] = asked(tmp_path / "new.csv", b"a\tb\x81\n")
     assert said == "byte 0x81 at offset 3 is not cp1252; save the file as UTF-8"
 

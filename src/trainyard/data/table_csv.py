@@ -217,6 +217,9 @@ def _add_ragged(good: int, ragged: Counter[int], kept: Iterable[tuple[int, int]]
         (width, count), *_ = ragged.items()
         more = "a name is missing in the header, or a delimiter stands at the end of each row"
         fewer = f"the header names too many, or {NAMES[layout.delimiter]} are not what stands between the fields"
+        if not layout.header:
+            more = found.advice.header
+            fewer = f"{more}, or see that {NAMES[layout.delimiter]} stand between the fields"
         expected = f"{wanted}: {more if width > layout.width else fewer}"
         found.add("ragged-rows", f"each of the {count:,} rows has {width} fields", expected)
         return
