@@ -59,7 +59,8 @@ def check(
         typer.echo(dumps(documents[0] if recipe else documents, indent=2, ensure_ascii=False))
         sys.exit(next((code for _, code in results if code), 0))
     for found in recipes:
-        typer.echo(f"{found.name}: {found.family} on {found.data.source}, {_epochs(found.train.epochs)}")
+        epochs = found.train.epochs
+        typer.echo(f"{found.name}: {found.family} on {found.data.source}, {epochs} epoch{'' if epochs == 1 else 's'}")
         from trainyard.data.sources import EMBEDDED
 
         if found.data.path != EMBEDDED:
@@ -203,10 +204,6 @@ def fetch(
 
 def _say(text: str) -> None:
     typer.echo(f"  {text}", err=True)
-
-
-def _epochs(count: int) -> str:
-    return f"{count} epoch{'' if count == 1 else 's'}"
 
 
 @app.command()

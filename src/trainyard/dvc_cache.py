@@ -14,6 +14,7 @@ from typing import Any
 from trainyard.dvc_lock import LOCK, entries_of
 from trainyard.errors import InputError, IntegrityError
 from trainyard.inputs import read_mapping
+from trainyard.provenance import file_md5
 
 FOLDER_SUFFIX = ".dir"
 READ_ONLY = 0o444
@@ -88,15 +89,15 @@ def _is_rotten(kept: Kept, source: Path, recorded: float) -> bool:
     """Return whether a stage's file is not as recorded though nothing has written it since."""
     if not kept.made or kept.md5.endswith(FOLDER_SUFFIX) or not source.is_file() or source.stat().st_mtime > recorded:
         return False
-    return _md5(source) != kept.md5
+    return file_md5(source) != kept.md5
 
 
 def _whole_copy(kept: Kept, source: Path) -> bytes | Path | None:
     """Return what a file of the cache held, from the project's folder, or None where that has it no longer."""
     if not kept.md5.endswith(FOLDER_SUFFIX):
-        return source if source.is_file() and _md5(source) == kept.md5 else None
+        return source if source.is_file() and file_md5(source) == kept.md5 else None
     files = sorted((file.relative_to(source).parts, file) for file in source.rglob("*") if file.is_file())
-    listed = [{"md5": _md5(file), "relpath": "/".join(parts)} for parts, file in files]
+    listed = [{"md5": file_md5(file), "relpath": "/".join(parts)} for parts, file in files]
     content = json.dumps(listed, sort_keys=True).encode()
     wanted = kept.md5.removesuffix(FOLDER_SUFFIX)
     return content if hashlib.md5(content, usedforsecurity=False).hexdigest() == wanted else None
@@ -163,7 +164,7 @@ def _inner(kept: Kept, cache: Path) -> list[Kept]:
 def _problem(kept: Kept) -> str | None:
     if not kept.place.is_file():
         return "is missing" if kept.needed else None
-    found = _md5(kept.place)
+    found = file_md5(kept.place)
     wanted = kept.md5.removesuffix(FOLDER_SUFFIX)
     return None if found == wanted else f"is damaged, {kept.place.stat().st_size:,} bytes"
 
@@ -191,8 +192,3 @@ def _put(content: bytes | Path, place: Path) -> None:
         temporary.write_bytes(content)
     temporary.chmod(READ_ONLY)
     os.replace(temporary, place)
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -1,9 +1,13 @@
-"""Files that are seen whole or not at all."""
+"""Files that are seen whole or not at all, and what tells one that was changed."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -24,6 +28,12 @@ def write_whole(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
         error.filename = error.filename or str(path)
         raise
+
+
+def own_sha256(values: Mapping[str, Any]) -> str:
+    """Return the hash that plain values carry of themselves under the name sha256."""
+    others = {key: value for key, value in values.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()
 
 
 def flush(path: Path) -> None:

@@ -33,14 +33,14 @@ class Inputs:
         values = read_mapping(self.params_path)
         described = read_mapping(folder / "dvc.yaml").get("stages", {}).get(verb) or {}
         described = described.get("do", described)
-        names = {"key": key, "item": _at(values, f"recipes.{key}")}
-        self.params = {name: _at(values, name) for name in _filled(described.get("params", []), names)}
+        names = {"key": key, "item": value_at(values, f"recipes.{key}")}
+        self.params = {name: value_at(values, name) for name in _filled(described.get("params", []), names)}
         self.files = {name: _state(folder / name) for name in _filled(described.get("deps", []), names)}
 
     def changes(self) -> list[str]:
         """Return the names of what is no longer as it was."""
         values = read_mapping(self.params_path) if self.params else {}
-        changed = [f"params.yaml: {name}" for name, was in self.params.items() if _plain(_at(values, name)) != _plain(was)]
+        changed = [f"params.yaml: {name}" for name, was in self.params.items() if _plain(value_at(values, name)) != _plain(was)]
         return changed + [name for name, was in self.files.items() if _state(self.folder / name) != was]
 
     def tell(self, say: Callable[[str], None]) -> None:
@@ -71,7 +71,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def _at(values: Any, name: str) -> Any:
+def value_at(values: Any, name: str) -> Any:
     """Return what stands at a dotted name, or None."""
     for part in name.split("."):
         values = values.get(part) if isinstance(values, Mapping) else None
@@ -87,7 +87,7 @@ def _filled(texts: list[Any], names: Mapping[str, Any]) -> Iterator[str]:
     for text in texts:
         if not isinstance(text, str):
             continue
-        values = {name: _at(names, name) for name in re.findall(r"\$\{([\w.]+)\}", text)}
+        values = {name: value_at(names, name) for name in re.findall(r"\$\{([\w.]+)\}", text)}
         if None in values.values():
             continue
         for name, value in values.items():

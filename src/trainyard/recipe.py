@@ -71,12 +71,7 @@ def read_recipe(path: Path, name: str) -> Recipe:
     Raises:
         ParamsError: there is none of that name, or listing everything that is wrong with it.
     """
-    params = _params_with(path, name)
-    problems: list[Problem] = []
-    recipe = _read(params, name, problems)
-    if recipe is None or problems:
-        raise params.error(problems)
-    return recipe
+    return _read_one(_params_with(path, name), name)
 
 
 def _params_with(path: Path, name: str) -> Params:
@@ -119,10 +114,8 @@ def read_sweep(path: Path, name: str) -> Asked:
         ParamsError: it has none, or listing everything that is wrong with both.
     """
     params = _params_with(path, name)
+    recipe = _read_one(params, name)
     problems: list[Problem] = []
-    recipe = _read(params, name, problems)
-    if recipe is None or problems:
-        raise params.error(problems)
     if name not in (params.values.get("sweep") or {}):
         raise ParamsError(
             f"{path}: has no sweep for {name}; write one below the recipes, such as "
@@ -140,12 +133,7 @@ def read_changed(asked: Asked, changes: Mapping[str, Any]) -> Recipe:
     Raises:
         ParamsError: its values do not go together.
     """
-    problems: list[Problem] = []
-    params = changed(asked.params, asked.recipe.name, changes)
-    recipe = _read(params, asked.recipe.name, problems)
-    if recipe is None or problems:
-        raise params.error(problems)
-    return recipe
+    return _read_one(changed(asked.params, asked.recipe.name, changes), asked.recipe.name)
 
 
 def _check_sweeps(params: Params, recipes: list[Recipe], problems: list[Problem]) -> None:
@@ -203,6 +191,15 @@ def check_kind(recipe: Recipe, kind: Kind) -> None:
             f"recipes.{recipe.name}: the data are for {kind}, but family: {recipe.family} learns {' or '.join(learned)}; "
             "change the family, or the data"
         )
+
+
+def _read_one(params: Params, name: str) -> Recipe:
+    """Read one recipe, which alone counts; see `read_recipe`."""
+    problems: list[Problem] = []
+    recipe = _read(params, name, problems)
+    if recipe is None or problems:
+        raise params.error(problems)
+    return recipe
 
 
 def _read(params: Params, name: str, problems: list[Problem]) -> Recipe | None:

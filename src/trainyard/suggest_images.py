@@ -15,6 +15,7 @@ from trainyard.data.image_tree import Tree, walk
 from trainyard.data.problems import DataError, Problem, printable
 from trainyard.data.raw import MASK_CLASSES
 from trainyard.errors import InputError
+from trainyard.suggest_training import training_length
 
 LOOKED_AT = 300
 """Files whose headers are read to see what there is; `trainyard check` reads them all."""
@@ -199,14 +200,8 @@ def _value_lines(folder: Path, values: list[int]) -> list[str]:
 
 
 def _training(samples: int, loss: str, unbalanced: bool, batch_size: int = 64) -> list[str]:
-    train = max(1, int(0.75 * samples))
-    batch_size = max(4, min(batch_size, 2 ** int(np.log2(max(1, train // 16)))))
-    epochs = int(np.clip(round(STEPS * batch_size / train), 5, 60))
-    steps = epochs * -(-train // batch_size)
     return [
-        "train:",
-        f"  epochs: {epochs} # about {steps:,} steps",
-        f"  batch_size: {batch_size}",
+        *training_length(int(0.75 * samples), STEPS, (5, 60), batch_size),
         "  optimizer: adamw",
         "  learning_rate: 3e-3 # of the highest point",
         "  weight_decay: 0.05",

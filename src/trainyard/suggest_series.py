@@ -13,6 +13,7 @@ from trainyard.data.series_time import PLAIN, ZONED, read_times
 from trainyard.data.table_form import shown
 from trainyard.errors import InputError
 from trainyard.suggest_columns import TIME_NAMES, TIMES_READ, Column, Look, Named, choose, no_header, quoted
+from trainyard.suggest_training import training_length
 
 SHARES = (0.1, 0.2)
 """Of the steps, for validation and test."""
@@ -249,13 +250,8 @@ def _lengths(table: Look, named: Named, season: int, rows: int) -> tuple[int, in
 
 
 def _training(rows: int) -> list[str]:
-    train = max(1, int((1 - sum(SHARES)) * rows))
-    batch_size = max(4, min(64, 2 ** int(np.log2(max(1, train // 16)))))
-    epochs = int(np.clip(round(STEPS * batch_size / train), 4, 40))
     return [
-        "train:",
-        f"  epochs: {epochs} # about {epochs * -(-train // batch_size):,} steps",
-        f"  batch_size: {batch_size}",
+        *training_length(int((1 - sum(SHARES)) * rows), STEPS, (4, 40)),
         "  optimizer: adamw",
         "  learning_rate: 2e-3 # of the highest point",
         "  weight_decay: 0.01",

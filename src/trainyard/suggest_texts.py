@@ -12,6 +12,7 @@ from trainyard.data.text import encode_counted, train_tokenizer
 from trainyard.data.text_table import SPLIT_NAMES
 from trainyard.errors import InputError
 from trainyard.suggest_columns import NUMBER, Column, Look, Named, choose, no_header, quoted, words
+from trainyard.suggest_training import training_length
 
 TEXT_NAMES = ("text", "sentence", "content", "body", "review", "comment", "message", "tweet", "question", "utterance")
 LABEL_NAMES = ("label", "labels", "class", "category", "target", "sentiment", "intent", "topic", "emotion", "rating")
@@ -172,13 +173,8 @@ def _tokens(table: Look, texts: list[Column]) -> tuple[int, int, str]:
 
 
 def _training(rows: int, unbalanced: bool) -> list[str]:
-    train = max(1, int(0.75 * rows))
-    batch_size = max(4, min(64, 2 ** int(np.log2(max(1, train // 16)))))
-    epochs = int(np.clip(round(STEPS * batch_size / train), 4, 30))
     return [
-        "train:",
-        f"  epochs: {epochs} # about {epochs * -(-train // batch_size):,} steps",
-        f"  batch_size: {batch_size}",
+        *training_length(int(0.75 * rows), STEPS, (4, 30)),
         "  optimizer: adamw",
         "  learning_rate: 4e-3 # of the highest point",
         "  weight_decay: 0.05",

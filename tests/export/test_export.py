@@ -183,7 +183,7 @@ def test_a_list_that_leads_out_of_the_bundle_is_refused(bundle: tuple[Path, Expo
 
     values = json.loads((bundle[0] / MANIFEST).read_text())
     values["files"] = {"../outside": {"sha256": "0" * 64, "bytes": 1}}
-    values["sha256"] = module._own_sha256(values)
+    values["sha256"] = module.own_sha256(values)
     (tmp_path / MANIFEST).write_text(json.dumps(values))
     with pytest.raises(IntegrityError, match=r"lists \.\./outside, which is outside of the bundle"):
         read_bundle(tmp_path)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trainyard.data.table_form import BLOCK_ROWS, Block, Findings, OpenTable
-from trainyard.errors import MachineError
+from trainyard.errors import MachineError, first_line
 
 EXTENSION = b"ARROW:extension:name"
 
@@ -27,7 +27,7 @@ def open_parquet(path: Path, found: Findings) -> OpenTable | None:
         with parquet.ParquetFile(path) as file:
             schema, rows = file.schema_arrow, file.metadata.num_rows
     except (pa.ArrowException, OSError, ValueError) as error:
-        found.add("not-parquet", f"cannot be read as Parquet ({_first_line(error)})", "write the file again")
+        found.add("not-parquet", f"cannot be read as Parquet ({first_line(error)})", "write the file again")
         return None
 
     def blocks(names: Sequence[str], texts: Collection[str]) -> Iterator[Block]:
@@ -58,7 +58,7 @@ def _blocks(path: Path, schema: Any, names: Sequence[str], texts: frozenset[str]
                 yield Block(cells=cells, lines=list(range(line, line + batch.num_rows)))
                 line += batch.num_rows
     except (pa.ArrowException, OSError, ValueError) as error:
-        found.add("not-parquet", f"cannot be read after row {line - 1:,} ({_first_line(error)})", "write the file again")
+        found.add("not-parquet", f"cannot be read after row {line - 1:,} ({first_line(error)})", "write the file again")
 
 
 def _check_type(field: Any, text: bool, found: Findings) -> bool:
@@ -106,7 +106,3 @@ def _cells(column: Any) -> list[str]:
     if types.is_timestamp(column.type) or types.is_date(column.type):
         return ["" if value is None else value.isoformat() for value in values]
     return ["" if value is None else value if type(value) is str else str(value) for value in values]
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]

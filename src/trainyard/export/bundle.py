@@ -13,7 +13,6 @@ models/<recipe>/
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Collection, Mapping
@@ -23,7 +22,7 @@ from typing import Any
 from trainyard import __version__
 from trainyard.data.packed import file_sha256
 from trainyard.errors import IntegrityError
-from trainyard.files import write_whole
+from trainyard.files import own_sha256, write_whole
 
 FORMAT = 1
 """Raised when bundle.json changes so that older readers fail."""
@@ -54,7 +53,7 @@ def write_manifest(folder: Path, trained: Path, about: Mapping[str, Any]) -> Non
     files = {str(path.relative_to(folder)): _entry(path) for path in made if path.is_file()}
     files |= {name: _entry(trained / name) for name in MADE_BY_TRAINING if (trained / name).is_file()}
     values = {"format": FORMAT, "trainyard": __version__, **about, "files": dict(sorted(files.items()))}
-    values["sha256"] = _own_sha256(values)
+    values["sha256"] = own_sha256(values)
     write_whole(folder / MANIFEST, f"{json.dumps(values, indent=2, ensure_ascii=False)}\n".encode())
 
 
@@ -72,7 +71,7 @@ def read_bundle(folder: Path, only: Collection[str] | None = None) -> dict[str, 
     again = "run `trainyard repair --cache`, then `dvc repro` to export it again"
     try:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if values["format"] != FORMAT or values["sha256"] != _own_sha256(values):
+        if values["format"] != FORMAT or values["sha256"] != own_sha256(values):
             raise ValueError("it was changed since it was written, or by another version")
         listed = {str(name): str(entry["sha256"]) for name, entry in values["files"].items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -92,8 +91,3 @@ def read_bundle(folder: Path, only: Collection[str] | None = None) -> dict[str, 
 
 def _entry(path: Path) -> dict[str, Any]:
     return {"sha256": file_sha256(path), "bytes": path.stat().st_size}
-
-
-def _own_sha256(values: Mapping[str, Any]) -> str:
-    others = {key: value for key, value in values.items() if key != "sha256"}
-    return hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()

@@ -15,7 +15,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from trainyard.errors import MachineError
+from trainyard.errors import MachineError, first_line
 from trainyard.models.spec import InputSpec
 
 METADATA_FORMAT = 1
@@ -80,11 +80,9 @@ def write_onnx(network: nn.Module, spec: InputSpec, example: Inputs, path: Path,
                 verbose=False,
             )
     except torch.onnx.errors.OnnxExporterError as error:
-        cause = error.__cause__ or error
-        headline = next((line for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
         raise MachineError(
-            f"onnx: {headline}; the network has a layer that ONNX cannot express: leave onnx out of export.formats, "
-            "or change the layer"
+            f"onnx: {first_line(error.__cause__ or error)}; the network has a layer that ONNX cannot express: "
+            "leave onnx out of export.formats, or change the layer"
         ) from error
     finally:
         exporter_log.setLevel(level)

@@ -107,10 +107,9 @@ def write_pt2(network: nn.Module, spec: InputSpec, example: Inputs, path: Path) 
             warnings.simplefilter("ignore")
             program = torch.export.export(network, example, dynamic_shapes=any_size)
     except Exception as error:  # dynamo, sympy and the exporter each have their own, without a parent
-        headline = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise MachineError(
-            f"pt2: {headline[:300]}; torch.export cannot express the network: leave pt2 out of export.formats, or change the "
-            "layer"
+            f"pt2: {first_line(error)}; torch.export cannot express the network: leave pt2 out of export.formats, or "
+            "change the layer"
         ) from error
     finally:
         torch.ops.aten.lstm.input._dispatch_cache.clear()

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from trainyard.errors import InputError
+from trainyard.errors import InputError, first_line
 from trainyard.params import nearest
 
 SECRET_OPTIONS = (
@@ -84,7 +84,7 @@ def read_plan(root: Path, targets: tuple[str, ...]) -> Plan:
                 remote=_remote(repo),
             )
     except DvcException as error:
-        raise InputError(f"dvc: {_first_line(error)}; mend that, `dvc repro --dry` shows whether it is") from None
+        raise InputError(f"dvc: {first_line(error)}; mend that, `dvc repro --dry` shows whether it is") from None
 
 
 def missing_deps(plan: Plan, root: Path, files: Collection[str]) -> list[str]:
@@ -179,7 +179,3 @@ def _remote(repo: Any) -> dict[str, str] | None:
     if urlsplit(str(options.get("url", ""))).password:
         raise InputError(f"DVC remote '{name}': its url holds a password, which would be shown; use --env for credentials")
     return {"name": name, **{key: str(options[key]) for key in PLAIN_OPTIONS if key in options}}
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

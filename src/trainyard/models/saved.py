@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from trainyard.data.packed import file_sha256
 from trainyard.errors import IntegrityError
-from trainyard.files import write_whole
+from trainyard.files import own_sha256, write_whole
 from trainyard.models.build import build_network
 from trainyard.models.spec import InputSpec
 from trainyard.recipe import Recipe, recipe_from_json
@@ -52,7 +52,7 @@ def save_model(
         "spec": asdict(spec),
         "weights_sha256": weights_sha256,
     }
-    values["sha256"] = _own_sha256(values)
+    values["sha256"] = own_sha256(values)
     write_whole(recipe_path, f"{json.dumps(values, indent=2, ensure_ascii=False)}\n".encode())
     return weights_sha256
 
@@ -92,7 +92,7 @@ def _verify(weights_path: Path, recipe_path: Path, values: dict[str, Any]) -> No
         IntegrityError: one changed since it was written.
     """
     changed = None
-    if "sha256" in values and values["sha256"] != _own_sha256(values):
+    if "sha256" in values and values["sha256"] != own_sha256(values):
         changed = recipe_path
     elif "weights_sha256" in values and values["weights_sha256"] != file_sha256(weights_path):
         changed = weights_path
@@ -100,11 +100,6 @@ def _verify(weights_path: Path, recipe_path: Path, values: dict[str, Any]) -> No
         raise IntegrityError(
             f"{changed}: is not what training wrote; run `trainyard repair --cache`, then `dvc repro` to have it made again"
         )
-
-
-def _own_sha256(values: Mapping[str, Any]) -> str:
-    others = {key: value for key, value in values.items() if key != "sha256"}
-    return hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()
 
 
 def _spec_from_json(values: dict[str, Any]) -> InputSpec:

@@ -13,7 +13,7 @@ from typing import Any
 
 from trainyard.dvc_cache import place_of
 from trainyard.errors import InputError, last_line
-from trainyard.inputs import read_mapping
+from trainyard.inputs import read_mapping, value_at
 from trainyard.origin.known import FOLDER_SUFFIX, Entry, Known, folder_md5
 from trainyard.provenance import STAGES, file_md5
 
@@ -136,7 +136,7 @@ def _of_files(kind: str, files: Mapping[str, Any], entry: Entry, params: Mapping
     for path, word in files.items():
         if isinstance(word, Mapping):
             was = entry.values.get("params", {}).get(path, {})
-            reasons += [line for name in word for line in _of_param(name, was.get(name), _at(params, name))]
+            reasons += [line for name in word for line in _of_param(name, was.get(name), value_at(params, name))]
         else:
             code = path.startswith(("src/", "pipeline/"))
             shown = {"modified": "edited", "deleted": "gone", "not in cache": "not in DVC's cache"}.get(str(word), str(word))
@@ -161,12 +161,6 @@ def _text(value: Any) -> str:
     return "(left out)" if value is None else json.dumps(value, default=str)
 
 
-def _at(values: Any, name: str) -> Any:
-    for part in name.split("."):
-        values = values.get(part) if isinstance(values, Mapping) else None
-    return values
-
-
 def _seen(
     root: Path,
     known: Known,
@@ -189,7 +183,7 @@ def _seen(
         if entry is not None and old.values.get("cmd") != entry.values.get("cmd"):
             continue
         wanted = old.values.get("params", {}).get("params.yaml", {})
-        if any(_at(params, key) != value for key, value in wanted.items()):
+        if any(value_at(params, key) != value for key, value in wanted.items()):
             continue
         if all(now(path) == md5 for path, md5 in old.deps().items()) and all(
             place_of(known.cache, md5).is_file() for md5 in old.outs().values()

@@ -9,6 +9,7 @@ from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
 
+from trainyard.errors import first_line
 from trainyard.serving.answers import Answer
 from trainyard.serving.bad_input import BadInput
 from trainyard.serving.options import Options
@@ -99,7 +100,7 @@ class Batcher:
                 for one in batch:
                     await self._answer([one])
                 return
-            reason = str(error).strip().partition("\n")[0][:200]
+            reason = first_line(error)
             _settle(batch[0], BadInput(batch[0].field, f"the network fails on it ({reason})", "try another one", "no-answer"))
             return
         for one, answer in zip(batch, answers, strict=True):

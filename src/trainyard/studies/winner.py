@@ -12,6 +12,7 @@ from typing import Any
 
 from trainyard.errors import TrainyardError
 from trainyard.files import write_whole
+from trainyard.inputs import value_at
 from trainyard.recipe import Recipe, read_recipe
 from trainyard.recipe_text import read_as_it_is, rewritten, yaml_of
 
@@ -51,7 +52,7 @@ def change_to(path: Path, recipe: Recipe, values: Mapping[str, Any]) -> Change:
         InputError: params.yaml is written in a way in which they cannot be changed alone.
     """
     now = recipe.to_json()
-    differing = {key: value for key, value in values.items() if _at(now, key) != value}
+    differing = {key: value for key, value in values.items() if value_at(now, key) != value}
     before = read_as_it_is(path)
     after = rewritten(before, recipe.name, differing)
     trial = path.with_name(f".{path.name}.new")
@@ -81,9 +82,3 @@ def run_experiment(root: Path, change: Change, name: str) -> None:
         raise TrainyardError(
             f"dvc exp run ended with exit code {code}, for the reason above; mend that, then the same command again"
         )
-
-
-def _at(values: Any, key: str) -> Any:
-    for part in key.split("."):
-        values = values.get(part) if isinstance(values, dict) else None
-    return values

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from trainyard.errors import InputError, ServiceError, TrainyardError
+from trainyard.errors import InputError, ServiceError, TrainyardError, first_line
 from trainyard.training.store import Save, copy
 
 CALL_SECONDS = 60.0
@@ -126,7 +126,7 @@ class ObjectStore:
         if isinstance(error, FileNotFoundError | TrainyardError) or not isinstance(error, Exception):
             raise error
         raise ServiceError(
-            f"{self.address}: cannot be used ({_reason(error)}); look at the address, the credentials and the network"
+            f"{self.address}: cannot be used ({first_line(error)}); look at the address, the credentials and the network"
         ) from error
 
 
@@ -205,7 +205,3 @@ def _s3(bucket: str, options: Mapping[str, str]) -> Any:
         allow_delayed_open=True,
         retry_strategy=AwsStandardS3RetryStrategy(max_attempts=3),
     )
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
