@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from trainyard.dvc_lock import COPY, LOCK, entries_of, keep_copy, mend_lock, whole_part
+from trainyard.dvc_lock import COPY, LOCK, entries_of, keep_copy, mend_lock, read_lock, whole_part
 from trainyard.errors import IntegrityError
 
 
@@ -101,3 +102,39 @@ def test_a_damaged_copy_is_no_copy(tmp_path: Path) -> None:
     (tmp_path / LOCK).write_bytes(lock(6)[:-20])
     mend_lock(tmp_path)
     assert (tmp_path / LOCK).read_bytes() == lock(5)
+
+
+def commit(folder: Path, entries: list[str], *, branch: str = "") -> None:
+    """Commit a lock of these entries, on a new branch where one is named."""
+    (folder / LOCK).write_text("schema: '2.0'\nstages:\n" + "".join(entries))
+    for arguments in (["checkout", "-q", "-b", branch] if branch else ["status"], ["add", LOCK], ["commit", "-q", "-m", "x"]):
+        git(folder, *arguments)
+
+
+def git(folder: Path, *arguments: str, code: int = 0) -> None:
+    who = ("-c", "user.name=test", "-c", "user.email=test@trainyard.invalid")
+    done = subprocess.run(["git", *who, *arguments], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == code, done.stdout + done.stderr
+
+
+def test_a_lock_that_git_could_not_merge_has_whole_entries_of_both_sides(tmp_path: Path) -> None:
+    def made(number: int, data: str = "a", weights: str = "b") -> str:
+        return entry(number).replace(f"{'a' * 31}{number}", f"{data * 31}{number}").replace("b" * 31, weights * 31)
+
+    git(tmp_path, "init", "-q", "-b", "main")
+    commit(tmp_path, [made(number) for number in range(4)])
+    commit(tmp_path, [made(0), made(1, "c"), made(2, "c", "d"), made(3, weights="e"), made(5)], branch="side")
+    git(tmp_path, "checkout", "-q", "main")
+    # Of the third, git would take the other side's data, and ask about the weights: an entry that never was.
+    commit(tmp_path, [made(0, weights="f"), made(1), made(2, weights="f"), made(3, weights="e")])
+    git(tmp_path, "merge", "side", code=1)
+    assert entries_of((tmp_path / LOCK).read_bytes()) is None
+    with pytest.raises(IntegrityError, match="git left a merge conflict in it; put it right: trainyard repair"):
+        read_lock(tmp_path)
+
+    line = mend_lock(tmp_path)
+    assert line is not None and line.endswith("5 stages; next: dvc repro, then git add dvc.lock")
+    assert "those of HEAD for train@r2, which both had changed" in line
+    wanted = [made(0, weights="f"), made(1, "c"), made(2, weights="f"), made(3, weights="e"), made(5)]
+    assert read_lock(tmp_path) == entries_of(("schema: '2.0'\nstages:\n" + "".join(wanted)).encode())
+    assert mend_lock(tmp_path) is None

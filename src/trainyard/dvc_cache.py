@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainyard.dvc_lock import LOCK, entries_of
+from trainyard.dvc_lock import LOCK, read_lock
 from trainyard.errors import InputError, IntegrityError
 from trainyard.inputs import read_mapping
 from trainyard.provenance import file_md5
@@ -123,10 +123,7 @@ def _named(folder: Path) -> Iterator[Kept]:
 
 def _outputs(folder: Path) -> Iterator[tuple[dict[str, Any], bool, bool]]:
     """Yield what is recorded of each output, whether the cache must have it, and whether a stage made it."""
-    path = folder / LOCK
-    entries = entries_of(path.read_bytes()) if path.is_file() else {}
-    if entries is None:
-        raise IntegrityError(f"{path}: is damaged; put it right: trainyard repair")
+    entries = read_lock(folder)
     uncached = _uncached(folder)
     for stage, entry in entries.items():
         for out in entry.get("outs") or []:

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trainyard.dvc_cache import cache_folder, place_of
-from trainyard.dvc_lock import LOCK, entries_of
-from trainyard.errors import IntegrityError
+from trainyard.dvc_lock import read_lock
 from trainyard.inputs import read_mapping
 from trainyard.provenance import file_md5
 
@@ -49,11 +48,7 @@ class Known:
             IntegrityError: it is damaged.
         """
         self.root = root
-        path = root / LOCK
-        entries = entries_of(path.read_bytes()) if path.is_file() else {}
-        if entries is None:
-            raise IntegrityError(f"{path}: is damaged; put it right: trainyard repair")
-        self.current = [_entry(name, values, True) for name, values in entries.items()]
+        self.current = [_entry(name, values, True) for name, values in read_lock(root).items()]
         self.cache = cache_folder(root)
 
     def former(self) -> Iterator[Entry]:
