@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
-from trainyard.errors import InputError
+from trainyard.dvc_stages import needed
 from trainyard.parent import PARENT, this_process
 from trainyard.progress import say
 from trainyard.recipe import read_settings
@@ -53,6 +53,7 @@ def repro(root: Path, targets: Sequence[str], together: int | None = None) -> in
 
     Raises:
         InputError: dvc.yaml cannot be read, or has no such stage.
+        IntegrityError: dvc.lock is damaged.
         TrainyardError: Ray cannot start, or the cluster does not answer.
     """
     cluster = read_settings(root / "params.yaml")[0]
@@ -84,7 +85,7 @@ def trained_by(root: Path, targets: Sequence[str]) -> list[str]:
     Raises:
         InputError: there is no such stage, or dvc.yaml cannot be read.
     """
-    names = [name for name in _stages(root, targets) if name.startswith("train@")]
+    names = [name for name in needed(root, targets) if name.startswith("train@")]
     return [name.removeprefix("train@") for name in names]
 
 
@@ -106,20 +107,7 @@ def without(root: Path, targets: Sequence[str], failed: Sequence[str]) -> list[s
                 lost.add(str(stage.addressing))
                 # Edges lead from a stage to those that it needs.
                 look += graph.predecessors(stage)
-    return [name for name in _stages(root, targets) if name not in lost]
-
-
-def _stages(root: Path, targets: Sequence[str]) -> list[str]:
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-
-    try:
-        with Repo(str(root)) as repo:
-            stages = [stage for target in (*targets,) or (None,) for stage in repo.stage.collect(target, with_deps=True)]
-            return list(dict.fromkeys(str(stage.addressing) for stage in stages))
-    except DvcException as error:
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"dvc: {line}; `dvc stage list` shows the stages") from None
+    return [name for name in needed(root, targets) if name not in lost]
 
 
 def would_train(root: Path, name: str) -> bool:

@@ -110,10 +110,14 @@ def summary(planned: Planned) -> str:
 
     running = [estimate for step, estimate in planned if step.runs and estimate is not None]
     if not running:
-        return "Nothing runs: all results are those of what is here."
+        restored = sum(step.restored for step, _ in planned)
+        what = f"DVC's cache has the results of {restored} stages" if restored else "all results are those of what is here"
+        return f"Nothing runs: {what}."
     known = [estimate.seconds for estimate in running if estimate.seconds is not None]
     if not known:
-        return f"{len(running)} stages run; how long they take is not known before the data are packed: dvc repro prepare."
+        packed = not any("needs its data" in estimate.how for estimate in running)
+        why = "nothing like them has run here yet" if packed else "the data are not packed yet: dvc repro prepare"
+        return f"{len(running)} stages run; how long they take is not known: {why}."
     unknown = len(running) - len(known)
     rest = f", without {unknown} of which nothing is known yet" if unknown else ""
     return f"{len(running)} stages run: about {duration(sum(known))}{rest}."

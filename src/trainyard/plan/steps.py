@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trainyard.dvc_cache import place_of
+from trainyard.dvc_stages import needed, refusal
 from trainyard.errors import InputError, last_line
 from trainyard.inputs import read_mapping, value_at
 from trainyard.origin.known import FOLDER_SUFFIX, Entry, Known, folder_md5
@@ -49,17 +50,22 @@ def steps(root: Path, recipes: list[str], targets: list[str]) -> list[Step]:
 
     Raises:
         InputError: there is no such stage or recipe, or DVC cannot say.
+        IntegrityError: dvc.lock is damaged.
     """
     wanted = _wanted(recipes, targets)
-    status = _status(root)
     known = Known(root)
+    status = _status(root)
+    added = [name for name in status if name.partition("@")[0] not in STAGES and not name.endswith(".dvc")]
     locked = {(entry.stage, entry.recipe): entry for entry in known.current}
     former = list(known.former())
     params = read_mapping(root / "params.yaml")
     found = []
     for recipe in recipes:
         before: str | None = None
-        """The last stage that runs, from which the next ones follow."""
+        """The first stage that runs, from which the next ones follow."""
+        if added and recipe in wanted:
+            ahead = needed(root, [f"{STAGES[0]}@{recipe}"])
+            before = next((name for name in added if name in ahead), None)
         made: dict[str, str] = {}
         """Hashes of what restored stages bring back."""
         for stage in STAGES[: wanted.get(recipe, 0)]:
@@ -107,9 +113,8 @@ def _status(root: Path) -> dict[str, list[Any]]:
     command = [sys.executable, "-m", "dvc", "status", "--json"]
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise InputError(
-            f"dvc status: {last_line(Exception(done.stderr))}; mend that, `trainyard check` says what is wrong with params.yaml"
-        )
+        line = last_line(Exception(done.stderr)).removeprefix("ERROR: ")
+        raise refusal(f"status: {line}", "mend that, `trainyard check` says what is wrong with params.yaml")
     answer: dict[str, list[Any]] = json.loads(done.stdout or "{}")
     return answer
 

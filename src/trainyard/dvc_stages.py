@@ -1,0 +1,50 @@
+"""The stages of a project as DVC counts them: those of recipes, those that somebody added, and files under `dvc add`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from trainyard.dvc_lock import read_lock
+from trainyard.errors import InputError
+
+DO_WITHOUT = "dvc config core.no_scm true"
+"""What has DVC work in a project without git."""
+NEEDS_GIT = f"put the project under git (git init, git add, git commit), or do without it: {DO_WITHOUT}"
+
+
+def without_git(root: Path) -> bool:
+    """Return whether DVC is told to do without git in a project."""
+    from dvc.config import Config
+
+    return bool(Config(str(root / ".dvc"))["core"].get("no_scm"))
+
+
+def has_repository(root: Path) -> bool:
+    """Return whether a folder lies in a repository of git, whatever git says of it."""
+    return any((folder / ".git").exists() for folder in (root, *root.resolve().parents))
+
+
+def needed(root: Path, targets: Sequence[str]) -> list[str]:
+    """Return the stages that `dvc repro` looks at for some targets, or for none at all of them, in its order.
+
+    Raises:
+        InputError: there is no such stage, or DVC refuses the project.
+        IntegrityError: dvc.lock is damaged.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    read_lock(root)
+    try:
+        with Repo(str(root)) as repo:
+            stages = [stage for target in (*targets,) or (None,) for stage in repo.stage.collect(target, with_deps=True)]
+            return list(dict.fromkeys(str(stage.addressing) for stage in stages))
+    except DvcException as error:
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise refusal(line, "`dvc stage list` shows the stages") from None
+
+
+def refusal(line: str, fix: str) -> InputError:
+    """Return what DVC says of a project as an error with what to do about it, `fix` where nothing better is known."""
+    return InputError(f"dvc: {line}; {NEEDS_GIT if 'is not a git repository' in line else fix}")
