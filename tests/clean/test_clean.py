@@ -3,6 +3,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import asdict
@@ -16,6 +17,7 @@ from trainyard.clean.caches import referred
 from trainyard.clean.clean import remove, things
 from trainyard.clean.things import Thing
 from trainyard.data.packed import read_card
+from trainyard.errors import MachineError
 from trainyard.evaluation.champion import Champion
 from trainyard.fingerprint import fingerprint
 from trainyard.recipe import read_recipe
@@ -205,6 +207,26 @@ def test_a_cache_that_other_projects_share_is_left_alone(project: Path, tmp_path
     aged(tmp_path / "shared")
     (thing,) = look(project, "DVC cache", 0).values()
     assert thing.remove is None and "shared with other projects" in thing.why
+
+
+def test_dvc_s_cache_keeps_what_another_worktree_refers_to(project: Path, tmp_path: Path) -> None:
+    theirs, unused = entry(project, "theirs", b"theirs"), entry(project, "unused", b"unused")
+    git(project, "worktree", "add", "-q", "-b", "side", str(tmp_path / "an other"))
+    (tmp_path / "an other" / "dvc.lock").write_text(lock(train=theirs))
+    kept = referred(project, set())
+    assert theirs in kept and unused not in kept
+
+
+def test_dvc_s_cache_of_a_project_without_git_is_cleaned_and_of_one_that_lost_it_is_not(project: Path) -> None:
+    here, _ = entry(project, "here", b"here"), entry(project, "unused", b"unused")
+    (project / "dvc.lock").write_text(lock(train=here))
+    shutil.rmtree(project / ".git")
+    with pytest.raises(MachineError, match="nothing of DVC's cache is deleted"):
+        look(project, "DVC cache")
+    (project / ".dvc" / "config").write_text("[core]\n    no_scm = True\n")
+    (thing,) = look(project, "DVC cache").values()
+    assert (thing.name, thing.remove is not None) == ("1 files", True)
+    assert here in referred(project, set())
 
 
 def test_what_a_node_has_fetched_goes_unless_it_is_used(project: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from trainyard.clean.things import Thing, age_of, size_of
 from trainyard.dvc_cache import cache_folder, place_of
 from trainyard.dvc_processes import at_work
+from trainyard.dvc_stages import has_repository, without_git
 from trainyard.errors import MachineError, last_line
 from trainyard.origin.known import FOLDER_SUFFIX, Known
 from trainyard.training.node_cache import cache_folder as node_folder
@@ -45,7 +46,8 @@ def node_cache(needed: set[str], older: float) -> Iterator[Thing]:
 
 
 def dvc_cache(root: Path, champions: set[str], older: float) -> Iterator[Thing]:
-    """Yield what DVC's cache holds and nothing refers to: no dvc.lock or *.dvc file, here or in a commit, and no champion.
+    """Yield what DVC's cache holds and nothing refers to: no dvc.lock or *.dvc file, here, in another worktree of git or in a
+    commit, and no champion.
 
     Args:
         root: the project.
@@ -66,7 +68,7 @@ def dvc_cache(root: Path, champions: set[str], older: float) -> Iterator[Thing]:
         return
     old = [path for path in unused if time.time() - path.stat().st_mtime >= older]
     for paths, why in (
-        (old, "in no dvc.lock or *.dvc file of the working tree or a commit, and of no champion"),
+        (old, "in no dvc.lock or *.dvc file of a working tree or a commit, and of no champion"),
         ([path for path in unused if path not in set(old)], "written a short while ago"),
     ):
         if paths:
@@ -78,7 +80,12 @@ def dvc_cache(root: Path, champions: set[str], older: float) -> Iterator[Thing]:
 
 def referred(root: Path, champions: set[str]) -> set[str]:
     """Return the hashes in DVC's cache that something refers to."""
-    found = {md5 for text in (*_working_texts(root), *_committed_texts(root)) for md5 in MD5.findall(text)}
+    texts = [*_working_texts(root)]
+    # Told to do without git, and in no repository, a project has no commits.
+    if has_repository(root) or not without_git(root):
+        texts += [text for folder in _other_worktrees(root) for text in _working_texts(folder)]
+        texts += _committed_texts(root)
+    found = {md5 for text in texts for md5 in MD5.findall(text)}
     known = Known(root)
     for entry in known.former():
         # A champion's files may be in no lock any more, where it was promoted and dvc.lock was never committed.
@@ -105,6 +112,15 @@ def _working_texts(root: Path) -> Iterator[str]:
     for path in (root / "dvc.lock", root / COPY, *root.rglob("*.dvc"), *(root / ".dvc" / "tmp" / "exps").rglob("dvc.lock")):
         if path.is_file() and not {".venv", "node_modules"} & set(path.relative_to(root).parts):
             yield path.read_text(encoding="utf-8", errors="replace")
+
+
+def _other_worktrees(root: Path) -> Iterator[Path]:
+    """Yield the project's folder in each other worktree of its repository, for it may share the cache."""
+    prefix = _git(root, "rev-parse", "--show-prefix").strip()
+    for line in _git(root, "worktree", "list", "--porcelain").splitlines():
+        word, _, place = line.partition(" ")
+        if word == "worktree" and (folder := Path(place, prefix)).is_dir() and not folder.samefile(root):
+            yield folder
 
 
 def _committed_texts(root: Path) -> Iterator[str]:
