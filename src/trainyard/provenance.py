@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -71,6 +72,18 @@ def git(folder: Path, *arguments: str, environment: dict[str, str] | None = None
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout if done.returncode == 0 else None
+
+
+def ownership(folder: Path) -> str | None:
+    """Return the command after which git answers again in a repository that belongs to another user; None where it does."""
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "--git-dir"], cwd=folder, capture_output=True, text=True, check=False, timeout=GIT_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    found = re.search(r"git config --global --add safe\.directory .+", done.stderr)
+    return found[0] if done.returncode and found else None
 
 
 def dvc_tags(lock_path: Path, recipe: str, stage: str, made: Iterable[Path] = ()) -> dict[str, str]:

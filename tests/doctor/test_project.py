@@ -34,7 +34,9 @@ def test_a_torn_lock_file_is_a_problem_wherever_it_was_cut(tmp_path: Path, cut: 
     assert not torn or found.fix == "trainyard repair"
 
 
-def test_a_whole_lock_file_and_none_are_ok(tmp_path: Path) -> None:
+def test_a_whole_lock_file_and_none_are_ok_in_a_project(tmp_path: Path) -> None:
+    assert examine_lock_file(tmp_path)[0].fix == "change to the project's folder"
+    (tmp_path / "dvc.yaml").touch()
     assert examine_lock_file(tmp_path)[0].status == "ok"
     (tmp_path / "dvc.lock").write_text(WHOLE)
     assert examine_lock_file(tmp_path)[0].found == "whole, 1 stages"
@@ -99,3 +101,25 @@ def test_a_password_in_the_committed_settings_of_dvc_is_a_problem_and_not_shown(
 
 def test_a_folder_without_git_is_a_warning(tmp_path: Path) -> None:
     assert examine_git(tmp_path)[0].status == "warning"
+
+
+def test_a_project_of_dvc_in_no_repository_is_a_problem_unless_dvc_is_told_to_do_without(tmp_path: Path) -> None:
+    (tmp_path / ".dvc").mkdir()
+    found = examine_git(tmp_path)[0]
+    assert (found.status, found.code) == ("problem", 3) and found.fix.endswith("or: dvc config core.no_scm true")
+    (tmp_path / ".dvc" / "config").write_text("[core]\n    no_scm = true\n")
+    assert examine_git(tmp_path)[0].status == "warning"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+def test_a_repository_of_another_user_names_what_has_git_answer_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "settings"))
+    monkeypatch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
+    project = tmp_path / "an other's"
+    subprocess.run(["git", "init", "-q", str(project)], check=True)
+    os.chown(project, 12345, 12345)
+    os.chown(project / ".git", 12345, 12345)
+    found = examine_git(project)[0]
+    assert found.status == "warning" and "belongs to another user" in found.found
+    subprocess.run(found.fix, shell=True, check=True)
+    assert examine_git(project)[0].fix == "git init; git add -A; git commit"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from trainyard.doctor import listeners, machine, nodes, project, services
 from trainyard.doctor.finding import Finding, warning
+from trainyard.dvc_cache import cache_folder
 from trainyard.errors import TrainyardError
 from trainyard.tracking.address import tracking_uri
 from trainyard.training.access import host_of
@@ -30,7 +31,7 @@ def examine(root: Path, cluster: ClusterConfig, tracking: TrackingConfig, addres
     places = {
         "project": root,
         "scratch": root / ".trainyard",
-        "DVC cache": root / ".dvc" / "cache",
+        "DVC cache": cache_folder(root),
         "temporary files": Path(tempfile.gettempdir()),
     }
     chapters: dict[str, list[Examination]] = {

@@ -15,9 +15,11 @@ import psutil
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from trainyard.doctor.finding import SECURITY, Finding, ok, problem, warning
+from trainyard.doctor.finding import MACHINE, SECURITY, Finding, ok, problem, warning
 from trainyard.doctor.listeners import Program
+from trainyard.dvc_stages import DO_WITHOUT, has_repository, without_git
 from trainyard.masking import holds_secret
+from trainyard.provenance import ownership
 
 SECRET_KEYS = (
     "password",
@@ -35,15 +37,26 @@ def examine_git(root: Path) -> list[Finding]:
     """Say which commit is checked out, and whether files differ from it."""
     commit = _git(root, "rev-parse", "--short", "HEAD")
     if commit is None:
-        return [warning("git", "no commit here: no run can be traced back to its code", "git init; git add -A; git commit")]
+        return [_without_commit(root)]
     changed = len((_git(root, "status", "--porcelain") or "").splitlines())
     return [ok("git", f"{commit}, {f'{changed} files differ from it' if changed else 'nothing differs from it'}")]
+
+
+def _without_commit(root: Path) -> Finding:
+    make = "git init; git add -A; git commit"
+    if (command := ownership(root)) is not None:
+        return warning("git", "refuses a project that belongs to another user: runs are recorded without a commit", command)
+    if not (root / ".dvc").is_dir() or has_repository(root) or without_git(root):
+        return warning("git", "no commit here: no run can be traced back to its code", make)
+    return problem("git", "no repository here, without which dvc refuses to work", f"{make}; or: {DO_WITHOUT}", MACHINE)
 
 
 def examine_lock_file(root: Path) -> list[Finding]:
     """See whether dvc.lock is whole."""
     path = root / "dvc.lock"
     if not path.exists():
+        if not (root / "dvc.yaml").exists():
+            return [warning("dvc.lock", f"{root} is no project: it has no dvc.yaml", "change to the project's folder")]
         return [ok("dvc.lock", "not there yet: nothing has run")]
     try:
         values = YAML(typ="safe", pure=True).load(path)

@@ -14,12 +14,12 @@ from trainyard.origin.which import Answer
 def render_answer(answer: Answer) -> Table:
     """Return where a file comes from, a line a thing."""
     table = rows()
-    stage = f"{answer.stage}@{answer.recipe}" if answer.stage else answer.recipe
+    stage = "@".join(filter(None, (answer.stage, answer.recipe)))
     table.add_row("file", Text(answer.path, style="bold"))
     table.add_row("stage", f"{stage or '-'}: {answer.how}")
     run = answer.run
     if run.get("name"):
-        said = f" ({run['exit']})" if run.get("exit", "finished") != "finished" else ""
+        said = f" ({run['exit']})" if run.get("exit") not in (None, "", "finished") else ""
         table.add_row("run", f"{run['run_id']}, {run['name']}, {run['status']}{said}\nin {run['store']}")
     elif run:
         table.add_row("run", ", ".join(f"{key} {value}" for key, value in run.items() if value))
@@ -38,7 +38,7 @@ def render_answer(answer: Answer) -> Table:
         table.add_row("machine", ", ".join(f"{name} {facts[name]}" for name in named if name in facts))
     for note in answer.notes:
         table.add_row("note", Text(note, style="yellow"))
-    if run.get("name"):
+    if run.get("name") and answer.code.get("commit"):
         table.add_row("again", f"trainyard reproduce {run['run_id']}")
     return table
 

@@ -24,7 +24,8 @@ from trainyard.files import write_whole
 from trainyard.inputs import read_mapping
 from trainyard.masking import mask
 from trainyard.origin.changes import NONE, changes
-from trainyard.provenance import code_root, commit_of, dvc_tags, git, git_tags, upstream
+from trainyard.progress import say
+from trainyard.provenance import code_root, commit_of, dvc_tags, git, git_tags, ownership, upstream
 from trainyard.recipe import Recipe
 
 FOLDER, FILE, PATCH = "origin", "origin.json", "uncommitted.patch"
@@ -64,6 +65,8 @@ def write_origin(
     lock = project / "dvc.lock"
     before = upstream(lock, recipe.name, "train")
     tags = {**git_tags(code_root(project)), **dvc_tags(lock, recipe.name, "train"), **_dep_tags(before, recipe)}
+    if "mlflow.source.git.commit" not in tags and (command := ownership(code_root(project))) is not None:
+        say(recipe.name, "train", f"warning: git refuses a project of another user, so no commit is recorded; {command}")
     code, files = _code(code_root(project), patch_path, tags)
     attempt = {
         "at": time.strftime("%Y-%m-%d %H:%M:%S %z"),

@@ -122,14 +122,14 @@ def read_origin(store: Lookup, run: Recorded) -> dict[str, Any]:
     content = store.file(run.run_id, f"{FOLDER}/{FILE}")
     if content is None:
         raise InputError(
-            f"{run.run_id}: has no {FOLDER}/{FILE}: it is no training, or was recorded before trainings kept one; "
-            "train it again with `dvc repro -f`"
+            f"{run.run_id}: has no {FOLDER}/{FILE}: it is no training, as where a model of elsewhere was only evaluated "
+            "here, or was recorded before trainings kept one; train it again with `dvc repro -f`"
         )
     origin: dict[str, Any] = json.loads(content)
     if not origin["code"]["commit"]:
         raise InputError(
-            f"{run.run_id}: was made outside a git repository, so there is no commit to go back to; put the project under git "
-            "(git init, git add, git commit), and train again with `dvc repro -f`"
+            f"{run.run_id}: was recorded without a commit to go back to, outside of a git repository or in one that git "
+            "refused; `trainyard doctor` says what to do about git; then train again with `dvc repro -f`"
         )
     return origin
 

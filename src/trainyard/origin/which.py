@@ -192,6 +192,8 @@ def _ask(answer: Answer, open_store: OpenStore, full: Path) -> None:
         "dirty": run.tags.get("git.dirty") == "true",
         "patch": run.tags.get("git.patch", "none"),
     }
+    if not answer.code["commit"]:
+        answer.notes.append("the run names no commit, so it cannot be made again from it")
     answer.data.setdefault("sha256", run.tags.get("data.sha256", ""))
     answer.data.setdefault("raw_md5", run.tags.get("dvc.raw", ""))
     answer.machine = {key.removeprefix("machine."): value for key, value in run.tags.items() if key.startswith("machine.")}
@@ -220,9 +222,11 @@ def _identity_md5(entry: Entry) -> str | None:
 def _unknown(known: Known, path: Path, inside: str) -> InputError:
     for entry in known.current:
         if inside in entry.deps():
+            kept = f"{inside}.dvc"
+            named = kept if (known.root / kept).is_file() else inside
             return InputError(
                 f"{path}: no stage made it; it is what {entry.stage}@{entry.recipe} reads. Who made it is for git to say: "
-                f"git log -- {inside}"
+                f"git log -- {named}"
             )
     return InputError(
         f"{path}: no stage of this project made it as it is now, neither as dvc.lock has it nor earlier, and nothing in it "
