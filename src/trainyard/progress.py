@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import sys
 import time
@@ -15,7 +16,9 @@ SILENCE_SECONDS = 10.0
 
 
 def say(recipe: str, stage: str, text: str) -> None:
-    """Write one line and show it at once."""
+    """Write one line and show it at once; what the terminal's encoding does not have, as `?`."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     sys.stdout.write(mask(f"{recipe} · {stage} · {text}\n"))
     sys.stdout.flush()
 

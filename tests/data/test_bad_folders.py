@@ -265,6 +265,14 @@ def test_a_path_without_a_folder_of_images_is_refused(tmp_path: Path, make: Call
     assert caught.value.exit_code == 2
 
 
+@pytest.mark.parametrize("kept", ["pets", "raw"])
+def test_data_that_dvc_keeps_elsewhere_are_said_to_be_brought_by_it(tmp_path: Path, kept: str) -> None:
+    (tmp_path / f"{kept}.dvc").touch()
+    path = "pets" if kept == "pets" else "raw/pets"
+    with pytest.raises(InputError, match=f"no such file or folder; DVC keeps the data: dvc checkout {kept}.dvc, or dvc pull"):
+        sources.load(config(tmp_path, path=path), tmp_path, tmp_path / "scratch")
+
+
 # --- Rights
 
 

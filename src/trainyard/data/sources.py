@@ -129,7 +129,9 @@ def _check_path(root: Path, path: str, source: str) -> None:
         return
     if not (root / path).exists():
         found = "a link to what is not there" if os.path.lexists(root / path) else "no such file or folder"
-        raise InputError(f"{path}: {found}; put the data there, or correct data.path in params.yaml")
+        kept = next((f"{part}.dvc" for part in (Path(path), *Path(path).parents) if (root / f"{part}.dvc").is_file()), None)
+        fix = f"DVC keeps the data: dvc checkout {kept}, or dvc pull {kept}" if kept else "put the data there"
+        raise InputError(f"{path}: {found}; {fix}, or correct data.path in params.yaml")
     is_folder = (root / path).is_dir()
     if source in FROM_FOLDERS and not is_folder and not is_descriptor(path):
         raise InputError(f"{path}: is a file; {source} reads a folder: correct data.path in params.yaml")
