@@ -201,3 +201,21 @@ def test_a_deleted_experiment_is_named_with_the_command_that_brings_it_back(tmp_
     client.restore_experiment(experiment)
     pump(poster)
     assert the_run(client, values["run_key"]).info.experiment_id == experiment
+
+
+def test_nothing_is_sent_behind_the_back_of_who_waits_for_it(
+    tmp_path: Path, uri: str, send: Callable[[], MlflowClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # MLflow would then take all of it at once, and whoever ends now has lost it.
+    monkeypatch.setenv("MLFLOW_ENABLE_ASYNC_LOGGING", "true")
+    values = opening(uri)
+    journal = begin(tmp_path, values)
+    journal.append("metrics", {"points": [("a?", 1.0, 1, 0), ("b", 1.0, 1, 0)], "once": True})
+    poster = Poster(tmp_path, uri)
+    poster.own = journal.folder
+    pump(poster)
+    (note,) = journal.load_state().notes
+    assert note.startswith("metrics: a?: ")
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as stored:
+        assert stored.execute("select key from metrics").fetchall() == [("b",)]
+        assert stored.execute("select count(*) from params").fetchone() == (len(values["params"]),)

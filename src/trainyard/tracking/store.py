@@ -149,7 +149,7 @@ class Store:
         with self._asked():
             there = self.client.get_run(run_id).data.tags.get(NOTE_TAG)
             if there is None or RENEWED in there:
-                self.client.set_tag(run_id, NOTE_TAG, text.replace("{run_id}", run_id)[: LENGTHS["tags"]])
+                self._tag(run_id, NOTE_TAG, text.replace("{run_id}", run_id))
 
     def artifact(self, run_id: str, path: Path, folder: str) -> None:
         """Upload a file, which replaces an older one of the same name.
@@ -175,7 +175,7 @@ class Store:
             if status != "FINISHED" and run.info.end_time is not None and at < run.info.end_time:
                 return
             for key, value in tags.items():
-                self.client.set_tag(run_id, key, str(value)[: LENGTHS["tags"]])
+                self._tag(run_id, key, str(value))
             if status == "RUNNING":
                 self.client.update_run(run_id, status=status)
                 return
@@ -262,7 +262,7 @@ class Store:
         if not (key := opening.get("parent")) or MLFLOW_PARENT_RUN_ID in run.data.tags:
             return
         if parents := self._by_tag(experiment, KEY_TAG, key):
-            self.client.set_tag(run.info.run_id, MLFLOW_PARENT_RUN_ID, parents[-1].info.run_id)
+            self._tag(run.info.run_id, MLFLOW_PARENT_RUN_ID, parents[-1].info.run_id)
 
     def _by_tag(self, experiment: str, tag: str, value: str) -> list[Run]:
         return list(self.client.search_runs([experiment], f"tags.`{tag}` = '{value}'", max_results=100))
@@ -295,8 +295,12 @@ class Store:
             self.client.log_inputs(run_id, datasets=_inputs(opening))
             if opening["restored"]:
                 self.client.set_terminated(run_id, "FINISHED")
-            self.client.set_tag(run_id, WHOLE_TAG, "true")
+            self._tag(run_id, WHOLE_TAG, "true")
         return notes
+
+    def _tag(self, run_id: str, key: str, value: str) -> None:
+        # MLFLOW_ENABLE_ASYNC_LOGGING would have MLflow answer before anything is sent, and say nothing of what is refused.
+        self.client.set_tag(run_id, key, value[: LENGTHS["tags"]], synchronous=True)
 
     def _batches(self, run_id: str, kind: str, values: Mapping[str, str]) -> None:
         entity = Param if kind == "params" else RunTag
@@ -314,7 +318,7 @@ class Store:
         """Store a batch; where it is refused, as much of it as can be: one bad name loses itself alone."""
         try:
             with self._asked():
-                self.client.log_batch(run_id, **{kind: items})
+                self.client.log_batch(run_id, synchronous=True, **{kind: items})
         except Refused as error:
             if not known:
                 self.require(run_id)
