@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.safety.heads import TOKEN, head
-from trainyard.errors import IntegrityError, MachineError, ServiceError
+from trainyard.errors import InputError, IntegrityError, MachineError, ServiceError
 from trainyard.training import access
-from trainyard.training.access import check_cluster, host_of, is_loopback, read_token
+from trainyard.training.access import check_cluster, head_of, host_of, is_loopback, read_token
 from trainyard.training.private_access import private_access
+from trainyard.training.ray_start import join
 
 
 @pytest.fixture
@@ -151,3 +152,30 @@ def test_hosts_are_read_from_every_form_of_address() -> None:
 def test_only_this_machines_own_addresses_are_loopback() -> None:
     assert is_loopback("127.0.0.1") and is_loopback("::1") and is_loopback("127.8.8.8")
     assert not is_loopback("0.0.0.0") and not is_loopback("10.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("address", "head"), [("10.0.0.1:6379", ("10.0.0.1", 6379)), ("head:6379", ("head", 6379)), ("[::1]:6379", ("::1", 6379))]
+)
+def test_a_head_is_a_host_and_a_port(address: str, head: tuple[str, int]) -> None:
+    assert head_of(address) == head
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("nonsense", ""),
+        ("auto", ""),
+        (":6379", ""),
+        ("10.0.0.1", ""),
+        ("10.0.0.1:99999", ""),
+        ("10.0.0.1:6379 ", ""),
+        ("http://head:8265", ", which is the dashboard's, for `trainyard submit`"),
+        ("ray://head:10001", ", which is Ray Client's: through it no training can see the nodes"),
+    ],
+)
+def test_what_is_no_address_of_a_head_is_the_users_mistake_and_nothing_is_asked(address: str, said: str) -> None:
+    with pytest.raises(InputError) as refused:
+        join(address, insecure=False)
+    expected = f"cluster.address: found {address!r}{said}; expected host:port of the head, such as 10.0.0.1:6379, or local"
+    assert str(refused.value) == expected

@@ -78,6 +78,41 @@ def test_nodes_that_come_and_go_are_named_and_too_few_of_them_end_the_wait(quick
             watch.stop()
 
 
+def test_workers_that_wait_for_room_are_told_of_once_and_only_before_they_train(
+    quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(elastic, "BUSY_SECONDS", 0.1)
+    looks, busy = [0], [""]
+
+    def look() -> list[Node]:
+        looks[0] += 1
+        return [SMALL, GPU]
+
+    def look_twice() -> None:
+        seen = looks[0]
+        wait_for(lambda: looks[0] > seen + 1)
+
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        cluster, place = ClusterConfig(cpus_per_worker=2), head.getsockname()
+        waiting = NodeWatch(cluster, 2, place, lambda: [SMALL, GPU], lambda: busy[0])
+        training = NodeWatch(cluster, 2, place, look, lambda: busy[0])
+        try:
+            training.trains = True
+            look_twice()
+            busy[0] = "0 of 2 processors are free"
+            news: list[str] = []
+            wait_for(lambda: news.extend(waiting.news()) or news)
+            look_twice()
+            assert news + waiting.news() == [
+                "waits for room on the cluster for 2 workers with 2 processors each: 0 of 2 processors are free; "
+                "others have the rest (`ray status`)"
+            ]
+            assert training.news() == []
+        finally:
+            waiting.stop()
+            training.stop()
+
+
 def test_a_head_that_is_gone_ends_the_run(quick: None) -> None:
     head = socket.create_server(("127.0.0.1", 0))
     address = head.getsockname()

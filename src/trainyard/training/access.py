@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from trainyard.errors import IntegrityError, MachineError, ServiceError
+from trainyard.errors import InputError, IntegrityError, MachineError, ServiceError
+from trainyard.masking import mask
 
 LOOPBACK = "127.0.0.1"
 MODE, TOKEN, TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
@@ -80,6 +81,29 @@ def ask_head(address: str, token: str | None) -> tuple[Literal["welcome", "refus
             return "unknown", ""
     found = re.search(rb"\d+\.\d+\.\d+\w*", alive)
     return "welcome", found[0].decode() if found else ""
+
+
+def head_of(address: str) -> tuple[str, int]:
+    """Return host and port of a cluster's head, where programs join it.
+
+    Raises:
+        InputError: it is no such address; Ray itself would look for a minute for what is there.
+    """
+    try:
+        parts = urlsplit(address if "://" in address else f"//{address}")
+        known = not parts.scheme and not parts.path and not re.search(r"[\s@]", address)
+        if known and parts.hostname and parts.port:
+            return parts.hostname, parts.port
+        kind = parts.scheme
+    except ValueError:  # a port that is no number, or too large
+        kind = ""
+    told = {
+        "http": ", which is the dashboard's, for `trainyard submit`",
+        "https": ", which is the dashboard's, for `trainyard submit`",
+        "ray": ", which is Ray Client's: through it no training can see the nodes",
+    }.get(kind, "")
+    shown = mask(address)
+    raise InputError(f"cluster.address: found {shown!r}{told}; expected host:port of the head, such as 10.0.0.1:6379, or local")
 
 
 def host_of(address: str) -> str:

@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Container, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 from trainyard.errors import Interrupted
 from trainyard.params import ParamsError
 from trainyard.training.cluster_config import ClusterConfig
-from trainyard.training.timing import CONNECT_SECONDS, HEAD_SECONDS, NODE_POLL_SECONDS
+from trainyard.training.timing import BUSY_SECONDS, CONNECT_SECONDS, HEAD_SECONDS, NODE_POLL_SECONDS
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,26 @@ def wanted(cluster: ClusterConfig, nodes: list[Node]) -> tuple[int, int]:
 class NodeWatch:
     """Follows the nodes of a cluster in the background: what there is to say of them, and whether it is worth waiting on."""
 
-    def __init__(self, cluster: ClusterConfig, least: int, head: tuple[str, int], look: Callable[[], list[Node]]) -> None:
-        """`look` returns the living nodes, and may block while the head is away."""
+    def __init__(
+        self,
+        cluster: ClusterConfig,
+        least: int,
+        head: tuple[str, int],
+        look: Callable[[], list[Node]],
+        unplaced: Callable[[], str] = str,
+    ) -> None:
+        """Begin.
+
+        Args:
+            cluster: what is asked for.
+            least: the fewest workers that may train.
+            head: its host and port.
+            look: returns the living nodes, and may block while the head is away.
+            unplaced: returns what is free while workers wait for room, and nothing while none do; may block, too.
+        """
+        self.trains = False
+        """Whether workers have said that they train; until then it may be room that they wait for."""
+        self._unplaced = unplaced
         self.cluster = cluster
         self.least = least
         self.head = head
@@ -149,8 +168,11 @@ class NodeWatch:
                 return
 
     def _watch_nodes(self) -> None:
-        enough = time.monotonic()
+        begun = enough = time.monotonic()
+        told = False
         while not self._over.wait(NODE_POLL_SECONDS):
+            if not (told or self.trains) and time.monotonic() - begun > BUSY_SECONDS:
+                told = self._tell_of_waiting()
             nodes = {node.identity: node for node in self._look()}
             self._compare(nodes)
             if places(self.cluster, nodes.values()) >= self.least:
@@ -161,6 +183,20 @@ class NodeWatch:
                     f"({', '.join(map(str, nodes.values())) or 'no node'} left); start the lost nodes, or ask for fewer workers"
                 )
                 return
+
+    def _tell_of_waiting(self) -> bool:
+        """Say so where workers wait for room; return whether they do."""
+        free = ""
+        with suppress(Exception):  # the head is away, and says so in many ways
+            free = self._unplaced()
+        if not free:
+            return False
+        workers = "a worker" if self.least == 1 else f"{self.least} workers"
+        processors = "one processor" if self.cluster.threads == 1 else f"{self.cluster.threads} processors each"
+        self._news.append(
+            f"waits for room on the cluster for {workers} with {processors}: {free}; others have the rest (`ray status`)"
+        )
+        return True
 
     def _compare(self, nodes: dict[str, Node]) -> None:
         came = [str(node) for identity, node in nodes.items() if identity not in self._nodes]

@@ -202,6 +202,8 @@ class Launch:
                     self._say(line)
 
     def _look_after(self) -> None:
+        if self._nodes is not None and self._watch is not None and self._watch.trains:
+            self._nodes.trains = True
         self._tell()
         for watcher in (self._nodes, self._watch):
             if watcher is not None:
@@ -324,7 +326,7 @@ class Launch:
             else:
                 ray_start.join(self.address, self.cluster.insecure)
                 self._least, self.workers = wanted(self.cluster, ray_start.nodes())
-                self._nodes = NodeWatch(self.cluster, self._least, ray_start.head(), ray_start.nodes)
+                self._nodes = NodeWatch(self.cluster, self._least, ray_start.head(), ray_start.nodes, ray_start.unplaced)
                 if not is_loopback(ray_start.head()[0]):
                     # Of nodes that are this machine there is nothing to ask.
                     self._preflight = Preflight(self._ask_nodes, self.cluster, self._least)

@@ -19,7 +19,7 @@ import psutil
 
 from trainyard.errors import ServiceError
 from trainyard.file_lock import take, wait_for
-from trainyard.training.access import LOOPBACK, TOKEN_PATH, check_cluster
+from trainyard.training.access import LOOPBACK, TOKEN_PATH, check_cluster, head_of
 from trainyard.training.cluster_config import ClusterConfig
 from trainyard.training.elastic import Node, code_environment
 from trainyard.training.hardware import gpus
@@ -199,12 +199,13 @@ def join(address: str, insecure: bool, files: Path | None = None) -> None:
     """Connect to a cluster that is there; what runs on its nodes finds the `files` of a folder where it begins.
 
     Raises:
+        InputError: it is no address of a head.
         ServiceError: nothing listens at the address, or it refuses this user's token.
         IntegrityError: it is on a network and asks nobody for a token, and this is not said to be meant.
     """
+    _answers(*head_of(address))
     set_environment()
     os.environ.pop(PRIVATE, None)
-    _answers(address)
     check_cluster(address, insecure)
     import ray
 
@@ -226,6 +227,18 @@ def nodes() -> list[Node]:
 
     leaving = state.get_draining_nodes()
     return [Node.of(facts, leaving) for facts in ray.nodes() if facts["Alive"]]
+
+
+def unplaced() -> str:
+    """Return what of the cluster is free while a group of workers waits for room; nothing while none does."""
+    import ray
+    from ray.util import placement_group_table
+
+    if not any(group["state"] == "PENDING" for group in placement_group_table().values()):
+        return ""
+    free, all_of_it = ray.available_resources(), ray.cluster_resources()
+    kinds = [("CPU", "processors"), *([("GPU", "GPUs")] if "GPU" in all_of_it else [])]
+    return " and ".join(f"{free.get(kind, 0):g} of {all_of_it.get(kind, 0):g} {name}" for kind, name in kinds) + " are free"
 
 
 def head() -> tuple[str, int]:
@@ -281,14 +294,11 @@ def abandon(code: int) -> None:
     atexit.register(end)
 
 
-def _answers(address: str) -> None:
+def _answers(host: str, port: int) -> None:
     """Raise ServiceError at once where nothing listens; Ray itself would try for half a minute."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not port.isdigit():
-        return
     try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+        socket.create_connection((host, port), timeout=CONNECT_SECONDS).close()
     except OSError as error:
         raise ServiceError(
-            f"cluster.address: {address} does not answer ({error}); start the cluster, or use address: local"
+            f"cluster.address: {host}:{port} does not answer ({error}); start the cluster, or use address: local"
         ) from None

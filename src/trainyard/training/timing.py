@@ -42,6 +42,9 @@ CLOCK_SECONDS = 5.0
 NODE_POLL_SECONDS = 1.0
 """How often the driver looks at the list of nodes, and whether the head answers."""
 
+BUSY_SECONDS = 15.0
+"""How long workers may wait for room on a cluster before that is said: more than they need to start where there is room."""
+
 HEAD_SECONDS = 20.0
 """How long the head may be away before a run ends. After 60 s Ray would end the whole process, without a word."""
 
