@@ -37,6 +37,7 @@ ELSEWHERE = {
     ("training/launch.py", "{what}"): "BeginAgain adds it",
     ("training/launch.py", "{str(error)}"): "BeginAgain adds it",
     ("training/saver.py", "{self.store.address}: a checkpoint could not be written"): "a mistake of ours, as above",
+    ("tracking/address.py", "{VARIABLE}: {problem}"): "what is expected of an address, from cluster_config.py",
     ("training/workers.py", "{problems}"): "versions that differ, with what to install",
 }
 """Messages that are put together of others, or stand within others: where what to do comes from."""
