@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from trainyard.training import ray_start
 from trainyard.training.ray_start import PrivateFolder
 
 STAGE = """
@@ -56,6 +57,7 @@ def test_a_stage_works_under_every_umask_and_lets_nobody_else_write(umask: str, 
 
 def test_what_another_user_put_under_such_a_name_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(ray_start, "LONGEST_PLACE", 500)
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "lock").touch()

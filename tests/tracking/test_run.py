@@ -123,6 +123,15 @@ def test_a_stage_that_records_nothing_leaves_no_run(
     assert runs(send()) == []
 
 
+def test_a_stage_that_has_no_time_to_wait_does_not_say_that_the_store_is_away(
+    make_tracking: MakeTracking, card: Card, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ZeroDivisionError), make_tracking("train") as tracking:
+        tracking.start(tmp_path / "run.json", "f-1", card, {})
+        raise ZeroDivisionError
+    assert "mlflow.db: has not taken all of it within 3 s; what it missed waits in " in capsys.readouterr().out
+
+
 def test_later_stages_add_to_the_run_of_the_training(
     make_tracking: MakeTracking, send: Send, card: Card, tmp_path: Path
 ) -> None:

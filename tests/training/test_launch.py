@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -13,9 +14,10 @@ import psutil
 import pytest
 import torch
 
-from trainyard.errors import InputError, Interrupted, ServiceError
+from trainyard.errors import InputError, Interrupted, MachineError, ServiceError
 from trainyard.params import ParamsError
 from trainyard.recipe import Recipe
+from trainyard.training import ray_start
 from trainyard.training.checkpoint import kept_weights
 from trainyard.training.cluster_config import ClusterConfig
 from trainyard.training.fit import fit
@@ -77,6 +79,7 @@ def test_folders_of_killed_launches_are_deleted_and_of_living_ones_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(ray_start, "LONGEST_PLACE", 500)
     killed = PrivateFolder()
     killed.lock.close()
     alive = PrivateFolder()
@@ -84,6 +87,22 @@ def test_folders_of_killed_launches_are_deleted_and_of_living_ones_kept(
     PrivateFolder().remove()
     assert alive.path.exists()
     alive.remove()
+
+
+def test_a_long_folder_for_temporary_files_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long, short = tmp_path / ("d" * 100), Path(tempfile.mkdtemp(prefix="t-", dir="/tmp"))
+    long.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(long))
+    monkeypatch.setattr(ray_start, "SHORT_PLACES", (str(tmp_path / "none"), str(short)))
+    try:
+        folder = PrivateFolder()
+        assert folder.path.parent == short
+        folder.remove()
+        assert not list(long.iterdir())
+    finally:
+        short.rmdir()
+    with pytest.raises(MachineError, match=r"is too long for the sockets of a Ray in it, .*set TMPDIR"):
+        PrivateFolder()
 
 
 @needs_two_processors

@@ -225,7 +225,7 @@ class Tracking:
         finally:
             self.sender.end()
             if journal is not None:
-                self._leave(journal)
+                self._leave(journal, "does not answer" if limit is None else f"has not taken all of it within {limit:g} s")
 
     def _open(self, run_id: str | None, card: Card, tags: Mapping[str, str], *, restored: bool) -> None:
         self._known_id = run_id
@@ -286,7 +286,7 @@ class Tracking:
                 return
             time.sleep(limits.POLL_SECONDS)
 
-    def _leave(self, journal: Journal) -> None:
+    def _leave(self, journal: Journal, otherwise: str) -> None:
         state = journal.load_state()
         self._known_id = state.run_id or self._known_id
         for note in state.notes:
@@ -294,7 +294,7 @@ class Tracking:
         if journal.complete():
             journal.remove()
             return
-        problem = state.problem or "does not answer"
+        problem = state.problem or otherwise
         say(
             self.recipe.name,
             self.stage,

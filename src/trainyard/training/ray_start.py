@@ -17,7 +17,7 @@ from typing import IO, Any
 
 import psutil
 
-from trainyard.errors import ServiceError
+from trainyard.errors import MachineError, ServiceError
 from trainyard.file_lock import take, wait_for
 from trainyard.training.access import LOOPBACK, TOKEN_PATH, check_cluster, head_of
 from trainyard.training.cluster_config import ClusterConfig
@@ -41,6 +41,9 @@ SHARED = "TRAINYARD_SHARED_RAY"
 """Variable of the environment: the address of a private Ray that the process which started this one shares with it."""
 VITAL = ("gcs_server", "raylet")
 """Ray's own processes without which it can do nothing: the one that knows all others, and the one that starts them."""
+SHORT_PLACES = ("/tmp", "/var/tmp", "/dev/shm")
+LONGEST_PLACE = 107 - len("/ty-12345678/session_2026-01-01_00-00-00_123456_1234567/sockets/plasma_store")
+"""Bytes of a folder in which the sockets of a private Ray have a name of no more than the 107 that Linux allows."""
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 
 
@@ -48,15 +51,18 @@ class PrivateFolder:
     """A folder of a private Ray, held by a lock that the kernel gives back however its owner ends."""
 
     def __init__(self) -> None:
-        """Make the folder, and delete those whose owners were killed."""
-        place = Path(tempfile.gettempdir())
+        """Make the folder, and delete those whose owners were killed.
+
+        Raises:
+            MachineError: no folder for temporary files is short enough.
+        """
+        place = _short_place()
         for old in place.glob("ty-*/lock"):
             with suppress(OSError):
                 # Another user may have put anything there under this name.
                 if old.parent.lstat().st_uid == os.getuid() and old.is_file():
                     _remove_unless_held(old)
-        # Short, because the sockets in it may have no more than 107 characters.
-        self.path = Path(tempfile.mkdtemp(prefix="ty-"))
+        self.path = Path(tempfile.mkdtemp(prefix="ty-", dir=place))
         self.access = ExitStack()
         self.lock: IO[str] = (self.path / "new").open("w")
         wait_for(self.lock)
@@ -68,6 +74,18 @@ class PrivateFolder:
         self.access.close()
         shutil.rmtree(self.path, ignore_errors=True)
         self.lock.close()
+
+
+def _short_place() -> Path:
+    """Return a folder for temporary files in which Ray's sockets have room: the usual one, unless its path is too long."""
+    usual = tempfile.gettempdir()
+    for place in (usual, *SHORT_PLACES):
+        if len(os.fsencode(place)) <= LONGEST_PLACE and os.access(place, os.W_OK | os.X_OK):
+            return Path(place)
+    raise MachineError(
+        f"{usual}: is too long for the sockets of a Ray in it, and none of {', '.join(SHORT_PLACES)} can be written; "
+        f"set TMPDIR to a folder of at most {LONGEST_PLACE} characters, or cluster.workers: 0"
+    )
 
 
 def _remove_unless_held(path: Path) -> None:
