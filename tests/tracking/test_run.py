@@ -9,13 +9,17 @@ from pathlib import Path
 import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
+from mlflow.utils.validation import _validate_model_name
 
 from tests.tracking.journals import curve
 from trainyard.data.packed import Card, read_card
 from trainyard.errors import InputError
+from trainyard.recipe import Recipe
 from trainyard.tracking.address import without_password
+from trainyard.tracking.below import Unsent
 from trainyard.tracking.journal import journals
 from trainyard.tracking.run import Tracking, flatten
+from trainyard.training.cluster_config import TrackingConfig
 from trainyard.training.spool import Reader, Record, append
 
 MakeTracking = Callable[[str], Tracking]
@@ -121,6 +125,19 @@ def test_a_stage_that_records_nothing_leaves_no_run(
         tracking.start(tmp_path / "run.json", "f-1", card, {})
         raise ZeroDivisionError
     assert runs(send()) == []
+
+
+@pytest.mark.parametrize(
+    ("experiment", "registered"),
+    [("/Users/me/pets", "Users-me-pets-digits"), ("pets: all", "pets- all-digits"), ("pets", "pets-digits"), (None, "digits")],
+)
+def test_a_model_has_a_name_that_mlflow_takes_whatever_its_experiment_is_called(
+    experiment: str | None, registered: str, tmp_path: Path, make_recipe: Callable[..., Recipe]
+) -> None:
+    config = TrackingConfig(experiment=experiment)
+    tracking = Tracking(tmp_path, config, replace(make_recipe(), name="digits"), "export", sender=Unsent())
+    _validate_model_name(tracking.registered)
+    assert tracking.registered == registered
 
 
 def test_a_stage_that_has_no_time_to_wait_does_not_say_that_the_store_is_away(

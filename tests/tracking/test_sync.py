@@ -16,6 +16,7 @@ from mlflow.tracking import MlflowClient
 
 from tests.tracking.journals import assert_whole, opening, the_run, whole
 from trainyard.tracking.journal import Journal, State, journals
+from trainyard.tracking.sync import remedy
 
 pytestmark = pytest.mark.faults
 Sync = Callable[..., subprocess.CompletedProcess[str]]
@@ -144,3 +145,24 @@ def test_an_address_that_can_hold_no_runs_is_the_users_mistake(tmp_path: Path, s
         "ERROR: MLFLOW_TRACKING_URI: found '127.0.0.1:5000': it does not say how to talk to that host; "
         "write http://127.0.0.1:5000\n"
     )
+
+
+SERVER = "http://host:5000"
+FAILED = "API request to endpoint /api/2.0/mlflow/experiments/get-by-name failed with error code"
+
+
+@pytest.mark.parametrize(
+    ("said", "todo"),
+    [
+        ("Max retries exceeded with url: /api", "start the server, then: trainyard sync. Nothing is lost"),
+        (f"{FAILED} 401 != 200. Response body: 'no'", "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to those of"),
+        (f"{FAILED} 403 != 200. Response body: 'no'", "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to those of"),
+        (f"{FAILED} 404 != 200. Response body: 'no'", "see whether an MLflow server is there, or name another address, then:"),
+        ("successful but the response body was not in a valid JSON format", "see whether an MLflow server is there"),
+        ("No module named 'psycopg2'", "install it, then: trainyard sync"),
+        ("experiment a was deleted; to have it back: mlflow experiments restore --experiment-id 1", "then: trainyard sync"),
+    ],
+)
+def test_what_to_do_fits_what_the_server_says(said: str, todo: str) -> None:
+    assert remedy(f"{SERVER}: {said}", SERVER).startswith(todo)
+    assert "--here" not in remedy(f"{SERVER}: {said}", SERVER)

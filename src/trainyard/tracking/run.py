@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -168,7 +169,10 @@ class Tracking:
     @property
     def registered(self) -> str:
         """The name under which the recipe's models are registered; it begins with the experiment, where one is named."""
-        return self.recipe.name if self.experiment == self.recipe.name else f"{self.experiment}-{self.recipe.name}"
+        if self.experiment == self.recipe.name:
+            return self.recipe.name
+        # Which may be called /Users/me/digits: MLflow takes neither sign in the name of a model.
+        return f"{re.sub('[/:]+', '-', self.experiment).strip('-')}-{self.recipe.name}"
 
     @contextmanager
     def running(self, spool: Path) -> Iterator[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,7 +58,7 @@ def sync(root: Path, config: TrackingConfig, *, here: bool = False) -> Iterator[
         poster.wait()
         stdout.close()
     if away:
-        said = "\n".join(f"MLflow at {text}; {_fix(text, without_password(uri))}" for text in away)
+        said = "\n".join(f"MLflow at {text}; {remedy(text, without_password(uri))}" for text in away)
         raise (MachineError if all(_is_local(text) for text in away) else ServiceError)(said)
     if code:
         raise MachineError(f"the process that sends ended with code {code}; see {spool_folder(root) / 'poster.log'}")
@@ -85,7 +86,7 @@ def _is_local(away: str) -> bool:
     return away.startswith("sqlite:") or "No module named" in away
 
 
-def _fix(away: str, place: str) -> str:
+def remedy(away: str, place: str) -> str:
     """Return what to do about a store that did not take what waits, given where runs go now."""
     if " was deleted; " in away:
         return "then: trainyard sync"
@@ -98,6 +99,10 @@ def _fix(away: str, place: str) -> str:
             todo = "bring back a copy of the file, or move it aside and begin another one"
         else:
             todo = "make room on that disk, or make the file writable"
+    elif re.search(r"error code 40[13]\b|UNAUTHENTICATED|PERMISSION_DENIED", away):
+        todo = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to those of a user who may write there"
+    elif re.search(r"error code 404\b|not in a valid JSON", away):
+        todo = "see whether an MLflow server is there, or name another address"
     else:
         todo = "start the server"
     other = "" if away.startswith(f"{place}: ") else f". Runs go to {place} now; to send this there, too: trainyard sync --here"
