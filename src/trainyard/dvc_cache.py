@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trainyard.dvc_lock import LOCK, read_lock
+from trainyard.dvc_settings import settings
 from trainyard.errors import InputError, IntegrityError
 from trainyard.inputs import read_mapping
 from trainyard.provenance import file_md5
@@ -172,10 +173,12 @@ def place_of(cache: Path, md5: str) -> Path:
 
 
 def cache_folder(folder: Path) -> Path:
-    """Return DVC's cache, which several projects may share."""
-    from dvc.config import Config
+    """Return DVC's cache, which several projects may share.
 
-    path = Path(Config(str(folder / ".dvc"))["cache"].get("dir") or "cache")
+    Raises:
+        InputError: DVC's settings cannot be read.
+    """
+    path = Path(settings(folder)["cache"].get("dir") or "cache")
     return path if path.is_absolute() else folder / ".dvc" / path
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trainyard.dvc_lock import read_lock
+from trainyard.dvc_settings import settings
 from trainyard.errors import InputError
 
 DO_WITHOUT = "dvc config core.no_scm true"
@@ -15,9 +16,7 @@ NEEDS_GIT = f"put the project under git (git init, git add, git commit), or do w
 
 def without_git(root: Path) -> bool:
     """Return whether DVC is told to do without git in a project."""
-    from dvc.config import Config
-
-    return bool(Config(str(root / ".dvc"))["core"].get("no_scm"))
+    return bool(settings(root)["core"].get("no_scm"))
 
 
 def has_repository(root: Path) -> bool:
@@ -29,13 +28,14 @@ def needed(root: Path, targets: Sequence[str]) -> list[str]:
     """Return the stages that `dvc repro` looks at for some targets, or for none at all of them, in its order.
 
     Raises:
-        InputError: there is no such stage, or DVC refuses the project.
+        InputError: there is no such stage, DVC's settings cannot be read, or it refuses the project.
         IntegrityError: dvc.lock is damaged.
     """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
     read_lock(root)
+    settings(root)
     try:
         with Repo(str(root)) as repo:
             stages = [stage for target in (*targets,) or (None,) for stage in repo.stage.collect(target, with_deps=True)]

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 from trainyard.dvc_lock import keep_copy, mend_lock
 from trainyard.dvc_processes import Process, at_work, locked, mend_rwlock
+from trainyard.dvc_settings import settings
 from trainyard.errors import InputError, MachineError
 from trainyard.moved import follow_move
 
@@ -24,7 +25,7 @@ def repair(folder: Path) -> list[str]:
     """Put right what is damaged in a project's own files of DVC, touch nothing that is whole, and return what was done.
 
     Raises:
-        InputError: there is no project in `folder`.
+        InputError: there is no project in `folder`, or DVC's settings cannot be read.
         IntegrityError: dvc.lock is damaged and there is nothing to put it right from.
         MachineError: a dvc process is at work with what is damaged.
     """
@@ -57,9 +58,7 @@ def wait_for_others(folder: Path, say: Callable[[str], None]) -> None:
 
 def _has_hard_locks(folder: Path) -> bool:
     """Return whether DVC is told to lock by hard links, which outlive the process that made them."""
-    from dvc.config import Config
-
-    return bool(Config(str(folder / ".dvc"))["core"].get("hardlink_lock", False))
+    return bool(settings(folder)["core"].get("hardlink_lock", False))
 
 
 def _free_hard_locks(tmp_dir: Path, working: list[Process]) -> list[str]:
@@ -101,14 +100,13 @@ def _is_whole(path: Path) -> bool:
 
 def _state_folder(folder: Path) -> Path:
     """Return where DVC keeps what it knows of a project's files, outside of it."""
-    from dvc.config import Config
     from dvc.fs import localfs
     from dvc.repo import Repo
 
     tmp_dir = folder.resolve() / ".dvc" / "tmp"
     # By DVC's own rule, without opening the project, which opens the databases.
     project = SimpleNamespace(
-        config=Config(str(folder / ".dvc")), fs=localfs, root_dir=str(folder.resolve()), tmp_dir=str(tmp_dir), _btime=None
+        config=settings(folder), fs=localfs, root_dir=str(folder.resolve()), tmp_dir=str(tmp_dir), _btime=None
     )
     btime = tmp_dir / "btime"
     if btime.exists():

@@ -123,3 +123,10 @@ def test_a_repository_of_another_user_names_what_has_git_answer_again(tmp_path: 
     assert found.status == "warning" and "belongs to another user" in found.found
     subprocess.run(found.fix, shell=True, check=True)
     assert examine_git(project)[0].fix == "git init; git add -A; git commit"
+
+
+def test_settings_of_dvc_that_git_could_not_merge_are_a_problem(tmp_path: Path) -> None:
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc" / "config").write_text("<<<<<<< HEAD\n[core]\n=======\n>>>>>>> side\n")
+    found = examine_settings(tmp_path)[0]
+    assert (found.status, found.code) == ("problem", 3) and "DVC's settings cannot be read" in found.found

@@ -12,7 +12,7 @@ from pathlib import Path
 from trainyard.doctor import listeners, machine, nodes, project, services
 from trainyard.doctor.finding import Finding, warning
 from trainyard.dvc_cache import cache_folder
-from trainyard.errors import TrainyardError
+from trainyard.errors import InputError, TrainyardError
 from trainyard.tracking.address import tracking_uri
 from trainyard.training.access import host_of
 from trainyard.training.cluster_config import ClusterConfig, TrackingConfig
@@ -31,7 +31,7 @@ def examine(root: Path, cluster: ClusterConfig, tracking: TrackingConfig, addres
     places = {
         "project": root,
         "scratch": root / ".trainyard",
-        "DVC cache": cache_folder(root),
+        "DVC cache": _cache(root),
         "temporary files": Path(tempfile.gettempdir()),
     }
     chapters: dict[str, list[Examination]] = {
@@ -74,6 +74,13 @@ def examine_nodes_of(
     found = nodes.examine_nodes(nodes.question(root, cluster, tracking_uri(root, tracking), address), cluster, address)
     report["Nodes"] = found.findings
     return found
+
+
+def _cache(root: Path) -> Path:
+    try:
+        return cache_folder(root)
+    except InputError:  # which is a finding of its own
+        return root / ".dvc" / "cache"
 
 
 def address_of(cluster: ClusterConfig, address: str) -> str:

@@ -17,7 +17,9 @@ from ruamel.yaml.error import YAMLError
 
 from trainyard.doctor.finding import MACHINE, SECURITY, Finding, ok, problem, warning
 from trainyard.doctor.listeners import Program
+from trainyard.dvc_settings import settings
 from trainyard.dvc_stages import DO_WITHOUT, has_repository, without_git
+from trainyard.errors import InputError
 from trainyard.masking import holds_secret
 from trainyard.provenance import ownership
 
@@ -110,6 +112,10 @@ def examine_leftovers(seen: list[Program]) -> list[Finding]:
 def examine_settings(root: Path) -> list[Finding]:
     """Look for passwords in DVC's settings: those in .dvc/config are committed."""
     findings = []
+    try:
+        settings(root)
+    except InputError as error:
+        findings.append(problem("DVC's settings", str(error), "git checkout .dvc/config, or mend it by hand", MACHINE))
     for section, values in remotes(root / ".dvc" / "config").items():
         secret = [key for key, value in values.items() if key in SECRET_KEYS or holds_secret(value)]
         if secret:
