@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,29 +61,48 @@ def verify_cache(folder: Path) -> str:
 def mend_cache(folder: Path) -> list[str]:
     """Put damaged files of the cache back from the project's own folder, or delete them, so that they are made again.
 
-    What stages made and was damaged in the project's folder is deleted there too. Raw data are left as they are.
+    What stages made and was damaged in the project's folder is deleted there too. Raw data are left as they are: where they
+    are a link to a damaged file of the cache, it takes the link's place.
     """
     recorded = (folder / LOCK).stat().st_mtime if (folder / LOCK).is_file() else 0.0
     done = []
-    for kept in list(_named(folder)):
-        source = folder / kept.name
-        problem, rotten = _problem(kept), _is_rotten(kept, source, recorded)
-        if problem is not None:
-            kept.place.unlink(missing_ok=True)
-            if (content := _whole_copy(kept, source)) is not None:
+    for copies in list(_by_content(folder)):
+        # Nobody makes raw data again, though a stage may have made a copy of them.
+        kept = min(copies, key=lambda copy: (copy.made, not copy.needed))
+        rotten = [copy for copy in copies if _is_rotten(copy, folder / copy.name, recorded)]
+        if (problem := _problem(kept)) is not None:
+            whole = (_whole_copy(copy, folder / copy.name) for copy in copies)
+            if (content := next((copy for copy in whole if copy is not None), None)) is not None:
+                kept.place.unlink(missing_ok=True)
                 _put(content, kept.place)
-                done.append(f"cache: {kept.name}: {problem}; put back from the project's folder")
-                continue
-            end = (
-                "`dvc repro` makes it again"
-                if kept.made
-                else "`dvc pull` fetches it; or put the original back and `dvc add` it"
-            )
+                end = "put back from the project's folder"
+            else:
+                _take_links_away(copies, folder)
+                kept.place.unlink(missing_ok=True)
+                end = "`dvc pull` fetches it; or put the original back and `dvc add` it"
+                if kept.made:
+                    end = "`dvc repro` makes it again"
             done.append(f"cache: {kept.name}: {problem}; {end}")
-        if rotten:
-            source.unlink()
-            done.append(f"{kept.name}: is damaged in the project's folder; deleted, `dvc repro` puts it back or makes it again")
+        for copy in rotten:
+            if os.path.lexists(folder / copy.name):
+                (folder / copy.name).unlink()
+                end = "deleted, `dvc repro` puts it back or makes it again"
+                done.append(f"{copy.name}: is damaged in the project's folder; {end}")
     return done
+
+
+def _take_links_away(copies: list[Kept], folder: Path) -> None:
+    """Have nothing of the project lead to a file of the cache, for DVC stops at a link that leads nowhere."""
+    for copy in copies:
+        source = folder / copy.name
+        if not source.is_symlink() or source.resolve() != copy.place.resolve():
+            continue
+        if copy.made or not copy.place.is_file():
+            source.unlink()
+            continue
+        aside = source.with_name(f".{source.name}.{os.getpid()}.tmp")
+        shutil.copyfile(copy.place, aside)
+        os.replace(aside, source)
 
 
 def _is_rotten(kept: Kept, source: Path, recorded: float) -> bool:
@@ -106,20 +125,21 @@ def _whole_copy(kept: Kept, source: Path) -> bytes | Path | None:
 
 def _named(folder: Path) -> Iterator[Kept]:
     """Yield every file that dvc.lock or a *.dvc file names, once."""
+    yield from (copies[0] for copies in _by_content(folder))
+
+
+def _by_content(folder: Path) -> Iterable[list[Kept]]:
+    """Return all that dvc.lock or a *.dvc file names, that of the same content together."""
     cache = cache_folder(folder)
-    seen: set[str] = set()
+    found: dict[str, list[Kept]] = {}
     for out, needed, made in _outputs(folder):
         md5 = str(out.get("md5") or "")
-        if not md5 or md5 in seen or out.get("hash") != "md5":
+        if not md5 or out.get("hash") != "md5":
             continue
-        seen.add(md5)
         kept = Kept(str(out["path"]), md5, place_of(cache, md5), needed, made)
-        yield kept
-        if md5.endswith(FOLDER_SUFFIX):
-            for inner in _inner(kept, cache):
-                if inner.md5 not in seen:
-                    seen.add(inner.md5)
-                    yield inner
+        for part in (kept, *(_inner(kept, cache) if md5.endswith(FOLDER_SUFFIX) else ())):
+            found.setdefault(part.md5, []).append(part)
+    return found.values()
 
 
 def _outputs(folder: Path) -> Iterator[tuple[dict[str, Any], bool, bool]]:
