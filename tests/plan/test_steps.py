@@ -69,5 +69,5 @@ def test_the_last_line_says_why_nothing_is_known_or_runs() -> None:
 
     assert "nothing like them has run here yet" in said("has not run here yet")
     assert "dvc repro prepare" in said("has not run here yet", "needs its data first: dvc repro prepare@cnn")
-    assert summary([(restored, None)]) == "Nothing runs: DVC's cache has the results of 1 stages."
+    assert summary([(restored, None)]) == "Nothing runs: DVC's cache has the results of 1 stage."
     assert "what is here" in summary([(Step(stage="train", recipe="cnn", runs=False, reasons=()), None)])

@@ -41,7 +41,8 @@ def examine_git(root: Path) -> list[Finding]:
     if commit is None:
         return [_without_commit(root)]
     changed = len((_git(root, "status", "--porcelain") or "").splitlines())
-    return [ok("git", f"{commit}, {f'{changed} files differ from it' if changed else 'nothing differs from it'}")]
+    differ = f"{changed} files differ" if changed > 1 else "1 file differs" if changed else "nothing differs"
+    return [ok("git", f"{commit}, {differ} from it")]
 
 
 def _without_commit(root: Path) -> Finding:

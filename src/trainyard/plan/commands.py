@@ -111,7 +111,11 @@ def summary(planned: Planned) -> str:
     running = [estimate for step, estimate in planned if step.runs and estimate is not None]
     if not running:
         restored = sum(step.restored for step, _ in planned)
-        what = f"DVC's cache has the results of {restored} stages" if restored else "all results are those of what is here"
+        what = (
+            f"DVC's cache has the results of {restored} stage{'s' * (restored != 1)}"
+            if restored
+            else "all results are those of what is here"
+        )
         return f"Nothing runs: {what}."
     known = [estimate.seconds for estimate in running if estimate.seconds is not None]
     if not known:
