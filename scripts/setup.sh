@@ -97,7 +97,8 @@ outside='connect|timed out|network|name resolution|No matching distribution|SSL|
 wanted=$(cat "${locks[@]}" | grep -cE '^[A-Za-z0-9_.-]+==')
 progress() {
     while sleep 20 >/dev/null 2>&1 && kill -0 $$ 2>/dev/null; do
-        there=$(find .venv/lib/python3.11/site-packages -maxdepth 1 -name '*.dist-info' 2>/dev/null | wc -l)
+        there=$(find .venv/lib/python3.11/site-packages -maxdepth 1 -name '*.dist-info' \
+            ! -name 'pip-*' ! -name 'trainyard-*' 2>/dev/null | wc -l)
         printf '  %d:%02d min: %d of %d libraries are there\n' $((SECONDS / 60)) $((SECONDS % 60)) "$there" "$wanted"
     done
 }

@@ -165,6 +165,24 @@ def test_a_name_that_is_no_text_is_refused_as_such(tmp_path: Path) -> None:
         suggest("mine", "cnn", tmp_path / name, name)
 
 
+def test_a_family_that_is_left_out_is_that_of_what_is_there(tmp_path: Path) -> None:
+    for place in ("pets/cat/0.png", "pets/dog/0.png", "cells/images/0.png", "cells/masks/0.png"):
+        draw(tmp_path / place, 32, 32, channels=1)
+    Image.fromarray(np.eye(32, dtype=np.uint8) * 255).save(tmp_path / "cells/masks/0.png")
+    (tmp_path / "parts").mkdir()
+    for place in ("moods.csv", "parts/train.csv", "parts/test.csv"):
+        rows = "".join(f"a day of {number},{'good' if number % 2 else 'bad'}\n" for number in range(40))
+        (tmp_path / place).write_text(f"text,label\n{rows}")
+    found = {place: suggest("mine", "", tmp_path / place, place) for place in ("pets", "cells", "moods.csv", "parts")}
+    families = {place: next(line.strip() for line in text.splitlines() if "family:" in line) for place, text in found.items()}
+    assert families == {
+        "pets": "family: cnn # for a folder of images by class",
+        "cells": "family: unet # for images/ and masks/",
+        "moods.csv": "family: lstm # for a table",
+        "parts": "family: lstm # for tables",
+    }
+
+
 @pytest.mark.parametrize(
     ("family", "said"),
     [

@@ -134,7 +134,10 @@ def verify(
 def new(
     name: Annotated[str, typer.Argument(help="Of the recipe, and of its files.")],
     data: Annotated[Path, typer.Option(help="The folder or table of the data, or a name that `trainyard datasets` lists.")],
-    family: Annotated[str, typer.Option(help="cnn: images by class. unet: images and masks. lstm: a table.")] = "",
+    family: Annotated[
+        str,
+        typer.Option(help="cnn: images by class. unet: images and masks. lstm: a table. Left out: what is there."),
+    ] = "",
     like: Annotated[Path | None, typer.Option(help="A file with a recipe to copy, such as examples/mnist.yaml.")] = None,
     text: Annotated[list[str] | None, typer.Option(help="Column of texts; several are joined.")] = None,
     label: Annotated[str, typer.Option(help="Column of the texts' classes.")] = "",

@@ -25,4 +25,4 @@ def settings(folder: Path) -> dict[str, Any]:
         raise InputError(f"{where}: DVC's settings cannot be read: {said}; mend `config` or `config.local` there") from None
     except RuntimeError as error:
         # Of platformdirs, for a user without a home.
-        raise InputError(f"DVC's settings cannot be read: {error}") from None
+        raise InputError(f"DVC's settings cannot be read: {error}; set HOME to a folder of yours") from None

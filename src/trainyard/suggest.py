@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from trainyard.data.text_table import split_files
 from trainyard.errors import InputError
 from trainyard.recipe_text import quoted_path
 from trainyard.suggest_columns import Named, look
@@ -22,7 +23,7 @@ def suggest(name: str, family: str, path: Path, shown_path: str, named: Named | 
     Args:
         name: of the recipe.
         family: cnn, for a folder with a folder for each class; unet, for one with `images` and `masks`; lstm, for a table
-            of texts or of a series, or a folder with tables of texts.
+            of texts or of a series, or a folder with tables of texts; empty: guessed from what is there.
         path: of the data.
         shown_path: how params.yaml names it.
         named: what the user said of the columns of a table.
@@ -33,8 +34,11 @@ def suggest(name: str, family: str, path: Path, shown_path: str, named: Named | 
     """
     if not path.exists():
         raise InputError(f"{path}: no such file or folder; give the path of the data")
-    if family not in FAMILIES:
-        raise InputError(f"family {family or '(none)'}: no such family; expected one of {', '.join(FAMILIES)}")
+    if family and family not in FAMILIES:
+        raise InputError(f"family {family}: no such family; expected one of {', '.join(FAMILIES)}")
+    reason = ""
+    if not family:
+        family, reason = _guessed(path)
     named, written = named or Named(), quoted_path(shown_path)
     if family == "lstm":
         table = look(path, named)
@@ -45,4 +49,16 @@ def suggest(name: str, family: str, path: Path, shown_path: str, named: Named | 
         if not path.is_dir():
             raise InputError(f"{path}: is a file; family {family} learns from a folder of images")
         body = suggest_cnn(path, written) if family == "cnn" else suggest_unet(path, written)
+    body = [f"{line} # {reason}" if reason and line == f"family: {family}" else line for line in body]
     return "\n".join([f"{name}:", *(f"  {line}".rstrip() for line in (*body, *END))]) + "\n"
+
+
+def _guessed(path: Path) -> tuple[str, str]:
+    """Return the family that learns from what is there, and why it is that one."""
+    if not path.is_dir():
+        return "lstm", "for a table"
+    if (path / "images").is_dir() and (path / "masks").is_dir():
+        return "unet", "for images/ and masks/"
+    if split_files(path):
+        return "lstm", "for tables"
+    return "cnn", "for a folder of images by class"

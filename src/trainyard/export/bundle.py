@@ -74,6 +74,8 @@ def read_bundle(folder: Path, only: Collection[str] | None = None) -> dict[str, 
         if values["format"] != FORMAT or values["sha256"] != own_sha256(values):
             raise ValueError("it was changed since it was written, or by another version")
         listed = {str(name): str(entry["sha256"]) for name, entry in values["files"].items()}
+    except FileNotFoundError:
+        raise IntegrityError(f"{path}: is not there, so nothing was exported there; `dvc repro` exports a recipe") from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise IntegrityError(f"{path}: is no list of a bundle ({error}); {again}") from None
     root = os.path.normpath(folder)
