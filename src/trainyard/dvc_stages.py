@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 from trainyard.dvc_lock import read_lock
@@ -25,7 +26,7 @@ def has_repository(root: Path) -> bool:
 
 
 def needed(root: Path, targets: Sequence[str]) -> list[str]:
-    """Return the stages that `dvc repro` looks at for some targets, or for none at all of them, in its order.
+    """Return the stages that `dvc repro` looks at for some targets, or for none at all of them, each after what it needs.
 
     Raises:
         InputError: there is no such stage, DVC's settings cannot be read, or it refuses the project.
@@ -38,8 +39,11 @@ def needed(root: Path, targets: Sequence[str]) -> list[str]:
     settings(root)
     try:
         with Repo(str(root)) as repo:
-            stages = [stage for target in (*targets,) or (None,) for stage in repo.stage.collect(target, with_deps=True)]
-            return list(dict.fromkeys(str(stage.addressing) for stage in stages))
+            stages = {stage for target in (*targets,) or (None,) for stage in repo.stage.collect(target, with_deps=True)}
+            # DVC collects a set, whose order is another one in each process.
+            graph = repo.index.graph
+            ordered = TopologicalSorter({stage: graph.successors(stage) for stage in graph}).static_order()
+            return [str(stage.addressing) for stage in ordered if stage in stages]
     except DvcException as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise refusal(line, "`dvc stage list` shows the stages") from None

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, text in (("dvc.yaml", PIPELINE), ("source", "one"), ("other", "two")):
         (tmp_path / name).write_text(text)
     monkeypatch.chdir(tmp_path)
+    # Where another test has called dvc's own command, its handlers write to what that test had for a terminal.
+    monkeypatch.setattr(logging.getLogger("dvc"), "handlers", [])
     Repo.init(no_scm=True)
     return tmp_path
 
