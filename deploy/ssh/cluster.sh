@@ -55,6 +55,8 @@ up)
     else
         start+=("--address=$address:$port")
     fi
+    # Before it starts: what an earlier one said is not what this one says.
+    : >"$here/log"
     # Of its own session: it stays when this connection ends.
     setsid nohup "${start[@]}" >"$here/log" 2>&1 </dev/null &
     echo $! >"$here/pid"
