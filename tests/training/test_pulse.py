@@ -73,6 +73,12 @@ def test_a_worker_speaks_while_it_trains_and_once_more_when_it_is_over(
     assert any(beat.step >= 10 for beat in heard.beats)
 
 
+def test_a_worker_is_heard_before_anything_can_make_it_hang() -> None:
+    heard = Heard()
+    with Speaker(Pulse(Progress(PLACE)), say=heard.say, listen=heard.listen, spare=heard.spare, stop=threading.Event()):
+        assert [beat.phase for beat in heard.beats] == ["start"]
+
+
 def test_a_spare_is_asked_for_once_where_the_training_goes_on_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trainyard.training.pulse.LISTEN_SECONDS", 0.01)
     heard, pulse = Heard(), Pulse(Progress(PLACE))

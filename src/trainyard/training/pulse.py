@@ -89,6 +89,8 @@ class Speaker:
         self._thread = threading.Thread(target=self._speak, name="pulse", daemon=True)
 
     def __enter__(self) -> Speaker:
+        # Before anything is trained: a worker that hangs and was never heard is unknown, and another one would be blamed.
+        self._tell()
         self._thread.start()
         return self
 
@@ -96,6 +98,9 @@ class Speaker:
         self._over.set()
         self._thread.join()
         self.pulse.progress.enter("over", *self.pulse.progress.at[:2])
+        self._tell()
+
+    def _tell(self) -> None:
         with suppress(Exception):
             self.say(self.pulse.progress.beat())
 
