@@ -59,10 +59,10 @@ def check(
         typer.echo(dumps(documents[0] if recipe else documents, indent=2, ensure_ascii=False))
         sys.exit(next((code for _, code in results if code), 0))
     for found in recipes:
-        epochs = found.train.epochs
-        typer.echo(f"{found.name}: {found.family} on {found.data.source}, {epochs} epoch{'' if epochs == 1 else 's'}")
         from trainyard.data.sources import EMBEDDED
+        from trainyard.evaluation.summary import epochs
 
+        typer.echo(f"{found.name}: {found.family} on {found.data.source}, {epochs(found.train.epochs)}")
         if found.data.path != EMBEDDED:
             from trainyard.data.check import check as check_data
 

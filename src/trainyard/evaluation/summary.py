@@ -93,6 +93,11 @@ def duration(seconds: float) -> str:
     return f"{minutes}:{rest:02d} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d} h"
 
 
+def epochs(count: int) -> str:
+    """Return a number of epochs as 1 epoch or 30 epochs."""
+    return f"{count} epoch{'' if count == 1 else 's'}"
+
+
 def file_size(size: float) -> str:
     """Return bytes as 512 B, 31 kB or 4.2 MB."""
     if size < 1000:
@@ -125,7 +130,7 @@ def _not_known(names: Sequence[str]) -> list[Text]:
 def _row(name: str, reports: Reports) -> list[RenderableType]:
     train, scores, export = (reports.get(stage, {}) for stage in STAGES)
     primary = _primary(train, scores)
-    training = f"{duration(train['seconds'])}\n{_epochs(train['epochs'])}" if "seconds" in train else NOTHING
+    training = f"{duration(train['seconds'])}\n{epochs(train['epochs'])}" if "seconds" in train else NOTHING
     size = file_size(export["size_bytes"]) if "size_bytes" in export else NOTHING
     latency = f"{export['latency_p50_ms']:.2f} ms" if "latency_p50_ms" in export else NOTHING
     return [
@@ -137,10 +142,6 @@ def _row(name: str, reports: Reports) -> list[RenderableType]:
         size,
         latency,
     ]
-
-
-def _epochs(count: float) -> str:
-    return f"{count} epoch{'' if count == 1 else 's'}"
 
 
 def _primary(train: dict[str, Any], scores: dict[str, Any]) -> str:

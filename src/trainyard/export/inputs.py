@@ -9,6 +9,7 @@ from torch import Tensor
 
 from trainyard.data.batches import gather
 from trainyard.data.packed import Split
+from trainyard.export.scale import logit_scale
 
 Inputs = tuple[Tensor, ...]
 
@@ -28,3 +29,8 @@ def output_scale(split: Split) -> NDArray[np.float64] | float:
         return 1.0
     scale: NDArray[np.float64] = split.arrays["std"][: split.arrays["window"][2]]
     return scale
+
+
+def answer_scale(split: Split, answers: NDArray[np.float32]) -> NDArray[np.floating] | float:
+    """Return by what differences of answers (N, ...) are divided: logits by `logit_scale`, forecasts by `output_scale`."""
+    return output_scale(split) if split.kind == "forecasting" else logit_scale(answers)

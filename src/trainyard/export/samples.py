@@ -24,10 +24,9 @@ from trainyard.data.batches import gather
 from trainyard.data.packed import Split
 from trainyard.errors import IntegrityError
 from trainyard.export.config import ExportConfig
-from trainyard.export.inputs import Inputs, output_scale, raw_inputs
+from trainyard.export.inputs import Inputs, answer_scale, raw_inputs
 from trainyard.export.int8_format import spread
 from trainyard.export.opened import Opened
-from trainyard.export.scale import logit_scale
 from trainyard.models.spec import InputSpec
 
 SAMPLES = 4
@@ -77,8 +76,8 @@ def check_samples(
     expected = json.loads((folder / "expected.json").read_text(encoding="utf-8"))
     for entry in expected["samples"]:
         inputs = read_sample(folder / entry["file"], spec, tokenizer)
-        found = opened.answer(inputs)[0]
-        scale = output_scale(split) if spec.kind == "forecasting" else float(logit_scale(found[None]).item())
+        answer = opened.answer(inputs)
+        found, scale = answer[0], answer_scale(split, answer)
         if spec.kind == "segmentation":
             same = found.mean(axis=(1, 2)), np.array(entry["mean_logits"])
         else:

@@ -17,9 +17,8 @@ from trainyard.data.packed import Split
 from trainyard.errors import IntegrityError
 from trainyard.export.config import ExportConfig
 from trainyard.export.departure import first_departure
-from trainyard.export.inputs import Inputs, output_scale, raw_inputs
+from trainyard.export.inputs import Inputs, answer_scale, raw_inputs
 from trainyard.export.opened import OnnxFile, Opened
-from trainyard.export.scale import logit_scale
 
 BATCHES = (32, 7, 2, 1)
 """Sizes of the batches that are asked; all samples go in batches of the first."""
@@ -117,7 +116,7 @@ def compare(
                 f"{opened.path}: gives logits {found.shape} in {opened.form} for inputs {tuple(inputs[0].shape)}, torch gives "
                 f"{expected.shape}; not exported: leave {opened.form} out of export.formats"
             )
-        scale = output_scale(split) if split.kind == "forecasting" else logit_scale(expected)
+        scale = answer_scale(split, expected)
         differences = (np.abs(found - expected) / scale).reshape(len(indices), -1).max(axis=1)
         # A NaN differs from everything, also from the largest difference so far.
         position = int(np.argmax(np.where(np.isnan(differences), np.inf, differences)))
