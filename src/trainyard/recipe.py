@@ -293,6 +293,9 @@ def _contradictions(params: Params, recipe: Recipe) -> list[Problem]:
             f"cross_entropy_dice needs masks, but family is {recipe.family}",
             "use cross_entropy or mse",
         )
+    if isinstance(recipe.model, LSTMConfig) and recipe.model.freeze_embedding and getattr(recipe.data, "vectors", None) is None:
+        expected = "name word vectors under data.vectors, or remove it"
+        add("model", "freeze_embedding", "would leave the random numbers of words as they are", expected)
     crop = recipe.train.augment.crop if recipe.train.augment else None
     if crop and isinstance(recipe.model, CNNConfig) and min(crop) < (side := smallest_side(recipe.model)):
         expected = f"use at least {side} a side, or fewer model.widths"

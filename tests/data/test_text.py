@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from trainyard.data.text import PADDING, UNKNOWN, TokenizerKind, encode, tokenizer_for, train_tokenizer
+from trainyard.data.text import PADDING, UNKNOWN, TokenizerKind, encode, train_tokenizer
 from trainyard.data.text_table import TextTableConfig
+from trainyard.data.vocabulary import vocabulary_for
 
 TEXTS = ["Return the mean of an array.", "Return the sum of an array.", "Draw the line."]
 
@@ -113,5 +116,5 @@ def test_a_source_says_how_its_tokenizer_is_made() -> None:
         lowercase=False,
         min_frequency=2,
     )
-    vocabulary = tokenizer_for(config, ["Red Red red blue blue blue green Green"]).get_vocab()
-    assert set(vocabulary) == {PADDING, UNKNOWN, "blue", "Red"}
+    vocabulary = vocabulary_for(config, ["Red Red red blue blue blue green Green"], Path())
+    assert set(vocabulary.tokenizer.get_vocab()) == {PADDING, UNKNOWN, "blue", "Red"}

@@ -32,20 +32,25 @@ def check(
             return windows, [*raw.skipped, *raw.warnings]
         splits = split_dataset(raw, val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=config.seed)
         samples = {str(name): len(rows) for name, rows in splits.indices.items()}
-        return samples, [*raw.skipped, *raw.warnings, *splits.warnings, *_cut_texts(config, raw, splits)]
+        return samples, [*raw.skipped, *raw.warnings, *splits.warnings, *_check_texts(config, raw, splits, root)]
 
 
-def _cut_texts(config: DataConfig, raw: RawDataset, splits: Splits) -> list[Problem]:
-    """Return a warning where texts are longer than the limit; as with `prepare`, training texts alone make the tokens."""
-    from trainyard.data.text import TextConfig, cut_warning, encode_counted, tokenizer_for
+def _check_texts(config: DataConfig, raw: RawDataset, splits: Splits, root: Path) -> list[Problem]:
+    """Return the warnings about tokens: of word vectors, and of texts that are longer than the limit.
+
+    As with `prepare`, training texts alone make the tokens.
+    """
+    from trainyard.data.text import TextConfig, cut_warning, encode_counted
+    from trainyard.data.vocabulary import vocabulary_for
 
     if not isinstance(config, TextConfig):
         return []
     texts: list[str] = raw.arrays["texts"]
     chosen = {split: [texts[row] for row in rows] for split, rows in splits.indices.items()}
-    tokenizer = tokenizer_for(config, chosen["train"])
-    longer = sum(encode_counted(tokenizer, part, config.max_tokens)[2] for part in chosen.values())
-    return cut_warning(longer, sum(map(len, chosen.values())), config.max_tokens)
+    vocabulary = vocabulary_for(config, chosen["train"], root)
+    longer = sum(encode_counted(vocabulary.tokenizer, part, config.max_tokens)[2] for part in chosen.values())
+    of_vectors = vocabulary.vectors.warnings if vocabulary.vectors else ()
+    return [*of_vectors, *cut_warning(longer, sum(map(len, chosen.values())), config.max_tokens)]
 
 
 def as_json(

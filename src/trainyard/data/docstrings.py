@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from trainyard.data.parallel import in_order
 from trainyard.data.raw import RawDataset
 from trainyard.data.splits import check_fractions
-from trainyard.data.text import TokenizerKind
+from trainyard.data.text import TokenizerKind, VectorsConfig, check_vectors
 from trainyard.errors import InputError
 from trainyard.params import Count, Fraction, Seed
 
@@ -95,6 +95,9 @@ class DocstringsConfig:
     are unknown ones, of which the network then sees some."""
     max_tokens: Count = 64
     """Tokens of a text at most; what comes after them is cut off."""
+    vectors: VectorsConfig | None = None
+    """Word vectors to begin with, trained before on other text; for `tokenizer: words`. Their words are known besides those of
+    the training split, up to `vocabulary_size`."""
     seed: Seed = 0
     """Of the split."""
     val_fraction: Fraction = 0.1
@@ -105,6 +108,7 @@ class DocstringsConfig:
     def __post_init__(self) -> None:
         """Refuse what contradicts itself."""
         check_fractions(self.val_fraction, self.test_fraction)
+        check_vectors(self)
         if len(self.libraries) < 2:
             raise ValueError(f"libraries: found {list(self.libraries)}; name at least two, to tell them apart")
         repeated = sorted({name for name in self.libraries if self.libraries.count(name) > 1})

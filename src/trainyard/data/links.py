@@ -1,7 +1,11 @@
-"""Files that are read by their names: a link may lead to another file of the project or of DVC's cache, and nowhere else."""
+"""Files that are read by their names, which may be away, or links.
+
+A link may lead to another file of the project or of DVC's cache, and nowhere else.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -9,6 +13,16 @@ from trainyard.data.problems import Problem
 
 IN_CACHE = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$")
 """How the place of a file in a cache of DVC ends: in the hash of what it holds. With `cache.type symlink`, DVC links to it."""
+
+
+def absent(root: Path, path: str, kind: str = "file or folder") -> tuple[str, str] | None:
+    """Return what a message says of a path where nothing is, and how to bring it there; None where there is something."""
+    if (root / path).exists():
+        return None
+    found = "a link to what is not there" if os.path.lexists(root / path) else f"no such {kind}"
+    kept = next((f"{part}.dvc" for part in (Path(path), *Path(path).parents) if (root / f"{part}.dvc").is_file()), None)
+    what = "data" if kind != "file" else "file"
+    return found, f"DVC keeps the {what}: dvc checkout {kept}, or dvc pull {kept}" if kept else f"put the {what} there"
 
 
 def leads_out(target: Path, *inside: Path) -> bool:

@@ -1,6 +1,7 @@
 """The packed data set: plain .npy arrays that memory-map, and card.json, which says what they are.
 
     <folder>/card.json   <folder>/{train,val,test}/<array>.npy   <folder>/tokenizer.json (texts)
+    <folder>/vectors.npy (word vectors to begin with: (vocabulary, numbers of each) float32, zeros where there is none)
 
 image_classification: images (N, C, H, W) uint8, labels (N,) int64. segmentation: images, masks (N, H, W) uint8.
 text_classification: tokens (sum of lengths,) int32 with offsets (N + 1,) int64, labels (N,) int64, and the raw text as
@@ -29,6 +30,7 @@ from trainyard.data.raw import Kind
 from trainyard.data.shards import Shards
 from trainyard.errors import IntegrityError
 
+VECTORS = "vectors.npy"
 CHUNK_BYTES = 8 * 2**20
 """Read and written at once while packing."""
 SHARD_BYTES = 2**30
@@ -118,6 +120,12 @@ def write_arrays(
     """
     (folder / split).mkdir(parents=True, exist_ok=True)
     return {name: _write_array(folder / split, name, array, rows) for name, array in sorted(arrays.items())}
+
+
+def write_array(path: Path, array: NDArray[Any]) -> str:
+    """Write an array as one file, a few megabytes at a time, and return its sha256."""
+    row_bytes = max(1, array.dtype.itemsize * int(np.prod(array.shape[1:])))
+    return _write_shard(path, array, None, range(len(array)), max(1, CHUNK_BYTES // row_bytes))
 
 
 def _write_array(folder: Path, name: str, array: NDArray[Any], rows: NDArray[np.int64] | None) -> dict[str, Any]:

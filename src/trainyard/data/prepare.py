@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,14 @@ from trainyard.data.card_page import write_page
 from trainyard.data.packed import (
     CHUNK_BYTES,
     SPLITS,
+    VECTORS,
     Card,
     SplitName,
     content_sha256,
     file_sha256,
     open_array,
     string_arrays,
+    write_array,
     write_arrays,
     write_card,
 )
@@ -34,6 +37,18 @@ from trainyard.data.splits import Indices, split_dataset
 from trainyard.errors import MachineError
 
 COUNTED_ROWS = 1000
+
+
+@dataclass(slots=True, kw_only=True)
+class _Packed:
+    """What was written, as the card says it."""
+
+    arrays: dict[str, dict[str, dict[str, Any]]]
+    input: dict[str, int]
+    files: dict[str, str] = field(default_factory=dict)
+    about: str = ""
+    """Behind what the raw data say of themselves."""
+    warnings: list[Problem] = field(default_factory=list)
 
 
 def prepare(
@@ -69,7 +84,7 @@ def prepare(
         card = (
             _pack_series(name, config, raw, temporary)
             if isinstance(config, SeriesCSVConfig)
-            else _pack(name, config, raw, temporary)
+            else _pack(name, config, raw, temporary, root or Path.cwd())
         )
         write_card(temporary, card)
         write_page(temporary, card)
@@ -114,20 +129,19 @@ def _pack_series(name: str, config: SeriesCSVConfig, raw: RawDataset, folder: Pa
     )
 
 
-def _pack(name: str, config: SampleConfig, raw: RawDataset, folder: Path) -> Card:
+def _pack(name: str, config: SampleConfig, raw: RawDataset, folder: Path, root: Path) -> Card:
     """Write the samples of all splits and return the card."""
     splits = split_dataset(raw, val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=config.seed)
     rows = splits.indices
-    files: dict[str, str] = {}
-    cut: list[Problem] = []
-    described: dict[str, dict[str, dict[str, Any]]]
     if raw.kind == "text_classification":
-        described, shape, cut = _pack_texts(config, raw, rows, folder)
-        files["tokenizer.json"] = file_sha256(folder / "tokenizer.json")
+        packed = _pack_texts(config, raw, rows, folder, root)
     else:
-        described = {split: write_arrays(folder, split, raw.arrays, rows[split]) for split in SPLITS}
         channels, height, width = (int(side) for side in raw.arrays["images"].shape[1:])
-        shape = {"channels": channels, "height": height, "width": width}
+        packed = _Packed(
+            arrays={split: write_arrays(folder, split, raw.arrays, rows[split]) for split in SPLITS},
+            input={"channels": channels, "height": height, "width": width},
+        )
+    described = packed.arrays
     if raw.names:
         for split in SPLITS:
             described[split] |= write_arrays(folder, split, string_arrays("names", [raw.names[row] for row in rows[split]]))
@@ -137,48 +151,51 @@ def _pack(name: str, config: SampleConfig, raw: RawDataset, folder: Path) -> Car
         name=name,
         source=config.source,
         kind=raw.kind,
-        about=raw.about,
+        about=raw.about + packed.about,
         classes=raw.classes,
         counts={split: _count(raw.arrays[key], rows[split], raw.classes) for split in SPLITS},
         samples={split: len(rows[split]) for split in SPLITS},
-        input=shape,
+        input=packed.input,
         normalisation={} if images is None else _statistics(images),
         libraries=raw.libraries,
         origin=raw.origin,
         arrays=described,
-        files=files,
+        files=packed.files,
         duplicates_dropped=splits.duplicates_dropped,
-        warnings=tuple(problem.to_json() for problem in (*raw.warnings, *splits.warnings, *cut)),
+        warnings=tuple(problem.to_json() for problem in (*raw.warnings, *splits.warnings, *packed.warnings)),
         skipped=tuple(problem.to_json() for problem in raw.skipped),
-        sha256=content_sha256(raw.classes, described, files),
+        sha256=content_sha256(raw.classes, described, packed.files),
     )
 
 
-def _pack_texts(
-    config: SampleConfig, raw: RawDataset, rows: Mapping[SplitName, Indices], folder: Path
-) -> tuple[dict[str, dict[str, dict[str, Any]]], dict[str, int], list[Problem]]:
-    """Fit the tokenizer on the training texts, and write tokens, offsets, labels and texts of each split.
-
-    Returns:
-        what the card says of the arrays and of their shape, and the warnings.
-    """
-    from trainyard.data.text import TextConfig, cut_warning, encode_counted, tokenizer_for
+def _pack_texts(config: SampleConfig, raw: RawDataset, rows: Mapping[SplitName, Indices], folder: Path, root: Path) -> _Packed:
+    """Fit the tokenizer on the training texts, and write it, what is known of its words, and the tokens, offsets, labels and
+    texts of each split."""
+    from trainyard.data.text import TextConfig, cut_warning, encode_counted
+    from trainyard.data.vocabulary import vocabulary_for
 
     if not isinstance(config, TextConfig):
         raise TypeError(f"{config.source} gives texts without saying how to tokenize them")
     texts: list[str] = raw.arrays["texts"]
-    tokenizer = tokenizer_for(config, [texts[row] for row in rows["train"]])
+    vocabulary = vocabulary_for(config, [texts[row] for row in rows["train"]], root)
+    tokenizer, vectors = vocabulary.tokenizer, vocabulary.vectors
     (folder / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
-    described: dict[str, dict[str, dict[str, Any]]] = {}
+    packed = _Packed(arrays={}, input={"vocabulary_size": tokenizer.get_vocab_size(), "max_length": config.max_tokens})
+    packed.files["tokenizer.json"] = file_sha256(folder / "tokenizer.json")
+    if vectors is not None:
+        packed.files[VECTORS] = write_array(folder / VECTORS, vectors.table)
+        packed.input["vector_size"] = vectors.table.shape[1]
+        packed.about = f", with {vectors.about}"
+        packed.warnings += vectors.warnings
     longer = 0
     for split in SPLITS:
         chosen = [texts[row] for row in rows[split]]
         tokens, offsets, more = encode_counted(tokenizer, chosen, config.max_tokens)
         longer += more
         arrays = {"tokens": tokens, "offsets": offsets, "labels": raw.arrays["labels"][rows[split]]}
-        described[split] = write_arrays(folder, split, {**arrays, **string_arrays("text", chosen)})
-    warnings = cut_warning(longer, sum(map(len, rows.values())), config.max_tokens)
-    return described, {"vocabulary_size": tokenizer.get_vocab_size(), "max_length": config.max_tokens}, warnings
+        packed.arrays[split] = write_arrays(folder, split, {**arrays, **string_arrays("text", chosen)})
+    packed.warnings += cut_warning(longer, sum(map(len, rows.values())), config.max_tokens)
+    return packed
 
 
 def _statistics(images: NDArray[np.uint8]) -> dict[str, list[float]]:

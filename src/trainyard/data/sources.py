@@ -30,6 +30,7 @@ from trainyard.data.idx_files import IdxFilesConfig
 from trainyard.data.image_folder import ImageFolderConfig
 from trainyard.data.image_masks import ImageMasksConfig
 from trainyard.data.image_pieces import Progress
+from trainyard.data.links import absent
 from trainyard.data.numpy_arrays import NumpyArraysConfig
 from trainyard.data.raw import Kind, RawDataset
 from trainyard.data.series_csv import SeriesCSVConfig
@@ -127,10 +128,8 @@ def _load(config: DataConfig, root: Path, scratch: Path, progress: Progress | No
 def _check_path(root: Path, path: str, source: str) -> None:
     if path == EMBEDDED:
         return
-    if not (root / path).exists():
-        found = "a link to what is not there" if os.path.lexists(root / path) else "no such file or folder"
-        kept = next((f"{part}.dvc" for part in (Path(path), *Path(path).parents) if (root / f"{part}.dvc").is_file()), None)
-        fix = f"DVC keeps the data: dvc checkout {kept}, or dvc pull {kept}" if kept else "put the data there"
+    if missing := absent(root, path):
+        found, fix = missing
         raise InputError(f"{path}: {found}; {fix}, or correct data.path in params.yaml")
     is_folder = (root / path).is_dir()
     if source in FROM_FOLDERS and not is_folder and not is_descriptor(path):

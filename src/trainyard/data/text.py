@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -14,6 +15,17 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 TokenizerKind = Literal["words", "bpe"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VectorsConfig:
+    """Word vectors to begin with, trained before on other text."""
+
+    path: str
+    """Of a text file, a word and its numbers on each line, as word2vec, GloVe and fastText write them; relative to the
+    project. For `tokenizer: words`."""
+    sha256: str | None = None
+    """Of the file, so that another file is other data. Left out, the message says what it is."""
 
 
 @runtime_checkable
@@ -30,6 +42,8 @@ class TextConfig(Protocol):
     def lowercase(self) -> bool: ...
     @property
     def min_frequency(self) -> int: ...
+    @property
+    def vectors(self) -> VectorsConfig | None: ...
 
 
 PADDING, UNKNOWN = "[PAD]", "[UNK]"
@@ -39,11 +53,14 @@ ENCODED_AT_ONCE = 5000
 """Texts."""
 
 
-def tokenizer_for(config: TextConfig, texts: Iterable[str]) -> Tokenizer:
-    """Return the tokenizer that a source asks for, fitted on texts of the training split."""
-    return train_tokenizer(
-        texts, config.vocabulary_size, config.tokenizer, lowercase=config.lowercase, min_frequency=config.min_frequency
-    )
+def check_vectors(config: TextConfig) -> None:
+    """Refuse vectors of words for tokens that are none.
+
+    Raises:
+        ValueError: saying so.
+    """
+    if config.vectors is not None and config.tokenizer != "words":
+        raise ValueError(f"vectors: are of words, but tokenizer: {config.tokenizer} makes pieces of them; use tokenizer: words")
 
 
 def train_tokenizer(

@@ -19,7 +19,7 @@ from trainyard.data.raw import RawDataset
 from trainyard.data.splits import check_fractions, official_split
 from trainyard.data.table_form import IN_THE_RECIPE, Block, Delimiter, Encoding, Findings, OpenTable, TableForm, shown
 from trainyard.data.tables import SUFFIXES, check_columns, open_table, read_blocks
-from trainyard.data.text import TokenizerKind
+from trainyard.data.text import TokenizerKind, VectorsConfig, check_vectors
 from trainyard.data.text_checks import LISTED, SPLITS, Samples, check_classes, check_leaks, compare
 from trainyard.params import Count, Fraction, Seed, nearest
 
@@ -63,6 +63,9 @@ class TextTableConfig:
     are unknown ones, of which the network then sees some."""
     max_tokens: Count = 64
     """Tokens of a text at most; what comes after them is cut off."""
+    vectors: VectorsConfig | None = None
+    """Word vectors to begin with, trained before on other text; for `tokenizer: words`. Their words are known besides those of
+    the training split, up to `vocabulary_size`."""
     on_bad_sample: Literal["stop", "skip"] = "stop"
     """stop at rows that cannot be used, or leave them out and count them."""
     seed: Seed = 0
@@ -75,6 +78,7 @@ class TextTableConfig:
     def __post_init__(self) -> None:
         """Refuse what contradicts itself."""
         check_fractions(self.val_fraction, self.test_fraction)
+        check_vectors(self)
         if not self.texts:
             raise ValueError("text: is empty; name the column of the texts")
         used = self.used

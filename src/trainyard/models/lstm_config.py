@@ -36,7 +36,10 @@ class LSTMConfig:
     """Share of the weights from a step to the next that an optimizer step leaves out, the same for all its sequences and
     their steps (AWD-LSTM of Merity 2017, arXiv:1708.02182)."""
     embedding_scale: Positive = 0.1
-    """Standard deviation of the embedding at the beginning of training."""
+    """Standard deviation of the embedding at the beginning of training, also where it begins with `data.vectors`, which then
+    bear more: 0.4."""
+    freeze_embedding: bool = False
+    """Whether words keep the numbers that they begin with, those of `data.vectors`, instead of being trained too."""
     pooling: Literal["last", "mean", "max", "mean_max", "attention"] = "last"
     """How all steps' outputs become one. last: each direction's last one; attention: a learned mean."""
     forget_gate_bias: Annotated[float, Field(allow_inf_nan=False)] = 1.0

@@ -32,6 +32,8 @@ class InputSpec:
     vocabulary_size: int = 0
     max_length: int = 0
     """Tokens."""
+    vector_size: int = 0
+    """Numbers of each word vector that the data came with; 0: none."""
     num_features: int = 0
     """Columns of a series, targets first."""
     columns: tuple[str, ...] = ()
@@ -72,6 +74,16 @@ def check_input(config: object, spec: InputSpec) -> None:
     Raises:
         InputError: naming what was found and what is needed.
     """
+    if isinstance(config, LSTMConfig) and spec.vector_size not in (0, config.embedding_size):
+        raise InputError(
+            f"model: embedding_size: {config.embedding_size}, those of data.vectors have {spec.vector_size} numbers; "
+            f"use embedding_size: {spec.vector_size}, or vectors of {config.embedding_size}"
+        )
+    if isinstance(config, LSTMConfig) and config.freeze_embedding and not spec.vector_size:
+        raise InputError(
+            "model: freeze_embedding: true would leave the random numbers of words as they are, the data came without word "
+            "vectors; name some under data.vectors, or remove it"
+        )
     if isinstance(config, LSTMConfig) and spec.kind != "forecasting":
         if config.residual == "last":
             raise InputError(

@@ -125,6 +125,8 @@ def bring_data(tree: Tree, root: Path, origin: Mapping[str, Any], say: Say) -> N
                 say(f"packed data: dvc {how}")
                 return
     bring_file(tree, root, str(origin["data"]["path"]))
+    if vectors := origin["block"]["data"].get("vectors"):
+        bring_file(tree, root, str(vectors["path"]))
     say("packed data: made again from the raw data")
     tree.stage("prepare")
 

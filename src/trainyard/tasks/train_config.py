@@ -140,7 +140,8 @@ def misfits(config: TrainConfig, kind: Kind) -> list[tuple[str, str, str]]:
         if config.class_weights != "none":
             found.append(("class_weights", f"{config.class_weights} needs classes, but forecasts have none", "remove it"))
     elif kind == "text_classification" and config.start_from is not None:
-        found.append(("start_from", "weights know no words: each text data set has a vocabulary of its own", "remove it"))
+        known = "weights know no words: each text data set has a vocabulary of its own"
+        found.append(("start_from", known, "remove it; words begin with data.vectors"))
     if kind != "forecasting" and config.loss == "mae":
         found.append(("loss", f"mae is the error of numbers, but the data are for {kind}", "use cross_entropy or mse"))
     return found + (foreign(config.augment, kind) if config.augment else [])

@@ -16,12 +16,14 @@ import pytorch_lightning as pl
 import torch
 
 from trainyard.data.batches import ScoringBatches, TrainBatches, hold
-from trainyard.data.packed import open_split, read_card
+from trainyard.data.packed import VECTORS, open_split, read_card
 from trainyard.errors import ServiceError, TrainyardError
 from trainyard.models.build import NormalisedImages, build_network
+from trainyard.models.lstm_config import LSTMConfig
 from trainyard.models.spec import InputSpec
 from trainyard.models.transfer import take_over
 from trainyard.models.whitening import whiten
+from trainyard.models.word_vectors import take_vectors
 from trainyard.tasks.build import build_task
 from trainyard.tasks.primary import PRIMARY
 from trainyard.training import checkpoint, fault, trace
@@ -90,6 +92,8 @@ def fit(
     network = build_network(job.recipe.model, InputSpec.from_card(card))
     if isinstance(network, NormalisedImages):
         whiten(network, train_split.arrays["images"], network.normalise)
+    if isinstance(job.recipe.model, LSTMConfig) and VECTORS in card.files:
+        take_vectors(network, job.data_dir / VECTORS, job.recipe.model)
     if config.start_from is not None and job.weights is not None:
         take_over(network, job.weights, freeze=config.start_from.freeze)
     # Before layers take the places of those that only training needs otherwise.

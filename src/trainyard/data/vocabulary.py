@@ -1,0 +1,52 @@
+"""The tokens of a data set of texts: those of its training split, and the words of vectors that it begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainyard.data.text import UNKNOWN, TextConfig, train_tokenizer
+from trainyard.data.word_vectors import WordVectors, read_vectors
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vocabulary:
+    """What makes tokens of texts, and what is known of the tokens before training."""
+
+    tokenizer: Tokenizer
+    vectors: WordVectors | None = None
+
+
+def vocabulary_for(config: TextConfig, texts: Iterable[str], root: Path) -> Vocabulary:
+    """Return the vocabulary that a source asks for.
+
+    Args:
+        config: of the source.
+        texts: of the training split.
+        root: what the path of word vectors is relative to.
+
+    Raises:
+        TrainyardError: the word vectors cannot be used, as `read_vectors` says.
+    """
+    tokenizer = train_tokenizer(
+        texts, config.vocabulary_size, config.tokenizer, lowercase=config.lowercase, min_frequency=config.min_frequency
+    )
+    if config.vectors is None:
+        return Vocabulary(tokenizer=tokenizer)
+    vectors = read_vectors(config.vectors, root, tokenizer, config.vocabulary_size)
+    _add_words(tokenizer, vectors.new)
+    return Vocabulary(tokenizer=tokenizer, vectors=vectors)
+
+
+def _add_words(tokenizer: Tokenizer, words: Sequence[str]) -> None:
+    """Have a tokenizer of words know more of them, behind its own."""
+    from tokenizers import models
+
+    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+    vocabulary |= {word: number for number, word in enumerate(words, len(vocabulary))}
+    tokenizer.model = models.WordLevel(vocabulary, unk_token=UNKNOWN)
