@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from real_data import RAW, ROOT, unpack
+from real_data import RAW, ROOT, place_vectors, unpack
 from ruamel.yaml import YAML
 
 from trainyard.data.packed import open_split, read_card
@@ -145,6 +145,7 @@ def main() -> None:
     logging.getLogger("torch").setLevel(logging.ERROR)
     name, block = block_of(arguments.recipe)
     base = changed(block, dict(map(parsed, arguments.set)))
+    place_vectors(base, arguments.work, arguments.work / "raw")
     wanted = [dict(map(parsed, changes)) for changes in arguments.change or []] or default_changes(arguments.work, name, base)
     variants = [Variant({}), *map(Variant, wanted)]
     for variant in variants:

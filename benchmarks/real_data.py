@@ -18,6 +18,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from ruamel.yaml import YAML
 
@@ -37,6 +38,8 @@ RENAMED = {"hymenoptera": ("val", "test")}
 """Folders that hold what is tested on, under another name."""
 PRETRAINED = "cifar10"
 """Whose weights a recipe begins with that has `start_from`; its training must be in --work."""
+VECTORS = "words.vec"
+"""In --work, as benchmarks/word_vectors.py writes it, for a recipe that begins with word vectors."""
 SHOWN = ("test/accuracy", "test/macro_f1", "test/mean_iou", "test/pixel_error", "test/rand_error", "test/mse", "test/mae")
 
 
@@ -85,6 +88,18 @@ def make_project(folder: Path, name: str, data: Path) -> Path:
     return folder
 
 
+def place_vectors(recipe: dict[str, Any], work: Path, root: Path) -> None:
+    """Put the word vectors of a recipe, if it has any, where it looks for them, and state their hash in it."""
+    if (vectors := recipe["data"].get("vectors")) is None:
+        return
+    source, target = work / VECTORS, root / vectors["path"]
+    if not source.exists():
+        sys.exit(f"{source}: no such file; make it: python benchmarks/word_vectors.py {source}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+    vectors["sha256"] = hashlib.sha256(target.read_bytes()).hexdigest()
+
+
 def unpack(source: Path, target: Path) -> None:
     """Put raw data where the recipe looks for them."""
     if target.exists():
@@ -109,6 +124,7 @@ def run(project: Path, name: str, seed: int, workers: str) -> dict[str, float]:
     """Train and evaluate with a seed, and return all metrics."""
     recipe = YAML(typ="safe").load(ROOT / "examples" / f"{name}.yaml")
     recipe["train"]["seed"] = seed
+    place_vectors(recipe, project.parent, project)
     if start := recipe["train"].get("start_from"):
         start["sha256"] = hashlib.sha256((project / start["weights"]).read_bytes()).hexdigest()
     cluster = {"workers": int(workers) if workers.isdecimal() else workers}
