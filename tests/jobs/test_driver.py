@@ -101,6 +101,17 @@ def test_a_job_with_a_shared_folder_takes_and_leaves_its_files_there(
     assert "up to date" in status.stdout
 
 
+def test_a_job_takes_files_that_no_stage_lists(quick: Path, spec: JobSpec, tmp_path: Path) -> None:
+    (quick / "words.vec").write_text("cat 1 2\n")
+    make = quick / "code" / "make.py"
+    make.write_text(f"{make.read_text()}Path('made.txt').write_text(Path('words.vec').read_text().upper())\n")
+    for arguments in (("add", "-q", "words.vec"), ("push", "-q", "words.vec.dvc")):
+        subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=quick, check=True)
+    (quick / "words.vec").unlink()
+    Driver(dataclasses.replace(spec, data=("words.vec",)), quick, tmp_path / "place").run()
+    assert "CAT 1 2\n" in [path.read_text() for path in (tmp_path / "place" / "cache").rglob("*") if path.is_file()]
+
+
 def test_a_remote_out_of_reach_is_met_before_anything_runs(quick: Path, spec: JobSpec, tmp_path: Path) -> None:
     os.rename(tmp_path / "store", tmp_path / "gone")
     with pytest.raises(

@@ -131,6 +131,45 @@ def test_a_plan_holds_all_that_the_targets_build_on(small: Path) -> None:
     assert not missing_deps(plan, small, project_files(small)[0])
 
 
+def with_recipe(root: Path) -> None:
+    """Give a project a recipe whose word vectors and first weights dvc.yaml does not list, as it lists no recipe's."""
+    recipe = {
+        "data": {"path": "raw", "vectors": {"path": "./words.vec"}},
+        "train": {"start_from": {"weights": "first.safetensors"}},
+    }
+    (root / "params.yaml").write_text(
+        json.dumps({"size": 3, "recipes": {"texts": recipe, "others": {"data": {"path": "raw"}}}})
+    )
+    stages = "  {0}:\n    foreach: ${{recipes}}\n    do: {{cmd: ls, deps: ['{1}'], outs: ['{0}-${{key}}']}}\n"
+    with (root / "dvc.yaml").open("a") as file:
+        file.write(stages.format("prepare", "raw") + stages.format("train", "prepare-${key}"))
+    for name in ("words.vec", "first.safetensors"):
+        (root / name).write_text("large")
+    (root / ".gitignore").write_text("/raw\n/made.txt\n/told.txt\n/words.vec\n/first.safetensors\n")
+
+
+def test_files_that_a_recipe_names_are_brought_with_its_data(small: Path) -> None:
+    with_recipe(small)
+    plan = read_plan(small, ("train@texts",))
+    assert missing_deps(plan, small, project_files(small)[0]) == [
+        f"  {name}: is neither in git nor tracked by DVC, so a job would not have it; dvc add {name}"
+        for name in ("first.safetensors", "words.vec")
+    ]
+    (small / "words.vec.dvc").write_text(
+        "outs:\n- md5: 2c4ebf0a2b0d7f3a7a31e4b1b7ad9d5c\n  size: 5\n  hash: md5\n  path: words.vec\n"
+    )
+    plan = read_plan(small, ("train@texts",))
+    assert plan.data == {"raw": "raw.dvc", "words.vec": "words.vec.dvc"}
+    assert "words.vec" not in read_plan(small, ("train@others",)).data
+
+
+def test_files_outside_of_the_project_are_left_to_the_cluster(small: Path) -> None:
+    with_recipe(small)
+    text = (small / "params.yaml").read_text()
+    (small / "params.yaml").write_text(text.replace("./words.vec", "/shared/words.vec").replace("first.s", "../first.s"))
+    assert not missing_deps(read_plan(small, ("train@texts",)), small, project_files(small)[0])
+
+
 def test_a_stage_that_is_not_there_is_named_with_the_nearest(small: Path) -> None:
     with pytest.raises(InputError, match=r"dvc\.yaml: has no stage 'mak'; it has make, tell; did you mean 'make'"):
         read_plan(small, ("mak",))

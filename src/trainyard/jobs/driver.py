@@ -107,9 +107,9 @@ class Driver:
         if self.spec.remote is not None:
             self._reach_remote(self.spec.remote)
             self.say(f"takes what there is of {' '.join(self.spec.targets)} from DVC remote '{self.spec.remote['name']}'")
-            code, said = self._dvc("pull", "--with-deps", "--allow-missing", *self.spec.targets)
+            code, said = self._dvc("pull", "--with-deps", "--allow-missing", *self.spec.targets, *self.spec.data)
         else:
-            code, said = self._dvc("checkout", "--with-deps", "--allow-missing", *self.spec.targets)
+            code, said = self._dvc("checkout", "--with-deps", "--allow-missing", *self.spec.targets, *self.spec.data)
         self._go_on()
         missing = [name for name in self.spec.data if not (self.work / name).exists()]
         if code or missing:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
 from trainyard.errors import InputError, first_line
+from trainyard.inputs import read_mapping, value_at
 from trainyard.params import nearest
 
 SECRET_OPTIONS = (
@@ -61,11 +62,12 @@ def read_plan(root: Path, targets: tuple[str, ...]) -> Plan:
     try:
         with Repo(str(root)) as repo:
             wanted = _collect(repo, targets)
-            chosen = _closure(repo.index.stages, wanted)
+            named = _named(root)
+            chosen = _closure(root, repo.index.stages, wanted, named)
             return Plan(
                 targets=targets,
                 stages=frozenset(stage.name for stage in chosen if not stage.is_data_source),
-                deps=_deps(root, chosen),
+                deps=_deps(root, chosen, named),
                 outs=frozenset(
                     path for stage in repo.index.stages if not stage.is_data_source for path in _paths(root, stage.outs)
                 ),
@@ -125,7 +127,19 @@ def _collect(repo: Any, targets: tuple[str, ...]) -> list[Any]:
     return found
 
 
-def _closure(stages: Collection[Any], wanted: list[Any]) -> list[Any]:
+def _named(root: Path) -> dict[str, str]:
+    """Return, by stage, the file in the project that a recipe has it read by its hash, and that dvc.yaml does not list."""
+    recipes = value_at(read_mapping(root / "params.yaml"), "recipes")
+    found = {}
+    for name, recipe in recipes.items() if isinstance(recipes, dict) else ():
+        for stage, key in (("prepare", "data.vectors.path"), ("train", "train.start_from.weights")):
+            path = value_at(recipe, key)
+            if isinstance(path, str) and not (inside := os.path.normpath(path)).startswith((os.pardir, os.sep)):
+                found[f"{stage}@{name}"] = inside
+    return found
+
+
+def _closure(root: Path, stages: Collection[Any], wanted: list[Any], named: Mapping[str, str]) -> list[Any]:
     """Return the wanted stages and those whose outputs they read, .dvc files included."""
     chosen: dict[str, Any] = {}
     waiting = list(wanted)
@@ -137,6 +151,8 @@ def _closure(stages: Collection[Any], wanted: list[Any]) -> list[Any]:
         if stage.is_data_source:
             continue
         reads = [dep.fs_path for dep in stage.deps if dep.protocol == "local"]
+        if stage.name in named:
+            reads.append(str(root / named[stage.name]))
         for other in stages:
             writes = [out.fs_path for out in other.outs if out.protocol == "local"]
             if any(_covers(read, write) or _covers(write, read) for read in reads for write in writes):
@@ -144,9 +160,10 @@ def _closure(stages: Collection[Any], wanted: list[Any]) -> list[Any]:
     return sorted(chosen.values(), key=lambda stage: str(stage.addressing))
 
 
-def _deps(root: Path, chosen: list[Any]) -> frozenset[str]:
+def _deps(root: Path, chosen: list[Any], named: Mapping[str, str]) -> frozenset[str]:
     made = [path for stage in chosen if not stage.is_data_source for path in _paths(root, stage.outs)]
     read = {path for stage in chosen if not stage.is_data_source for path in _paths(root, stage.deps)}
+    read |= {named[stage.name] for stage in chosen if not stage.is_data_source and stage.name in named}
     return frozenset(path for path in read if not any(_covers(out, path) for out in made))
 
 
