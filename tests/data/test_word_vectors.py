@@ -56,6 +56,20 @@ def test_words_get_the_numbers_behind_them_with_and_without_a_first_line_of_coun
     assert vector(found, tokenizer, "sat") == vector(found, tokenizer, "[PAD]") == vector(found, tokenizer, "[UNK]") == [0, 0]
 
 
+def test_empty_lines_are_no_rows(tmp_path: Path) -> None:
+    found, tokenizer = read(tmp_path, "\n\r\n2 2\n\ncat 1 2\n   \ndog 3 4\n\n\n")
+    assert (vector(found, tokenizer, "cat"), vector(found, tokenizer, "dog")) == ([1, 2], [3, 4])
+    assert found.new == () and [warning.rule for warning in found.warnings] == ["few-vectors"]
+
+
+def test_room_for_more_words_than_any_memory_holds_costs_nothing(tmp_path: Path) -> None:
+    rows = "".join(f"w{number} {number} 1\n" for number in range(3000))
+    found, tokenizer = read(tmp_path, f"{rows}cat 5 6\n", size=10**12)
+    assert found.table.shape == (tokenizer.get_vocab_size() + 3000, 2)
+    assert vector(found, tokenizer, "cat") == [5, 6]
+    assert found.table[tokenizer.get_vocab_size() :].tolist() == [[number, 1] for number in range(3000)]
+
+
 def test_words_of_the_file_alone_follow_in_its_order_while_there_is_room(tmp_path: Path) -> None:
     rows = "zebra 1 1\ncat 2 2\nlion 3 3\ntiger 4 4\n"
     found, tokenizer = read(tmp_path, rows)
@@ -100,6 +114,31 @@ BAD = {
         "cat 1 2\ndog 3",
         DataError,
         "words.vec:2: has 1 numbers behind its word, the others have 2; get the whole file",
+    ),
+    "one number more": (
+        "cat 1 2\ndog 3 4 5.5\n",
+        DataError,
+        "words.vec:2: has 3 numbers behind its word, the others have 2; get the whole file",
+    ),
+    "more numbers than the first line says": (
+        "2 2\ncat 1 2 3\ndog 4 5 6\n",
+        DataError,
+        "words.vec:2: has 3 numbers behind its word, the first line says 2",
+    ),
+    "a first row that is cut": (
+        "cat 1 2\ndog 3 -4e-2 .5\n",
+        DataError,
+        "words.vec:2: has 3 numbers behind its word, the others have 2",
+    ),
+    "a first line of endless numbers": (
+        f"{'9' * 5000} {'9' * 5000}\ncat 1 2\n",
+        DataError,
+        "words.vec:2: has 2 numbers behind its word, the others have 1",
+    ),
+    "UTF-16": (
+        "2 2\r\ncat 1 2\r\ndog 3 4\r\n".encode("utf-16"),
+        InputError,
+        "data.vectors.path: words.vec: is UTF-16; save it as UTF-8",
     ),
     "fewer than it says": (
         "3 2\ncat 1 2\ndog 3 4\n",
@@ -146,6 +185,7 @@ def test_all_bad_rows_are_listed_up_to_a_number(tmp_path: Path) -> None:
     ("place", "message"),
     [
         ("none.vec", "none.vec: no such file; put the file there, or correct the path"),
+        (f"{'long' * 100}.vec", "long.vec: no such file; put the file there, or correct the path"),
         (".", "is no file; name the text file with the vectors"),
     ],
 )

@@ -5,6 +5,7 @@ A link may lead to another file of the project or of DVC's cache, and nowhere el
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from pathlib import Path
@@ -17,12 +18,21 @@ IN_CACHE = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$")
 
 def absent(root: Path, path: str, kind: str = "file or folder") -> tuple[str, str] | None:
     """Return what a message says of a path where nothing is, and how to bring it there; None where there is something."""
-    if (root / path).exists():
+    if _exists(root / path):
         return None
     found = "a link to what is not there" if os.path.lexists(root / path) else f"no such {kind}"
-    kept = next((f"{part}.dvc" for part in (Path(path), *Path(path).parents) if (root / f"{part}.dvc").is_file()), None)
+    kept = next((f"{part}.dvc" for part in (Path(path), *Path(path).parents) if os.path.isfile(root / f"{part}.dvc")), None)
     what = "data" if kind != "file" else "file"
     return found, f"DVC keeps the {what}: dvc checkout {kept}, or dvc pull {kept}" if kept else f"put the {what} there"
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return False
 
 
 def leads_out(target: Path, *inside: Path) -> bool:

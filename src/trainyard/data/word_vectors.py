@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import codecs
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from trainyard.data.links import absent
 from trainyard.data.packed import file_sha256
 from trainyard.data.problems import DataError, Problem, printable
-from trainyard.data.table_encoding import FORMATS
+from trainyard.data.table_encoding import FORMATS, MARKS
 from trainyard.data.table_form import Findings, shown
 from trainyard.data.text import PADDING, UNKNOWN, VectorsConfig
 from trainyard.errors import InputError, IntegrityError
@@ -32,11 +33,16 @@ SPECIAL = (PADDING, UNKNOWN)
 """Stand first in every vocabulary, and are no words."""
 LONGEST_LINE = 2**20
 """Bytes."""
+GROWTH = 8
+"""A table that is full grows by this part of itself."""
 MOST_PROBLEMS = 20
 """Bad rows after which a file is read no further."""
 FEW = 0.5
 """Share of the training split's words below which few of them have a vector."""
 AS_TEXT = "a row is a word and its numbers, as text; gensim's save_word2vec_format writes word2vec's binary form so"
+HEADER = re.compile(rb"(\d{1,18})\s+(\d{1,18})")
+"""First line in word2vec's and fastText's form: how many words, and how many numbers of each."""
+NUMBER = re.compile(rb"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 AS_WRITTEN, NORMALISED, SMALL, NONE = range(4)
 """How a row's word became one of the vocabulary's; the lower, the better its vector is for it."""
 
@@ -132,9 +138,10 @@ class _Words:
 
     def take(self, place: int, how: int, vector: NDArray[np.float32]) -> None:
         """Keep a vector for a word."""
-        if not self.table.size:
-            # The system gives the memory of rows when they are written.
-            self.table = np.zeros((self._size, len(vector)), dtype=np.float32)
+        if place >= len(self.table):
+            # Not for all that there is room for at once: a vocabulary may be asked to be larger than any memory.
+            rows = min(self._size, max(len(self.known), place + 1 + len(self.table) // GROWTH))
+            self.table.resize((rows, len(vector)), refcheck=False)
         self.table[place] = vector
         self.how[place] = how
 
@@ -168,29 +175,23 @@ class _Rows:
         """Yield word and numbers of each row; what is wrong is added to `found`."""
         stated: int | None = None
         rows = 0
-        while self.bad < MOST_PROBLEMS and (line := self.file.readline(LONGEST_LINE)):
-            self.line += 1
-            if self.line == 1:
-                line = line.removeprefix(codecs.BOM_UTF8)
-                first = line.split()
-                if len(first) == 2 and all(part.isdigit() for part in first):
-                    stated, self.size = (int(part) for part in first)
-                    continue
-            if len(line) == LONGEST_LINE:
-                self._problem("long-line", f"is longer than {LONGEST_LINE:,} bytes", AS_TEXT)
-                return
+        for first, line in self._lines():
+            if first and (counts := HEADER.fullmatch(line.strip())):
+                stated, self.size = (int(part) for part in counts.groups())
+                continue
             self.size = self.size or len(line.split()) - 1
             if self.size < 1:
                 self._problem("no-numbers", f"has no numbers: {shown(line.decode(errors='replace').strip())}", AS_TEXT)
                 return
             word, *fields = line.rsplit(None, self.size)
-            if len(fields) < self.size or not (word := word.strip()):
-                said = f"has {max(0, len(line.split()) - 1):,} numbers behind its word, the others have {self.size:,}"
-                self._problem("cut-row", said, f"get the whole file again; {AS_TEXT}")
+            if (behind := self._behind(word, fields)) != self.size:
+                others = "the others have" if stated is None else "the first line says"
+                said = f"has {behind:,} numbers behind its word, {others} {self.size:,}"
+                self._problem("cut-row" if behind < self.size else "long-row", said, f"get the whole file again; {AS_TEXT}")
                 continue
             rows += 1
             try:
-                yield word.decode("utf-8"), fields
+                yield word.strip().decode("utf-8"), fields
             except UnicodeDecodeError:
                 self.unreadable += 1
         if stated is not None and stated != rows and not self.bad:
@@ -198,6 +199,27 @@ class _Rows:
             self.found.add("other-count", f"has {rows:,} words, its first line says {stated:,}", expected)
         if not rows and not self.bad:
             self.found.add("no-rows", "has no words", AS_TEXT)
+
+    def _lines(self) -> Iterator[tuple[bool, bytes]]:
+        """Yield the lines that hold something, and whether each is the first, until too much is wrong."""
+        first = True
+        while self.bad < MOST_PROBLEMS and (line := self.file.readline(LONGEST_LINE)):
+            self.line += 1
+            if len(line) == LONGEST_LINE:
+                self._problem("long-line", f"is longer than {LONGEST_LINE:,} bytes", AS_TEXT)
+                return
+            if self.line == 1:
+                line = line.removeprefix(codecs.BOM_UTF8)
+            if line.strip():
+                yield first, line
+                first = False
+
+    def _behind(self, word: bytes, fields: list[bytes]) -> int:
+        """Return how many numbers stand behind a row's word, which may hold spaces, as in GloVe's `. . .`."""
+        _, *more = word.split()
+        if len(fields) == self.size and not all(map(NUMBER.fullmatch, more)):
+            return self.size
+        return len(more) + len(fields)
 
     def numbers(self, fields: list[bytes]) -> NDArray[np.float32] | None:
         """Return the numbers of a row (numbers,) float32; None after adding to `found` why they are none."""
@@ -232,12 +254,15 @@ def _check_file(config: VectorsConfig, root: Path) -> None:
     for magic, kind in FORMATS:
         if start.startswith(magic):
             raise InputError(f"data.vectors.path: {config.path}: is {kind}; name a text file, such as the one packed in it")
+    for mark, encoding in MARKS:
+        if start.startswith(mark) and not encoding.startswith("utf-8"):
+            raise InputError(f"data.vectors.path: {config.path}: is {encoding.upper()}; save it as UTF-8")
     if config.sha256 is None:
         raise InputError(
             "data.vectors.sha256: is missing, so a file that changes would not be noticed; "
             f"if {config.path} is the right one, write sha256: {sha256}"
         )
-    if sha256 != config.sha256:
+    if sha256 != config.sha256.lower():
         raise IntegrityError(
             f"{config.path}: has sha256 {sha256}, data.vectors.sha256 says {config.sha256}; "
             "get the right file, or state the new hash"
