@@ -294,8 +294,11 @@ def _contradictions(params: Params, recipe: Recipe) -> list[Problem]:
             "use cross_entropy or mse",
         )
     if isinstance(recipe.model, LSTMConfig) and recipe.model.freeze_embedding and getattr(recipe.data, "vectors", None) is None:
-        expected = "name word vectors under data.vectors, or remove it"
-        add("model", "freeze_embedding", "would leave the random numbers of words as they are", expected)
+        if recipe.kind == "text_classification":
+            expected = "name word vectors under data.vectors, or remove it"
+            add("model", "freeze_embedding", "would leave the random numbers of words as they are", expected)
+        else:
+            add("model", "freeze_embedding", f"is of words, but the data are for {recipe.kind}", "remove it")
     crop = recipe.train.augment.crop if recipe.train.augment else None
     if crop and isinstance(recipe.model, CNNConfig) and min(crop) < (side := smallest_side(recipe.model)):
         expected = f"use at least {side} a side, or fewer model.widths"

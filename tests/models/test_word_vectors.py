@@ -73,3 +73,11 @@ def test_an_embedding_of_another_size_than_the_vectors_is_refused() -> None:
 def test_random_numbers_are_not_frozen() -> None:
     with pytest.raises(InputError, match="freeze_embedding: true would leave the random numbers"):
         check_input(replace(CONFIG, freeze_embedding=True), replace(SPEC, vector_size=0))
+
+
+def test_more_words_than_an_onnx_file_holds_are_refused_before_they_are_trained() -> None:
+    with pytest.raises(
+        InputError, match=r"2,000,000 words with 300 numbers each take 2\.4 GB.*a smaller data\.vocabulary_size"
+    ):
+        check_input(replace(CONFIG, embedding_size=300), replace(SPEC, vocabulary_size=2_000_000, vector_size=300))
+    check_input(replace(CONFIG, embedding_size=300), replace(SPEC, vocabulary_size=1_500_000, vector_size=300))

@@ -44,6 +44,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+TRAIN = {"epochs": 4, "batch_size": 32, "optimizer": "adamw", "learning_rate": 1e-2, "seed": 0}
+
+
 def recipe_of(folder: Path, *, vectors: bool = True, **model: object) -> Recipe:
     data = {"source": "text_table", "path": "t.csv", "text": "text", "label": "label", "tokenizer": "words"}
     if vectors:
@@ -53,7 +56,7 @@ def recipe_of(folder: Path, *, vectors: bool = True, **model: object) -> Recipe:
         "family": "lstm",
         "data": data,
         "model": {"embedding_size": 8, "hidden_size": 8, "pooling": "mean_max", "embedding_scale": 0.4, **model},
-        "train": {"epochs": 4, "batch_size": 32, "optimizer": "adamw", "learning_rate": 1e-2, "seed": 0},
+        "train": TRAIN,
         "evaluate": {},
         "export": {"formats": ["onnx"]},
     }
@@ -105,3 +108,12 @@ def test_frozen_words_are_after_a_fit_what_they_were(folder: Path, tmp_path: Pat
 def test_frozen_words_without_vectors_are_refused_before_anything_is_prepared(folder: Path) -> None:
     with pytest.raises(ParamsError, match=r"recipes\.words\.model\.freeze_embedding: .*name word vectors under data\.vectors"):
         recipe_of(folder, vectors=False, freeze_embedding=True)
+
+
+def test_words_of_a_series_cannot_be_frozen(folder: Path) -> None:
+    data = {"source": "series_csv", "path": "s.csv", "time": "day", "targets": ["price"], "context_length": 4, "horizon": 1}
+    block = {"family": "lstm", "data": data, "model": {"freeze_embedding": True}, "train": {**TRAIN, "loss": "mse"}}
+    block |= {"evaluate": {}, "export": {}}
+    YAML().dump({"recipes": {"prices": block}}, folder / "params.yaml")
+    with pytest.raises(ParamsError, match=r"freeze_embedding: is of words, but the data are for forecasting; remove it"):
+        read_recipe(folder / "params.yaml", "prices")

@@ -12,6 +12,9 @@ from trainyard.models.cnn_config import CNNConfig, smallest_side
 from trainyard.models.lstm_config import LSTMConfig
 from trainyard.models.unet_config import UNetConfig
 
+LARGEST_EMBEDDING = 1_900_000_000
+"""Bytes. A file of ONNX holds 2 GiB at most, with the other weights and the words themselves."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputSpec:
@@ -83,6 +86,11 @@ def check_input(config: object, spec: InputSpec) -> None:
         raise InputError(
             "model: freeze_embedding: true would leave the random numbers of words as they are, the data came without word "
             "vectors; name some under data.vectors, or remove it"
+        )
+    if isinstance(config, LSTMConfig) and (nbytes := 4 * spec.vocabulary_size * config.embedding_size) > LARGEST_EMBEDDING:
+        raise InputError(
+            f"model: {spec.vocabulary_size:,} words with {config.embedding_size} numbers each take {nbytes / 1e9:.1f} GB, more "
+            f"than the {LARGEST_EMBEDDING / 1e9:.1f} GB that an ONNX file has room for; use a smaller data.vocabulary_size"
         )
     if isinstance(config, LSTMConfig) and spec.kind != "forecasting":
         if config.residual == "last":
