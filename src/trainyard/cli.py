@@ -13,7 +13,8 @@ import typer
 from trainyard.clean import commands as clean_commands
 from trainyard.command_help import arrange
 from trainyard.errors import InputError, TrainyardError
-from trainyard.jobs import commands
+from trainyard.intake import commands as intake_commands
+from trainyard.jobs import commands as job_commands
 from trainyard.lessons import commands as lesson_commands
 from trainyard.masking import mask
 from trainyard.origin import commands as origin_commands
@@ -31,49 +32,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["--help", "-h"]},
 )
 PARAMS = Path("params.yaml")
-PREPARED = Path("data", "prepared")
-"""Where dvc.yaml has stage `prepare` write, a folder for each recipe."""
 
 
 @app.callback()
 def trainyard() -> None:
     """Train CNNs, U-Nets and LSTMs in one reproducible pipeline."""
-
-
-@app.command()
-def check(
-    recipe: Annotated[str, typer.Argument(help="One recipe; all of them where it is left out.")] = "",
-    json: Annotated[
-        bool, typer.Option("--json", help="For programs: a JSON document for one recipe, a list of them for all.")
-    ] = False,
-) -> None:
-    """Read params.yaml, and the data that recipes bring, and say everything that is wrong with them."""
-    from trainyard.recipe import read_all, read_recipe
-
-    recipes = [read_recipe(PARAMS, recipe)] if recipe else read_all(PARAMS)[0]
-    if json:
-        from trainyard.data.check import as_json
-
-        results = [as_json(found.name, found.data, Path.cwd(), _say) for found in recipes]
-        documents = [document for document, _ in results]
-        typer.echo(dumps(documents[0] if recipe else documents, indent=2, ensure_ascii=False))
-        sys.exit(next((code for _, code in results if code), 0))
-    for found in recipes:
-        from trainyard.data.sources import EMBEDDED
-        from trainyard.evaluation.summary import epochs
-
-        typer.echo(f"{found.name}: {found.family} on {found.data.source}, {epochs(found.train.epochs)}")
-        if found.data.path != EMBEDDED:
-            from trainyard.data.check import check as check_data
-
-            samples, warnings = check_data(found.data, Path.cwd(), _say)
-            for warning in warnings:
-                typer.echo(f"  warning: {warning}")
-            typer.echo(f"  data: {', '.join(f'{count:,} {split}' for split, count in samples.items())} samples, no errors")
-    if recipe:
-        typer.echo(f"Next: dvc repro export@{recipe}; how long it would take: trainyard plan {recipe}")
-    else:
-        typer.echo(f"{PARAMS}: no errors")
 
 
 @app.command()
@@ -99,114 +62,6 @@ def repair(
         typer.echo(f"repair: {line}")
     for process in at_work(Path.cwd()):
         typer.echo(f"repair: at work here: {process}")
-
-
-@app.command()
-def verify(
-    recipe: Annotated[str, typer.Argument(help="One recipe; all of them where it is left out.")] = "",
-    cache: Annotated[
-        bool, typer.Option("--cache", help="What dvc.lock names in DVC's cache, instead of the packed data.")
-    ] = False,
-) -> None:
-    """Hash the packed data sets anew and compare them with their cards; the first damaged file ends it with exit code 5."""
-    if cache:
-        from trainyard.dvc_cache import verify_cache
-
-        typer.echo(verify_cache(Path.cwd()))
-        return
-    from trainyard.data.packed import hashes, read_card
-    from trainyard.data.packed import verify as verify_files
-    from trainyard.recipe import read_all, read_recipe
-
-    recipes = [read_recipe(PARAMS, recipe)] if recipe else read_all(PARAMS)[0]
-    for found in recipes:
-        folder = PREPARED / found.name
-        if not folder.is_dir():
-            typer.echo(f"{found.name}: not prepared yet; dvc repro prepare@{found.name}")
-            continue
-        card = read_card(folder)
-        verify_files(folder, card)
-        counts = ", ".join(f"{count:,} {split}" for split, count in card.samples.items())
-        typer.echo(f"{found.name}: OK, {len(hashes(card)):,} files as they were packed, {counts} samples")
-
-
-@app.command()
-def new(
-    name: Annotated[str, typer.Argument(help="Of the recipe, and of its files.")],
-    data: Annotated[Path, typer.Option(help="The folder or table of the data, or a name that `trainyard datasets` lists.")],
-    family: Annotated[
-        str,
-        typer.Option(help="cnn: images by class. unet: images and masks. lstm: a table. Left out: what is there."),
-    ] = "",
-    like: Annotated[Path | None, typer.Option(help="A file with a recipe to copy, such as examples/mnist.yaml.")] = None,
-    text: Annotated[list[str] | None, typer.Option(help="Column of texts; several are joined.")] = None,
-    label: Annotated[str, typer.Option(help="Column of the texts' classes.")] = "",
-    target: Annotated[list[str] | None, typer.Option(help="Column of a series to forecast, one or more.")] = None,
-    time: Annotated[str, typer.Option(help="Column of a series' times.")] = "",
-    series: Annotated[str, typer.Option(help="Column that tells several series apart.")] = "",
-    horizon: Annotated[int, typer.Option(min=0, help="Steps to forecast.")] = 0,
-    context: Annotated[int, typer.Option(min=0, help="Steps to forecast from.")] = 0,
-) -> None:
-    """Look at data and add a recipe for them to params.yaml. What is left out is guessed, and the reason written beside it."""
-    from trainyard.data.catalogue import names, recipe_text
-    from trainyard.recipe_text import add_recipe, copied
-    from trainyard.suggest import suggest
-    from trainyard.suggest_columns import Named
-
-    named = Named(
-        text=tuple(text or ()),
-        label=label,
-        target=tuple(target or ()),
-        time=time,
-        series=series,
-        horizon=horizon,
-        context=context,
-    )
-    shown = data.relative_to(Path.cwd()) if data.is_absolute() and data.is_relative_to(Path.cwd()) else data
-    published = str(data) in names(Path.cwd()) and not data.exists()
-    if (published or like is not None) and (given := named.given()):
-        raise InputError(f"{', '.join(given)}: is to look at data with; {like or data} comes with its recipe: change that")
-    if like is not None:
-        block = copied(like, name, str(shown))
-    elif published:
-        block = recipe_text(Path.cwd(), name, str(data), family)
-    else:
-        block = suggest(name, family, data, str(shown), named)
-    add_recipe(PARAMS, name, block)
-    typer.echo(block)
-    typer.echo(f"Added to {PARAMS}. Next: trainyard check {name}, then: dvc repro export@{name}")
-
-
-@app.command()
-def datasets() -> None:
-    """List the published data sets that can be fetched by name."""
-    from trainyard.data.catalogue import lines
-    from trainyard.data.fetch import downloads_folder
-
-    downloads = downloads_folder()
-    for name, size, here, licence, about in lines(Path.cwd(), downloads):
-        typer.echo(f"{name:<16} {size:>9}  fetched: {here:<3}  {licence}\n{'':<16} {about}")
-    typer.echo(f"Fetched ones are in {downloads}. A recipe for one: trainyard new NAME --data mnist")
-
-
-@app.command()
-def fetch(
-    name: Annotated[str, typer.Argument(help="One that `trainyard datasets` lists, or the path of a descriptor.")],
-) -> None:
-    """Fetch, verify and unpack a published data set, and do nothing else."""
-    from trainyard.data.catalogue import entry
-    from trainyard.data.fetch import downloads_folder
-    from trainyard.data.fetch import fetch as fetch_all
-
-    descriptor = entry(Path.cwd(), name)
-    fetched = fetch_all(descriptor, downloads_folder(), progress=_say)
-    typer.echo(f"{descriptor.name}: whole and as published, in {fetched.root / fetched.path}")
-    typer.echo(f"licence: {descriptor.licence.name}, {descriptor.licence.url}")
-    typer.echo(f"Next, a recipe for it: trainyard new NAME --data {name}")
-
-
-def _say(text: str) -> None:
-    typer.echo(f"  {text}", err=True)
 
 
 @app.command()
@@ -239,7 +94,7 @@ def promote(
     found = read_recipe(PARAMS, recipe)
     commit = git_tags(Path.cwd()).get("mlflow.source.git.commit", "")
     champion = make_champion(Path.cwd(), found.name, commit, force=force)
-    tell(Path.cwd(), read_settings(PARAMS)[1], found, champion.fingerprint, PREPARED / found.name)
+    tell(Path.cwd(), read_settings(PARAMS)[1], found, champion.fingerprint, Path("data", "prepared", found.name))
     typer.echo(
         f"{found.name}: {champion.fingerprint} is the champion, {champion.metric} {champion.value:.4f}. "
         "Next: git add champions, git commit; from then on `dvc repro` holds models against it"
@@ -376,7 +231,8 @@ def ui(
     serve(scratch_root(), read_settings(PARAMS)[1], host, port, name or ())
 
 
-commands.register(app)
+intake_commands.register(app)
+job_commands.register(app)
 origin_commands.register(app)
 clean_commands.register(app)
 plan_commands.register(app)
