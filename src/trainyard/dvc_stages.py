@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from graphlib import TopologicalSorter
 from pathlib import Path
+from typing import Any
 
 from trainyard.dvc_lock import read_lock
 from trainyard.dvc_settings import settings
@@ -32,6 +34,36 @@ def needed(root: Path, targets: Sequence[str]) -> list[str]:
         InputError: there is no such stage, DVC's settings cannot be read, or it refuses the project.
         IntegrityError: dvc.lock is damaged.
     """
+    with _opened(root) as repo:
+        stages = {stage for target in (*targets,) or (None,) for stage in repo.stage.collect(target, with_deps=True)}
+        return [str(stage.addressing) for stage in _in_order(repo.index.graph) if stage in stages]
+
+
+def needs(root: Path) -> dict[str, set[str]]:
+    """Return what each stage of a project needs, near and far.
+
+    Raises:
+        InputError: DVC's settings cannot be read, or it refuses the project.
+        IntegrityError: dvc.lock is damaged.
+    """
+    found: dict[str, set[str]] = {}
+    with _opened(root) as repo:
+        graph = repo.index.graph
+        for stage in _in_order(graph):
+            near = {str(other.addressing) for other in graph.successors(stage)}
+            found[str(stage.addressing)] = near.union(*(found[name] for name in near))
+    return found
+
+
+def _in_order(graph: Any) -> list[Any]:
+    """Return the stages of DVC's graph, whose edges lead from each to those that it needs, after those."""
+    # DVC collects a set, whose order is another one in each process.
+    return list(TopologicalSorter({stage: graph.successors(stage) for stage in graph}).static_order())
+
+
+@contextmanager
+def _opened(root: Path) -> Iterator[Any]:
+    """Open a project, and say what DVC refuses of it."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
@@ -39,11 +71,7 @@ def needed(root: Path, targets: Sequence[str]) -> list[str]:
     settings(root)
     try:
         with Repo(str(root)) as repo:
-            stages = {stage for target in (*targets,) or (None,) for stage in repo.stage.collect(target, with_deps=True)}
-            # DVC collects a set, whose order is another one in each process.
-            graph = repo.index.graph
-            ordered = TopologicalSorter({stage: graph.successors(stage) for stage in graph}).static_order()
-            return [str(stage.addressing) for stage in ordered if stage in stages]
+            yield repo
     except DvcException as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise refusal(line, "`dvc stage list` shows the stages") from None

@@ -2,14 +2,13 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from trainyard.dvc_stages import needed
 from trainyard.errors import InputError, IntegrityError
-from trainyard.plan.commands import summary
-from trainyard.plan.estimate import Estimate
-from trainyard.plan.steps import Step, steps
+from trainyard.plan.steps import steps
 
 PIPELINE = """\
 stages:
@@ -24,6 +23,20 @@ stages:
       deps: ["${item}"]
       outs: ["prepared-${key}"]
 """
+
+BETWEEN = """\
+  words:
+    cmd: cp letters words
+    deps: [letters]
+    outs: [words]
+  train:
+    foreach: {cnn: words, unet: other}
+    do:
+      cmd: cat ${item} prepared-${key} > model-${key}
+      deps: ["${item}", "prepared-${key}"]
+      outs: ["model-${key}"]
+"""
+"""A stage that somebody added, whose result one recipe trains on."""
 
 
 @pytest.fixture
@@ -50,6 +63,33 @@ def test_what_follows_from_a_stage_that_somebody_added_runs_when_it_does(project
     assert not unet.runs
 
 
+def test_a_stage_that_somebody_added_in_between_runs_only_what_is_behind_it(project: Path) -> None:
+    from dvc.repo import Repo
+
+    (project / "dvc.yaml").write_text(f"{PIPELINE}{BETWEEN}")
+    (project / "letters").write_text("one")
+    Repo().reproduce()
+    (project / "letters").write_text("changed")
+    found = {step.name: step for step in steps(project, ["cnn", "unet"], ["train"])}
+    assert [name for name, step in found.items() if step.runs] == ["train@cnn"]
+    assert found["train@cnn"].reasons == ("words runs before it",)
+
+
+def test_a_project_is_opened_once_for_all_recipes(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dvc.repo import Repo
+
+    opened = []
+    begin = Repo.__init__
+
+    def count(repo: Repo, *arguments: Any, **options: Any) -> None:
+        opened.append(arguments)
+        begin(repo, *arguments, **options)
+
+    monkeypatch.setattr(Repo, "__init__", count)
+    assert steps(project, ["cnn", "unet"], ["prepare"])[0].reasons == ("fetch runs before it",)
+    assert len(opened) == 1
+
+
 def test_a_project_that_dvc_refuses_says_what_to_do(project: Path) -> None:
     assert needed(project, ["prepare@cnn"]) == ["fetch", "prepare@cnn"]
     with pytest.raises(InputError, match="`dvc stage list` shows the stages"):
@@ -61,16 +101,3 @@ def test_a_project_that_dvc_refuses_says_what_to_do(project: Path) -> None:
     for look in (lambda: needed(project, []), lambda: steps(project, ["cnn"], [])):
         with pytest.raises(IntegrityError, match="git left a merge conflict in it; put it right: trainyard repair"):
             look()
-
-
-def test_the_last_line_says_why_nothing_is_known_or_runs() -> None:
-    gate = Step(stage="gate", recipe="cnn", runs=True, reasons=())
-    restored = Step(stage="train", recipe="cnn", runs=False, restored=True, reasons=())
-
-    def said(*hows: str) -> str:
-        return summary([(gate, Estimate(seconds=None, bytes=None, how=how)) for how in hows])
-
-    assert "nothing like them has run here yet" in said("has not run here yet")
-    assert "dvc repro prepare" in said("has not run here yet", "needs its data first: dvc repro prepare@cnn")
-    assert summary([(restored, None)]) == "Nothing runs: DVC's cache has the results of 1 stage."
-    assert "what is here" in summary([(Step(stage="train", recipe="cnn", runs=False, reasons=()), None)])

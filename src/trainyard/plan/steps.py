@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trainyard.dvc_cache import place_of
-from trainyard.dvc_stages import needed, refusal
+from trainyard.dvc_stages import needs, refusal
 from trainyard.errors import InputError, last_line
 from trainyard.inputs import read_mapping, value_at
 from trainyard.origin.known import FOLDER_SUFFIX, Entry, Known, folder_md5
@@ -59,19 +59,18 @@ def steps(root: Path, recipes: list[str], targets: list[str]) -> list[Step]:
     locked = {(entry.stage, entry.recipe): entry for entry in known.current}
     former = list(known.former())
     params = read_mapping(root / "params.yaml")
+    ahead = needs(root) if added else {}
     found = []
     for recipe in recipes:
         before: str | None = None
         """The first stage that runs, from which the next ones follow."""
-        if added and recipe in wanted:
-            ahead = needed(root, [f"{STAGES[0]}@{recipe}"])
-            before = next((name for name in added if name in ahead), None)
         made: dict[str, str] = {}
         """Hashes of what restored stages bring back."""
         for stage in STAGES[: wanted.get(recipe, 0)]:
             name = f"{stage}@{recipe}"
             entry = locked.get((stage, recipe))
             reasons = _reasons(status.get(name, []), entry, params)
+            before = before or next((other for other in added if other in ahead.get(name, ())), None)
             if before is not None:
                 reasons = (f"{before} runs before it", *(reason for reason in reasons if "edited" in reason))
             if not reasons and entry is not None and all(made.get(path, md5) == md5 for path, md5 in entry.deps().items()):
