@@ -212,8 +212,7 @@ def doctor(
     if json:
         typer.echo(dumps(as_json(report, nodes.answers if nodes else ()), indent=2, ensure_ascii=False))
     else:
-        console = Console()
-        console.print(render(report, table(nodes, console.width) if nodes and nodes.answers else None))
+        Console().print(render(report, table(nodes) if nodes and nodes.answers else None))
     sys.exit(exit_code(report))
 
 

@@ -40,7 +40,7 @@ def nodes() -> Nodes:
 def test_no_word_of_a_node_is_broken_however_narrow_the_terminal(nodes: Nodes, width: int) -> None:
     console = Console(width=width)
     with console.capture() as shown:
-        console.print(table(nodes, width))
+        console.print(table(nodes))
     text = shown.get()
     said = [
         "gpu-1.example",

@@ -15,15 +15,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from rich import box
-from rich.console import Console
-from rich.measure import Measurement
-from rich.table import Table
-
 from trainyard.data.packed import read_card
 from trainyard.doctor.finding import MACHINE, SERVICE, Finding, ok, problem, warning
 from trainyard.errors import TrainyardError
 from trainyard.masking import mask
+from trainyard.terminal import Column, Rows
 from trainyard.training.access import host_of
 from trainyard.training.cluster_config import ClusterConfig
 from trainyard.training.node_facts import Facts, Question
@@ -36,8 +32,6 @@ JOIN_SECONDS = 60.0
 """How long it may take to join, and to bring the code to the nodes, beside that."""
 SHOWN = ("python", "torch", "ray", CODE)
 COLUMNS = ("node", "python, torch, ray, code", "data", "tracking", "CPUs", "GPUs", "disk", "/dev/shm", "interface", "clock")
-FITS = 1000
-"""Characters, in which any line has room."""
 PORTS = {"http": 80, "https": 443}
 
 
@@ -115,32 +109,13 @@ def _ask(asked: Question, cluster: ClusterConfig, address: str) -> list[dict[str
     return list(reply["answers"])
 
 
-def table(nodes: Nodes, width: int) -> Table:
-    """Return what each node has, below what this machine has: a line each, or a line for each fact where those are too long.
-
-    Args:
-        nodes: what was found of them.
-        width: of the terminal, in characters.
-    """
+def table(nodes: Nodes) -> Rows:
+    """Return what each node has, below what this machine has: a line each, or a line for each fact where those are too long."""
     rows: list[Sequence[str]] = [("here", ", ".join(nodes.here[name] for name in SHOWN))]
     for answer in nodes.answers:
         cells = (answer.problem,) if answer.facts is None else _cells(answer, answer.facts, nodes)
         rows.append((f"{answer.node.name}\n{answer.node.address}", *cells))
-    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for column in COLUMNS:
-        shown.add_column(column, overflow="fold")
-    for row in rows:
-        shown.add_row(*row, *[""] * (len(COLUMNS) - len(row)))
-    if Measurement.get(console := Console(width=FITS), console.options, shown).maximum <= width:
-        return shown
-    stacked = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    stacked.add_column(COLUMNS[0], no_wrap=True)
-    stacked.add_column("")
-    for node, *cells in rows:
-        stacked.add_row(node.replace("\n", " "), "")
-        for column, cell in zip(COLUMNS[1:], cells, strict=False):
-            stacked.add_row(f"  {column}", cell.replace("\n", ", "))
-    return stacked
+    return Rows([Column(name=COLUMNS[0]), *(Column(name=name, below=True) for name in COLUMNS[1:])], rows)
 
 
 def _cells(answer: Answer, facts: Facts, nodes: Nodes) -> Sequence[str]:

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from trainyard.plan.calibrate import Measured
     from trainyard.plan.estimate import Estimate
     from trainyard.plan.steps import Step
+    from trainyard.terminal import Rows
 
     Planned = list[tuple[Step, Estimate | None]]
 
@@ -36,6 +35,7 @@ def plan(
     from trainyard.plan.estimate import estimate
     from trainyard.plan.steps import steps
     from trainyard.recipe import read_all
+    from trainyard.terminal import filled
     from trainyard.training.hardware import gpus, processors
     from trainyard.training.room import count_workers
 
@@ -55,7 +55,7 @@ def plan(
     here = f"{processors()} processors, {gpus()} GPUs, {workers or 'no'} workers"
     if address != "local":
         here = f"one worker of {address} as this machine would run it"
-    typer.echo(f"{summary(planned)} Estimated for {here}.")
+    typer.echo(f"\n{filled(f'{summary(planned)} Estimated for {here}.', 0)}")
 
 
 def _told(root: Path, recipe: str, data_dir: Path, workers: int, threads: int, seconds: float) -> Measured | str:
@@ -77,21 +77,26 @@ def as_json(step: Step, estimate: Estimate | None) -> dict[str, Any]:
     }
 
 
-def table(planned: Planned) -> Table:
+def table(planned: Planned) -> Rows:
     """Return the list for people; what stays as it is takes one line."""
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
     from trainyard.data.descriptor import human_bytes
     from trainyard.evaluation.summary import duration
+    from trainyard.terminal import Column, Rows
 
-    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for header in ("stage", "", "why", "time", "memory", "estimated from"):
-        shown.add_column(header, justify="right" if header in ("time", "memory") else "left", overflow="fold")
+    columns = (
+        Column(name="stage"),
+        Column(name=""),
+        Column(name="why", below=True),
+        Column(name="time", right=True),
+        Column(name="memory", right=True),
+        Column(name="estimated from", below=True),
+    )
+    rows: list[tuple[str | Text, ...]] = []
     for step, estimate in planned:
         if not step.runs and not step.restored:
-            shown.add_row(step.name, Text("up to date", style="green"), "", "", "", "")
+            rows.append((step.name, Text("up to date", style="green")))
             continue
         what = Text("runs", style="red") if step.runs else Text("restored", style="yellow")
         time, memory, how = "", "", "DVC's cache has its result" if step.restored else ""
@@ -100,8 +105,8 @@ def table(planned: Planned) -> Table:
             memory = "?" if estimate.bytes is None else human_bytes(estimate.bytes)
             memory += f"\nGPU {human_bytes(estimate.gpu_bytes)}" if estimate.gpu_bytes else ""
             how = estimate.how
-        shown.add_row(step.name, what, "\n".join(step.reasons), time, memory, how)
-    return shown
+        rows.append((step.name, what, "\n".join(step.reasons), time, memory, how))
+    return Rows(columns, rows)
 
 
 def summary(planned: Planned) -> str:
@@ -117,11 +122,14 @@ def summary(planned: Planned) -> str:
             else "all results are those of what is here"
         )
         return f"Nothing runs: {what}."
+    one = len(running) == 1
+    runs = "1 stage runs" if one else f"{len(running)} stages run"
     known = [estimate.seconds for estimate in running if estimate.seconds is not None]
     if not known:
         packed = not any("needs its data" in estimate.how for estimate in running)
-        why = "nothing like them has run here yet" if packed else "the data are not packed yet: dvc repro prepare"
-        return f"{len(running)} stages run; how long they take is not known: {why}."
+        why = f"nothing like {'it' if one else 'them'} has run here yet"
+        why = why if packed else "the data are not packed yet: dvc repro prepare"
+        return f"{runs}; how long {'it takes' if one else 'they take'} is not known: {why}."
     unknown = len(running) - len(known)
     rest = f", without {unknown} of which nothing is known yet" if unknown else ""
-    return f"{len(running)} stages run: about {duration(sum(known))}{rest}."
+    return f"{runs}: about {duration(sum(known))}{rest}."
