@@ -20,6 +20,11 @@ def test_a_stage_that_belongs_to_no_recipe_is_called_as_in_dvc_yaml() -> None:
     assert "train@cnn: as dvc.lock" in shown(stage="train", recipe="cnn")
 
 
+def test_a_path_with_brackets_is_shown_whole() -> None:
+    packed = {"packed": "data/prepared/cnn", "md5": "0" * 32, "raw": "data/raw/[old]/cats", "raw_md5": "1" * 32}
+    assert "from data/raw/[old]/cats, md5 1111" in shown(data=packed)
+
+
 def test_only_a_run_with_a_commit_is_said_to_be_made_again() -> None:
     run = {"run_id": "7", "name": "cnn-seed0", "status": "FINISHED", "exit": "", "store": "sqlite:///mlflow.db"}
     there = shown(run=run, code={"commit": "abc", "patch": "none"})
