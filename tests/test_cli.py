@@ -23,6 +23,15 @@ def test_outside_a_project_nothing_is_said_to_be_well(tmp_path: Path, command: t
     assert done.stderr.startswith("ERROR: ") and "folder" in done.stderr
 
 
+@pytest.mark.parametrize("words", ["lessons", "explain", "explain data", "explain train"])
+def test_lists_are_as_wide_as_the_terminal(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = CliRunner().invoke(app, words.split()).stdout.splitlines()
+    # The last one is to be typed.
+    assert [line for line in lines[:-1] if len(line) > 80] == []
+    assert max(map(len, lines)) > 60
+
+
 def test_help_begins_with_what_a_newcomer_needs_first() -> None:
     names = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
     assert {name for group in GROUPS.values() for name in group} - names == set()

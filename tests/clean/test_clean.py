@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
+from tests.narrow import narrow
 from tests.pipeline.conftest import TINY
 from trainyard.clean.caches import referred
 from trainyard.clean.clean import remove, things
+from trainyard.clean.commands import table
 from trainyard.clean.things import Thing
 from trainyard.data.packed import read_card
 from trainyard.errors import MachineError
@@ -272,3 +274,13 @@ def test_runs_deleted_in_mlflow_go_with_their_files_and_those_of_models_stay(
     assert not (project / "mlartifacts" / "cnn" / ids["deleted"]).exists()
     assert set(look(project, "deleted runs", 0)) == {f"model {ids['model']}", f"champion {ids['champion']}"}
     assert client.get_run(ids["alive"]).info.lifecycle_stage == "active"
+
+
+def test_what_and_why_stand_below_where_a_line_has_no_room_for_them() -> None:
+    path = "/mnt/shared/[old]/projects/vision/dvc-cache/files"
+    why = "no dvc.lock of this folder, of a commit or of an experiment refers to it"
+    going = Thing(kind="DVC cache", name=path, bytes=1_200_000_000, age_seconds=9.3 * 86400, why=why, remove=lambda: True)
+    staying = Thing(kind="runs", name="a" * 32, bytes=300, age_seconds=0.0, why="younger than --days 7")
+    lines = narrow(table([going, staying]), path, "refers to it", "a" * 32)
+    assert [line.split() for line in lines if line.startswith("DVC")] == [["DVC", "cache", "1.2", "GB", "9.3", "goes"]]
+    assert len(narrow(table([going, staying]), why, width=200)) == 4

@@ -15,6 +15,7 @@ import pytest
 
 from tests.jobs.head import FakeHead
 from tests.jobs.test_results import MADE
+from tests.narrow import narrow
 from trainyard.errors import InputError, IntegrityError, Interrupted, MachineError, ServiceError, TrainyardError
 from trainyard.jobs.follow import Line
 from trainyard.jobs.pack import identity, project_files, project_id
@@ -309,10 +310,13 @@ def test_jobs_are_listed_oldest_first_and_only_ours(head: FakeHead) -> None:
     head.add("second", "RUNNING", start_time=2000)
     head.add("first", "FAILED", start_time=1000)
     head.add("raysubmit_x", "RUNNING", metadata={})
-    lines = table(Server(head.url).jobs())
+    lines = narrow(table(Server(head.url).jobs()))
     assert lines[0].split() == ["ID", "TARGETS", "STATE", "SINCE", "WHO"]
-    assert [line.split()[0] for line in lines[1:]] == ["first", "second"]
-    assert lines[2].split()[1:3] == ["make", "RUNNING"] and lines[2].endswith("ada@desk")
+    assert [line.split()[0] for line in lines[2:]] == ["first", "second"]
+    assert lines[3].split()[1:3] == ["make", "RUNNING"] and lines[3].endswith("ada@desk")
+    head.add("trainyard-0123456789abcdef-12", "RUNNING")
+    lines = narrow(table(Server(head.url).jobs()), "  WHO      ada@desk")
+    assert ["first", "FAILED"] in [line.split() for line in lines]
 
 
 def command(root: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from tests.narrow import narrow
 from trainyard.cli import app
 from trainyard.errors import InputError
 from trainyard.lessons.catalogue import LESSONS, Table, known, recipe_file, recipes_of, varied
 from trainyard.lessons.dense import build_dense, parameters
 from trainyard.lessons.loop import build, score, train, whole
 from trainyard.lessons.packs import packed
-from trainyard.lessons.run import cells
+from trainyard.lessons.run import Outcome, cells, render
 from trainyard.params import ParamsError
 from trainyard.recipe import read_all
 from trainyard.training.fit import fit
@@ -141,3 +142,14 @@ def test_a_lesson_says_what_held_writes_its_figure_and_is_a_run_in_mlflow(
         "lesson/finding.json",
         "lesson/params.yaml",
     }
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_no_number_of_a_lesson_is_broken_over_lines(seeds: int) -> None:
+    headers = ("accuracy", "moved by 1", "moved by 2", "moved by 4", "logits change by 1 pixel")
+    tables = tuple(
+        Table(headers=headers, rows={"convolutions": tuple(0.9 + seed / 100 for _ in headers)}) for seed in range(seeds)
+    )
+    outcome = Outcome(name="shift", seeds=tuple(range(seeds)), tables=tables, held=(True,) * seeds, figure=Path("shift.png"))
+    lines = narrow(render(outcome), "convolutions", "0.91 (0.9 to 0.92)" if seeds > 1 else "0.9")
+    assert ("  logits change by 1 pixel  0.91 (0.9 to 0.92)" in lines) is (seeds > 1)

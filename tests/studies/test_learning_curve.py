@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from tests.evaluation.test_figures import is_drawn
+from tests.narrow import narrow
 from trainyard.errors import InputError
 from trainyard.studies.learning_curve import Curve, Point, Score, parse_fractions, render, write_curve
 
@@ -45,3 +46,8 @@ def test_the_table_names_samples_and_both_models() -> None:
     console.print(render(CURVE))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "350 (30%)" in text and "0.9300 (0.9100 to 0.9400)" in text and "0.9100 (" in text
+
+
+def test_large_numbers_are_not_broken_over_lines() -> None:
+    curve = Curve(recipe="lstm", metric="mse", points=(point(0.1, 123456.8, 234567.85),))
+    narrow(render(curve), "123456.8000 (123456.7800 to 123456.8100)", "234567.8500 (234567.8300 to 234567.8600)", "117 (10%)")

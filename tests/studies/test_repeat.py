@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 from ruamel.yaml import YAML
 
+from tests.narrow import narrow
 from tests.pipeline.conftest import TINY
 from trainyard.errors import InputError
 from trainyard.recipe import read_recipe
@@ -34,6 +35,14 @@ def test_the_primary_metric_is_told_first_and_every_one_with_an_interval() -> No
     console.print(render(found))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "2 seeds, 3 to 4" in text and "0.9100 (" in text and "0.9000 to 0.9200" in text
+
+
+def test_large_numbers_are_not_broken_over_lines() -> None:
+    metrics = {"test/mse": 12345.6, "test/mse_low": 12000.0}
+    found = summarise("lstm", (0, 1), "mse", [metrics, {**metrics, "test/mse": 12110.5}])
+    mean = found.metrics["mse"]
+    interval = f"12228.0500 ({mean.low:.4f} to {mean.high:.4f})"
+    narrow(render(found), interval, "12110.5000 to 12345.6000", "std of one training")
 
 
 def test_one_training_has_no_spread(tmp_path: Path) -> None:

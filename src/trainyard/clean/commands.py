@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from trainyard.clean.things import Thing
+    from trainyard.terminal import Rows
 
 
 def register(app: typer.Typer) -> None:
@@ -45,7 +44,7 @@ def clean(
         typer.echo(dumps([as_json(thing) for thing in found], indent=2))
     else:
         if found:
-            Console().print(table(found))
+            Console().print(table(found), "")
         typer.echo(last_lines(found, yes))
     if not yes:
         return
@@ -68,30 +67,27 @@ def as_json(thing: Thing) -> dict[str, Any]:
     }
 
 
-def table(found: list[Thing]) -> Table:
+def table(found: list[Thing]) -> Rows:
     """Return the list for people."""
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
     from trainyard.clean.things import DAY
     from trainyard.data.descriptor import human_bytes
+    from trainyard.terminal import Column, Rows
 
-    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for header, side in (
-        ("kind", "left"),
-        ("what", "left"),
-        ("size", "right"),
-        ("days", "right"),
-        ("", "left"),
-        ("why", "left"),
-    ):
-        shown.add_column(header, justify="right" if side == "right" else "left", overflow="fold")
+    columns = (
+        Column(name="kind"),
+        Column(name="what", below=True),
+        Column(name="size", right=True),
+        Column(name="days", right=True),
+        Column(name=""),
+        Column(name="why", below=True),
+    )
+    rows: list[tuple[str | Text, ...]] = []
     for thing in found:
         goes = Text("goes", style="red") if thing.remove else Text("stays", style="green")
-        days = f"{thing.age_seconds / DAY:.1f}"
-        shown.add_row(thing.kind, thing.name, human_bytes(thing.bytes), days, goes, thing.why)
-    return shown
+        rows.append((thing.kind, thing.name, human_bytes(thing.bytes), f"{thing.age_seconds / DAY:.1f}", goes, thing.why))
+    return Rows(columns, rows)
 
 
 def last_lines(found: list[Thing], yes: bool) -> str:
@@ -102,4 +98,5 @@ def last_lines(found: list[Thing], yes: bool) -> str:
     if not going:
         return "Nothing to delete: all that is here is in use, or too young for --days."
     size = human_bytes(sum(thing.bytes for thing in going))
-    return f"{size} in {len(going)} entries." + ("" if yes else " Nothing was deleted; to delete it: trainyard clean --yes")
+    entries = "1 entry" if len(going) == 1 else f"{len(going)} entries"
+    return f"{size} in {entries}." + ("" if yes else " Nothing was deleted; to delete it: trainyard clean --yes")

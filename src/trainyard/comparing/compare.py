@@ -8,9 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from trainyard.comparing.chosen import asked_the_same
@@ -21,6 +19,7 @@ from trainyard.comparing.paired import Findings, Paired, held_against_first
 from trainyard.errors import InputError
 from trainyard.files import write_whole
 from trainyard.masking import mask
+from trainyard.terminal import Column, Rows
 from trainyard.training.cluster_config import TrackingConfig
 
 WHY_MCNEMAR = (
@@ -76,7 +75,7 @@ def render(found: Comparison) -> RenderableType:
     if len(found.contenders) == 2 and (pair := found.findings.pairs.get(others[0].label)) is not None:
         lines += _pair(pair)
     else:
-        lines.append(_many(found))
+        lines += [_many(found), Text()]
         lines += [Text(pair.verdict, style="bold" if pair.better else "") for pair in found.findings.pairs.values()]
     lines += [Text(_not_same(first, other), style="bold red") for other in others if other.label not in found.findings.pairs]
     reasons = [Text(f"  {why}", style="dim") for why in reasons_of(found.findings)]
@@ -124,9 +123,7 @@ def reasons_of(findings: Findings) -> list[str]:
 
 
 def _pair(pair: Paired) -> list[RenderableType]:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for header in ("metric", pair.reference, pair.label, "difference", "95 % interval"):
-        table.add_column(header)
+    rows = []
     for one in pair.differences:
         low, high = one.difference.low, one.difference.high
         style = "" if low <= 0 <= high else "bold"
@@ -137,8 +134,10 @@ def _pair(pair: Paired) -> list[RenderableType]:
             f"{one.difference.value:+.4f}",
             f"{low:+.4f} to {high:+.4f}",
         )
-        table.add_row(*(Text(cell, style=style) for cell in row))
-    lines: list[RenderableType] = [Text(f"{pair.samples:,} test samples, the same for both"), table]
+        rows.append([Text(cell, style=style) for cell in row])
+    headers = (pair.reference, pair.label, "difference", "95 % interval")
+    table = Rows([Column(name="metric"), *(Column(name=header, below=True) for header in headers)], rows)
+    lines: list[RenderableType] = [Text(f"{pair.samples:,} test samples, the same for both\n"), table, Text()]
     if (test := pair.mcnemar) is not None:
         count = f"{test.second_alone:,} samples that only {pair.reference} gets right, "
         count += f"{test.first_alone:,} that only {pair.label} does"
@@ -146,10 +145,10 @@ def _pair(pair: Paired) -> list[RenderableType]:
     return [*lines, Text(pair.verdict, style="bold")]
 
 
-def _many(found: Comparison) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for header in ("model", "metric", "test (95 %)", f"less {found.contenders[0].label} (95 %)"):
-        table.add_column(header)
+def _many(found: Comparison) -> Rows:
+    columns = [Column(name="model"), Column(name="metric")]
+    columns += [Column(name=name, below=True) for name in ("test (95 %)", f"less {found.contenders[0].label} (95 %)")]
+    rows: list[tuple[str | Text, ...]] = []
     for one in found.contenders:
         scores, pair = found.findings.scores.get(one.label, {}), found.findings.pairs.get(one.label)
         name, score = next(iter(scores.items()), ("", None))
@@ -158,8 +157,8 @@ def _many(found: Comparison) -> Table:
         if pair is not None:
             estimate = pair.differences[0].difference
             apart = f"{estimate.value:+.4f} ({estimate.low:+.4f} to {estimate.high:+.4f})"
-        table.add_row(Text(one.label, style="bold" if pair is not None and pair.better else ""), name, reached, apart)
-    return table
+        rows.append((Text(one.label, style="bold" if pair is not None and pair.better else ""), name, reached, apart))
+    return Rows(columns, rows)
 
 
 def _not_same(first: Contender, other: Contender) -> str:

@@ -55,12 +55,17 @@ def attach(name: JobID, address: Address = None, patience: Patience = 600.0) -> 
 
 def jobs(address: Address = None) -> None:
     """List the jobs that `trainyard submit` sent to a cluster, whoever sent them."""
+    from rich.console import Console
+
     from trainyard.jobs.submit import table
 
     line = _line(address, 0.0)
     line.server.check()
-    for text in table(line.ask(line.server.jobs)):
-        typer.echo(text)
+    found = line.ask(line.server.jobs)
+    if found:
+        Console().print(table(found))
+    else:
+        typer.echo("none was sent there yet; to send one: trainyard submit train@cnn")
 
 
 def logs(name: JobID, address: Address = None, patience: Patience = 600.0) -> None:

@@ -22,6 +22,7 @@ from trainyard.jobs.results import from_log, merge
 from trainyard.jobs.seal import PAD, SEALED, seal
 from trainyard.jobs.server import Job, Server
 from trainyard.jobs.spec import STOP_SECONDS, VARIABLE, JobSpec, job_id
+from trainyard.terminal import Column, Rows
 
 ENTRYPOINT = "exec python -m trainyard.jobs.driver"
 STOP_LIMIT_SECONDS = STOP_SECONDS + 60.0
@@ -208,16 +209,14 @@ def stop(name: str, line: Line) -> None:
     line.say(f"{name}: {job.state.lower()}; submit the same again to continue")
 
 
-def table(jobs: list[Job]) -> list[str]:
-    """Return lines about jobs."""
-    if not jobs:
-        return ["none was sent there yet; to send one: trainyard submit train@cnn"]
-    rows = [("ID", "TARGETS", "STATE", "SINCE", "WHO")]
+def table(jobs: list[Job]) -> Rows:
+    """Return the list of jobs for people."""
+    rows = []
     for job in jobs:
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(job.started))
         rows.append((job.id, job.targets, job.state, since, job.metadata.get("trainyard.user", "")))
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    columns = [Column(name=name, below=name not in ("ID", "STATE")) for name in ("ID", "TARGETS", "STATE", "SINCE", "WHO")]
+    return Rows(columns, rows)
 
 
 def failure(job: Job, log: str) -> TrainyardError:

@@ -17,9 +17,10 @@ def register(app: typer.Typer) -> None:
 def lessons() -> None:
     """List the lessons in order: claims of deep learning, each as a run of seconds with a figure."""
     from trainyard.lessons.catalogue import LESSONS
+    from trainyard.terminal import filled
 
     for name, (number, line) in sorted(LESSONS.items(), key=lambda entry: entry[1]):
-        typer.echo(f"{number:>2}  {name:<16} {line}")
+        typer.echo(filled(line, 21, first=f"{number:>2}  {name:<16} "))
     typer.echo("Run one: trainyard lesson feedback-loop. Pages with figures: docs/lessons/README.md")
 
 

@@ -11,9 +11,7 @@ from statistics import fmean
 from typing import Any
 
 import torch
-from rich import box
 from rich.console import Group, RenderableType
-from rich.table import Table as Shown
 from rich.text import Text
 
 from trainyard.files import write_whole
@@ -22,6 +20,7 @@ from trainyard.lessons.packs import packed
 from trainyard.progress import say
 from trainyard.provenance import git_tags
 from trainyard.recipe import Recipe, read_settings
+from trainyard.terminal import Column, Rows
 from trainyard.tracking.run import Tracking
 from trainyard.training.cluster_config import TrackingConfig
 
@@ -112,7 +111,7 @@ def render(outcome: Outcome) -> RenderableType:
         Text(f"Lesson {number}: {line}\n", style="bold"),
         Text(f"{lesson.CLAIM}\n"),
         _shown(outcome.tables),
-        Text(f"{verdict} here ({seeds}).", style=style),
+        Text(f"\n{verdict} here ({seeds}).", style=style),
         Text(f"\nFigure   {outcome.figure}"),
         Text(f"Change   {lesson.CHANGE}"),
         Text(f"Recipes  {recipe_file(outcome.name)}"),
@@ -139,13 +138,9 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
 
 
-def _shown(tables: Sequence[Table]) -> Shown:
-    shown = Shown(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for header in ("", *tables[0].headers):
-        shown.add_column(header, justify="left" if not header else "right")
-    for row, values in cells(tables).items():
-        shown.add_row(row, *values)
-    return shown
+def _shown(tables: Sequence[Table]) -> Rows:
+    columns = [Column(name=""), *(Column(name=header, right=True, below=True) for header in tables[0].headers)]
+    return Rows(columns, [(row, *values) for row, values in cells(tables).items()])
 
 
 def _points(lesson: Lesson, finding: Any) -> dict[str, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import Annotated
 
 import typer
@@ -21,17 +20,16 @@ def explain(
     """Say what a key of params.yaml means: what may stand there, what is there when it is left out, and what it does."""
     from trainyard.reference.blocks import blocks, find
     from trainyard.reference.keys import about
+    from trainyard.terminal import filled
 
     if not key:
         for block in blocks():
             typer.echo(f"{block.place:<15} {block.where}".rstrip())
-            typer.echo(
-                textwrap.fill(about(block.config).partition("\n")[0], 120, initial_indent=" " * 16, subsequent_indent=" " * 16)
-            )
+            typer.echo(filled(about(block.config).partition("\n")[0], 16))
         typer.echo("Ask for one, or for a key: trainyard explain train.learning_rate")
         return
     for block, keys in find(key):
         typer.echo(f"{block.place}{f' ({block.where})' if block.where else ''}")
         for found in keys:
-            typer.echo(f"  {found.path}: {found.values}; {found.without}")
-            typer.echo(textwrap.fill(found.effect, 120, initial_indent=" " * 6, subsequent_indent=" " * 6))
+            typer.echo(filled(f"{found.path}: {found.values}; {found.without}", 6, first="  "))
+            typer.echo(filled(found.effect, 6))

@@ -13,9 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rich import box
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from trainyard.errors import InputError
@@ -26,6 +24,7 @@ from trainyard.studies.children import Child, run_child
 from trainyard.studies.parent import parent_run, prepared
 from trainyard.studies.subset import subset
 from trainyard.tasks.primary import PRIMARY
+from trainyard.terminal import Column, Rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,13 +133,13 @@ def write_curve(folder: Path, curve: Curve) -> list[Path]:
 
 def render(curve: Curve) -> RenderableType:
     """Return the table."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for header in ("training samples", f"network, {curve.metric}", "baseline"):
-        table.add_column(header)
+    columns = [Column(name="training samples")]
+    columns += [Column(name=name, below=True) for name in (f"network, {curve.metric}", "baseline")]
+    rows = []
     for point in curve.points:
         scores = (f"{score.value:.4f} ({score.low:.4f} to {score.high:.4f})" for score in (point.network, point.baseline))
-        table.add_row(f"{point.samples:,} ({point.fraction:.0%})", *scores)
-    return Group(table, Text(f"reports/{curve.recipe}/learning_curve.json, .png, .svg", style="dim"))
+        rows.append((f"{point.samples:,} ({point.fraction:.0%})", *scores))
+    return Group(Rows(columns, rows), Text(f"\nreports/{curve.recipe}/learning_curve.json, .png, .svg", style="dim"))
 
 
 def _score(metrics: dict[str, float], name: str) -> Score:

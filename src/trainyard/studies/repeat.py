@@ -12,9 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from rich import box
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from trainyard.errors import InputError
@@ -23,6 +21,7 @@ from trainyard.progress import say
 from trainyard.studies.children import Child, run_child
 from trainyard.studies.parent import parent_run, prepared
 from trainyard.tasks.primary import PRIMARY
+from trainyard.terminal import Column, Rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,11 +105,11 @@ def spread(values: list[float]) -> Spread:
 
 def render(repeated: Repeated) -> RenderableType:
     """Return the table."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for header in ("metric", "mean (95 % of the mean)", "std of one training", "least to most"):
-        table.add_column(header)
+    headers = ("mean (95 % of the mean)", "std of one training", "least to most")
+    rows = []
     for name, found in repeated.metrics.items():
         mean = f"{found.mean:.4f} ({found.low:.4f} to {found.high:.4f})"
-        table.add_row(name, mean, f"{found.std:.4f}", f"{found.least:.4f} to {found.most:.4f}")
+        rows.append((name, mean, f"{found.std:.4f}", f"{found.least:.4f} to {found.most:.4f}"))
+    table = Rows([Column(name="metric"), *(Column(name=header, below=True) for header in headers)], rows)
     seeds = f"{repeated.recipe}: {len(repeated.seeds)} seeds, {repeated.seeds[0]} to {repeated.seeds[-1]}, test split"
-    return Group(Text(seeds), table, Text(f"reports/{repeated.recipe}/repeat.json", style="dim"))
+    return Group(Text(f"{seeds}\n"), table, Text(f"\nreports/{repeated.recipe}/repeat.json", style="dim"))

@@ -9,15 +9,14 @@ import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from rich import box
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from trainyard.files import write_whole
 from trainyard.studies.searcher import study_of
 from trainyard.studies.sweep_config import SweepConfig
 from trainyard.tasks.primary import merit
+from trainyard.terminal import Column, Rows
 
 if TYPE_CHECKING:
     from trainyard.studies.trials import Swept, Trial
@@ -115,16 +114,20 @@ def ranked(swept: Swept) -> list[Trial]:
 
 def render(swept: Swept) -> RenderableType:
     """Return the best trials as a table, and where the rest is."""
-    found = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     keys = list(swept.values)
-    for header in ("trial", f"val {swept.metric}", "epochs", *(key.partition(".")[2] for key in keys)):
-        found.add_column(header)
+    columns = [Column(name=name) for name in ("trial", f"val {swept.metric}", "epochs")]
+    columns += [Column(name=key.partition(".")[2], below=True) for key in keys]
+    rows = []
     for trial in ranked(swept)[:SHOWN]:
         score = swept.scores.get(trial.number)
         epochs = f"{len(trial.history)}{'' if trial.state == 'finished' else f' ({trial.state})'}"
         values = [f"{value:.4g}" if isinstance(value := trial.values[key], float) else json.dumps(value) for key in keys]
-        found.add_row(str(trial.number), "" if score is None else f"{score:.4f}", epochs, *values)
+        rows.append((str(trial.number), "" if score is None else f"{score:.4f}", epochs, *values))
     counts = {state: sum(trial.state == state for trial in swept.trials) for state in ("finished", "stopped", "failed")}
     told = ", ".join(f"{number} {'ended early' if state == 'stopped' else state}" for state, number in counts.items() if number)
-    head = Text(f"{swept.recipe}: {len(swept.trials)} trials ({told}); the validation split chose, the test split was not read")
-    return Group(head, found, Text(f"reports/{swept.recipe}/sweep/: sweep.json, trials.csv, charts", style="dim"))
+    head = f"{swept.recipe}: {len(swept.trials)} trials ({told}); the validation split chose, the test split was not read"
+    return Group(
+        Text(f"{head}\n"),
+        Rows(columns, rows),
+        Text(f"\nreports/{swept.recipe}/sweep/: sweep.json, trials.csv, charts", style="dim"),
+    )
