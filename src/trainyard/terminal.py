@@ -86,13 +86,16 @@ class Rows:
 
     def _stacked(self, kept: Sequence[int], room: int) -> Iterator[RenderableType]:
         """Yield the rows with what is kept of them, each with the rest below it."""
+        whole = self._line_width(kept)
+        # Where even that is too long, columns below each other would make it longer still.
+        widths = [self._cell_width(place) if whole <= room else 0 for place in kept]
         below = [place for place in range(len(self.columns)) if place not in kept]
         names = _longest([self.columns[place].name for place in below])
         if any(self.columns[place].name for place in kept):
-            yield self._line([Text(column.name, style="bold") for column in self.columns], kept, room)
-            yield Text("─" * min(room, self._line_width(kept)))
+            yield self._line([Text(column.name, style="bold") for column in self.columns], kept, widths)
+            yield Text("─" * min(room, whole))
         for row in self.rows:
-            yield self._line(row, kept, room)
+            yield self._line(row, kept, widths)
             facts = Table.grid(padding=(0, 2, 0, 0))
             facts.add_column(min_width=names, no_wrap=True, style="dim")
             facts.add_column(overflow="fold")
@@ -102,11 +105,11 @@ class Rows:
             if facts.row_count:
                 yield Padding(facts, (0, 0, 0, 2), expand=False)
 
-    def _line(self, row: Sequence[Text], kept: Sequence[int], room: int) -> Text:
+    def _line(self, row: Sequence[Text], kept: Sequence[int], widths: Sequence[int]) -> Text:
         cells = [_one_line(row[place]) for place in kept]
-        if self._line_width(kept) <= room:
-            for cell, place in zip(cells, kept, strict=True):
-                cell.align("right" if self.columns[place].right else "left", self._cell_width(place))
+        for cell, place, width in zip(cells, kept, widths, strict=True):
+            if width:
+                cell.align("right" if self.columns[place].right else "left", width)
         line = Text(" " * GAP).join(cells)
         line.rstrip()
         return line

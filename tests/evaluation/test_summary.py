@@ -51,6 +51,13 @@ def test_finished_recipe_is_shown_whole_within_eighty_columns(tmp_path: Path) ->
     assert "…" not in text
 
 
+def test_a_long_name_goes_on_below_after_a_hyphen(tmp_path: Path) -> None:
+    write(tmp_path, "handwritten-digits-8x8-two_epochs", train=TRAIN, evaluate=EVALUATE, export=EXPORT)
+    starts = [line.split()[0] for line in shown(tmp_path).splitlines() if line.strip()]
+    assert starts[2:6] == ["handwritten-", "digits-8x8-two_", "epochs", "accuracy"]
+    assert "handwritten-digits-8x8-two_epochs" in shown(tmp_path, width=120)
+
+
 def test_a_long_name_takes_no_digit_from_the_numbers(tmp_path: Path) -> None:
     series = {name.replace("accuracy", "mse"): value for name, value in EVALUATE.items()}
     train = {"best/mse": 0.1, "epochs": 30, "seconds": 245.3}

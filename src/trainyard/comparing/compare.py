@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.text import Text
 
 from trainyard.comparing.chosen import asked_the_same
@@ -78,7 +79,7 @@ def render(found: Comparison) -> RenderableType:
         lines += [_many(found), Text()]
         lines += [Text(pair.verdict, style="bold" if pair.better else "") for pair in found.findings.pairs.values()]
     lines += [Text(_not_same(first, other), style="bold red") for other in others if other.label not in found.findings.pairs]
-    reasons = [Text(f"  {why}", style="dim") for why in reasons_of(found.findings)]
+    reasons = [Padding(Text(why, style="dim"), (0, 0, 0, 2)) for why in reasons_of(found.findings)]
     return Group(*lines, *reasons, Text(), Text(f"page: {found.path}", style="cyan"))
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -134,7 +136,7 @@ def _row(name: str, reports: Reports) -> list[RenderableType]:
     size = file_size(export["size_bytes"]) if "size_bytes" in export else NOTHING
     latency = f"{export['latency_p50_ms']:.2f} ms" if "latency_p50_ms" in export else NOTHING
     return [
-        Text.assemble((name, "bold"), "\n", (NAMES.get(primary, primary), "dim")),
+        Group(_Name(name), Text(NAMES.get(primary, primary), style="dim")),
         _score(scores, f"test/{primary}"),
         _score(scores, f"baseline/{primary}"),
         Text.assemble(verdict(scores, primary), *_gate(reports.get("gate", {}))),
@@ -142,6 +144,24 @@ def _row(name: str, reports: Reports) -> list[RenderableType]:
         size,
         latency,
     ]
+
+
+class _Name:
+    """A recipe's name, which goes on below where the line is short: after a hyphen, if it has any."""
+
+    def __init__(self, name: str) -> None:
+        self.pieces = re.split(r"(?<=[-_.])", name)
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(max(map(len, self.pieces)), len("".join(self.pieces)))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        lines = [""]
+        for piece in self.pieces:
+            if len(lines[-1]) + len(piece) > options.max_width:
+                lines.append("")
+            lines[-1] += piece
+        yield Text("\n".join(filter(None, lines)), style="bold", overflow="fold")
 
 
 def _primary(train: dict[str, Any], scores: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from rich.console import Group, RenderableType
+from rich.table import Table as Grid
 from rich.text import Text
 
 from trainyard.files import write_whole
@@ -107,15 +108,21 @@ def render(outcome: Outcome) -> RenderableType:
     verdict = {0: "No: the claim did not hold", count: "Yes: the claim held"}.get(held, "Not always: the claim held")
     style = "bold green" if held == count else "bold yellow"
     seeds = f"seed {outcome.seeds[0]}" if count == 1 else f"{held} of {count} seeds; mean (least to most)"
+    where = Grid.grid(padding=(0, 2, 0, 0))
+    for name, said in (
+        ("Figure", str(outcome.figure)),
+        ("Change", lesson.CHANGE),
+        ("Recipes", str(recipe_file(outcome.name))),
+        ("Page", f"docs/lessons/{number:02d}-{outcome.name}.md; MLflow: make ui, experiment {EXPERIMENT}"),
+    ):
+        where.add_row(name, Text(said, overflow="fold"))
     return Group(
         Text(f"Lesson {number}: {line}\n", style="bold"),
         Text(f"{lesson.CLAIM}\n"),
         _shown(outcome.tables),
         Text(f"\n{verdict} here ({seeds}).", style=style),
-        Text(f"\nFigure   {outcome.figure}"),
-        Text(f"Change   {lesson.CHANGE}"),
-        Text(f"Recipes  {recipe_file(outcome.name)}"),
-        Text(f"Page     docs/lessons/{number:02d}-{outcome.name}.md; MLflow: make ui, experiment {EXPERIMENT}"),
+        Text(),
+        where,
     )
 
 
