@@ -274,6 +274,25 @@ def test_the_vectors_are_part_of_the_identity_of_the_data(tmp_path: Path) -> Non
     assert prepare("animals", table(tmp_path, None), tmp_path / "none", root=tmp_path).sha256 != first
 
 
+def test_a_vocabulary_without_room_for_the_file_s_words_is_said_to_be_full(tmp_path: Path) -> None:
+    tokenizer = train_tokenizer(TEXTS, 100, "words")
+    vectors = written(tmp_path, "cat 1 2\nNew-York 3 4\n")
+    assert "no-room" not in [problem.rule for problem in read_vectors(vectors, tmp_path, tokenizer, 3).warnings]
+    vectors = written(tmp_path, "cat 1 2\nzebra 3 4\n")
+    said = next(problem for problem in read_vectors(vectors, tmp_path, tokenizer, 3).warnings if problem.rule == "no-room")
+    assert "those of the training split fill data.vocabulary_size: 3; raise it" in str(said)
+    assert "no-room" not in [problem.rule for problem in read_vectors(vectors, tmp_path, tokenizer, 100).warnings]
+
+
+def test_a_vocabulary_of_no_words_is_refused(tmp_path: Path) -> None:
+    config = table(tmp_path, None, min_frequency=1000)
+    with pytest.raises(InputError, match=r"data\.min_frequency: 1000: no word of the training split occurs so often; lower it"):
+        prepare("animals", config, tmp_path / "p", root=tmp_path)
+    for size in (1, 2):
+        with pytest.raises(ValueError, match=f"vocabulary_size: {size} has no room beside padding and unknown; use 3 or more"):
+            table(tmp_path, None, vocabulary_size=size)
+
+
 def test_check_says_what_prepare_would(tmp_path: Path) -> None:
     config = table(tmp_path, written(tmp_path, "cat 1 2\ndog 3\n"))
     found, code = as_json("animals", config, tmp_path)

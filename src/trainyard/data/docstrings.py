@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from trainyard.data.parallel import in_order
 from trainyard.data.raw import RawDataset
 from trainyard.data.splits import check_fractions
-from trainyard.data.text import TokenizerKind, VectorsConfig, check_vectors
+from trainyard.data.text import TokenizerKind, VectorsConfig, check_tokens
 from trainyard.errors import InputError
 from trainyard.params import Count, Fraction, Seed
 
@@ -108,7 +108,7 @@ class DocstringsConfig:
     def __post_init__(self) -> None:
         """Refuse what contradicts itself."""
         check_fractions(self.val_fraction, self.test_fraction)
-        check_vectors(self)
+        check_tokens(self)
         if len(self.libraries) < 2:
             raise ValueError(f"libraries: found {list(self.libraries)}; name at least two, to tell them apart")
         repeated = sorted({name for name in self.libraries if self.libraries.count(name) > 1})

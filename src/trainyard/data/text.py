@@ -48,17 +48,24 @@ class TextConfig(Protocol):
 
 PADDING, UNKNOWN = "[PAD]", "[UNK]"
 """Token ids 0 and 1."""
+SPECIAL = (PADDING, UNKNOWN)
+"""Stand first in every vocabulary, and are no words."""
 UNKNOWN_ID = 1
 ENCODED_AT_ONCE = 5000
 """Texts."""
 
 
-def check_vectors(config: TextConfig) -> None:
-    """Refuse vectors of words for tokens that are none.
+def check_tokens(config: TextConfig) -> None:
+    """Refuse a vocabulary without a token of a text, and vectors of words for tokens that are none.
 
     Raises:
         ValueError: saying so.
     """
+    if config.vocabulary_size <= len(SPECIAL):
+        least = len(SPECIAL) + 1
+        raise ValueError(
+            f"vocabulary_size: {config.vocabulary_size} has no room beside padding and unknown; use {least} or more"
+        )
     if config.vectors is not None and config.tokenizer != "words":
         raise ValueError(f"vectors: are of words, but tokenizer: {config.tokenizer} makes pieces of them; use tokenizer: words")
 
@@ -80,7 +87,7 @@ def train_tokenizer(
     from tokenizers.normalizers import NFKC, Lowercase, Sequence
     from tokenizers.pre_tokenizers import Whitespace
 
-    special = [PADDING, UNKNOWN]
+    special = list(SPECIAL)
     trainer: trainers.Trainer
     if kind == "words":
         tokenizer = Tokenizer(models.WordLevel(unk_token=UNKNOWN))

@@ -19,7 +19,7 @@ from trainyard.data.raw import RawDataset
 from trainyard.data.splits import check_fractions, official_split
 from trainyard.data.table_form import IN_THE_RECIPE, Block, Delimiter, Encoding, Findings, OpenTable, TableForm, shown
 from trainyard.data.tables import SUFFIXES, check_columns, open_table, read_blocks
-from trainyard.data.text import TokenizerKind, VectorsConfig, check_vectors
+from trainyard.data.text import TokenizerKind, VectorsConfig, check_tokens
 from trainyard.data.text_checks import LISTED, SPLITS, Samples, check_classes, check_leaks, compare
 from trainyard.params import Count, Fraction, Seed, nearest
 
@@ -78,7 +78,7 @@ class TextTableConfig:
     def __post_init__(self) -> None:
         """Refuse what contradicts itself."""
         check_fractions(self.val_fraction, self.test_fraction)
-        check_vectors(self)
+        check_tokens(self)
         if not self.texts:
             raise ValueError("text: is empty; name the column of the texts")
         used = self.used

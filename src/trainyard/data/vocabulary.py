@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainyard.data.text import UNKNOWN, TextConfig, train_tokenizer
+from trainyard.data.text import SPECIAL, UNKNOWN, TextConfig, train_tokenizer
 from trainyard.data.word_vectors import WordVectors, read_vectors
+from trainyard.errors import InputError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -31,11 +32,14 @@ def vocabulary_for(config: TextConfig, texts: Iterable[str], root: Path) -> Voca
         root: what the path of word vectors is relative to.
 
     Raises:
+        InputError: it would hold no words.
         TrainyardError: the word vectors cannot be used, as `read_vectors` says.
     """
     tokenizer = train_tokenizer(
         texts, config.vocabulary_size, config.tokenizer, lowercase=config.lowercase, min_frequency=config.min_frequency
     )
+    if tokenizer.get_vocab_size() <= len(SPECIAL):
+        raise InputError(f"data.min_frequency: {config.min_frequency}: no word of the training split occurs so often; lower it")
     if config.vectors is None:
         return Vocabulary(tokenizer=tokenizer)
     vectors = read_vectors(config.vectors, root, tokenizer, config.vocabulary_size)

@@ -23,14 +23,12 @@ from trainyard.data.packed import file_sha256
 from trainyard.data.problems import DataError, Problem, printable
 from trainyard.data.table_encoding import FORMATS, MARKS
 from trainyard.data.table_form import Findings, shown
-from trainyard.data.text import PADDING, UNKNOWN, VectorsConfig
+from trainyard.data.text import SPECIAL, VectorsConfig
 from trainyard.errors import InputError, IntegrityError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-SPECIAL = (PADDING, UNKNOWN)
-"""Stand first in every vocabulary, and are no words."""
 LONGEST_LINE = 2**20
 """Bytes."""
 GROWTH = 8
@@ -104,6 +102,9 @@ def read_vectors(config: VectorsConfig, root: Path, tokenizer: Tokenizer, size: 
     if rows.unreadable:
         found.add("not-utf-8", f"{rows.unreadable:,} words are not UTF-8", "these are left out", severity="warning")
     new = tuple(words.known[len(known) :])
+    if words.is_full and not new:
+        said = f"has words besides, and those of the training split fill data.vocabulary_size: {size:,}"
+        found.add("no-room", said, "raise it, so that they are known too", severity="warning")
     about = f"word vectors of {covered:,} of their {own:,} words and of {len(new):,} more from {printable(config.path)}"
     return WordVectors(new=new, table=words.table[: len(words.known)], about=about, warnings=tuple(problems))
 
@@ -115,6 +116,8 @@ class _Words:
         self.known = list(known)
         self.how = [NONE] * len(known)
         self.table = np.zeros((0, 0), dtype=np.float32)
+        self.is_full = False
+        """Whether there was no room for a word of the file."""
         self._size = max(size, len(known))
         self._normalizer, self._pre_tokenizer = tokenizer.normalizer, tokenizer.pre_tokenizer
         self._lowercase = self._normalizer.normalize_str("A") == "a"
@@ -128,10 +131,13 @@ class _Words:
         """Return for which words, by their numbers, the vector of this one is the best so far, and how good it is."""
         normal = self._normal(word)
         place = self._at.get(normal)
-        if place is None and len(self.known) < self._size and self._is_one(normal):
-            place = self._at[normal] = len(self.known)
-            self.known.append(normal)
-            self.how.append(NONE)
+        if place is None and not self.is_full and self._is_one(normal):
+            if len(self.known) < self._size:
+                place = self._at[normal] = len(self.known)
+                self.known.append(normal)
+                self.how.append(NONE)
+            else:
+                self.is_full = True
         found = [] if place is None or place < len(SPECIAL) else [(place, AS_WRITTEN if word == normal else NORMALISED)]
         found += [(place, SMALL) for place in self._capitals.get(normal, ())]
         return [(place, how) for place, how in found if how < self.how[place]]
