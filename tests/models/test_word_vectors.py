@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,6 +55,26 @@ def test_a_single_vector_does_not_divide_by_zero(tmp_path: Path) -> None:
     vectors[5] = 1
     network, _ = begun(tmp_path, vectors)
     assert network.get_parameter("embedding.weight").isfinite().all()
+
+
+def test_many_vectors_are_taken_in_less_memory_than_they_have_themselves(tmp_path: Path) -> None:
+    drawn = np.random.default_rng(0).normal(1, 2, (60_000, 16)).astype(np.float32)
+    np.save(tmp_path / "vectors.npy", drawn)
+    config = replace(CONFIG, embedding_size=16)
+    network = build_network(config, replace(SPEC, vocabulary_size=len(drawn), vector_size=16))
+    tracemalloc.start()
+    take_vectors(network, tmp_path / "vectors.npy", config)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    given = drawn.astype(np.float64) - drawn.mean(axis=0, dtype=np.float64)
+    weight = network.get_parameter("embedding.weight").detach().numpy()
+    assert np.abs(weight - given * (0.4 / given.std())).max() < 1e-6
+    assert peak < drawn.nbytes
+
+
+def test_vectors_of_nothing_but_zeros_leave_words_as_they_were_drawn(tmp_path: Path) -> None:
+    network, drawn = begun(tmp_path, np.zeros((400, 6)))
+    assert torch.equal(network.get_parameter("embedding.weight"), drawn)
 
 
 @pytest.mark.parametrize("freeze", [False, True])

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from trainyard.models.lstm_config import LSTMConfig
+
+ROWS = 4096
+"""Vectors that are in memory at once, in double precision."""
 
 
 @torch.no_grad()
@@ -25,10 +31,22 @@ def take_vectors(network: nn.Module, path: Path, config: LSTMConfig) -> None:
         config: of the network.
     """
     vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-    rows = np.flatnonzero(vectors.any(axis=1))
-    found = vectors[rows].astype(np.float64)
-    found -= found.mean(axis=0)
-    found *= config.embedding_scale / (found.std() or 1.0)
+    count, total = 0, np.zeros(vectors.shape[1])
+    for rows, values in _found(vectors):
+        count += len(rows)
+        total += values.sum(axis=0)
+    mean = total / max(1, count)
+    squares = sum(float(np.square(values - mean).sum()) for _, values in _found(vectors))
+    scale = config.embedding_scale / (math.sqrt(squares / max(1, count * len(mean))) or 1.0)
     embedding = network.get_parameter("embedding.weight")
-    embedding[torch.from_numpy(rows)] = torch.from_numpy(found.astype(np.float32))
+    for rows, values in _found(vectors):
+        embedding[torch.from_numpy(rows)] = torch.from_numpy(((values - mean) * scale).astype(np.float32))
     embedding.requires_grad_(not config.freeze_embedding)
+
+
+def _found(vectors: NDArray[np.float32]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
+    """Yield the numbers (n,) of words that have a vector, and the vectors (n, embedding_size), some at a time."""
+    for start in range(0, len(vectors), ROWS):
+        part = vectors[start : start + ROWS]
+        rows = np.flatnonzero(part.any(axis=1))
+        yield start + rows, part[rows].astype(np.float64)
