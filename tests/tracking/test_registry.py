@@ -17,10 +17,13 @@ import mlflow.pyfunc
 import pandas as pd
 import pytest
 import torch
+from mlflow.exceptions import MlflowException
+from mlflow.pyfunc.scoring_server import invocations
 from mlflow.tracking import MlflowClient
 
 from tests.tracking.journals import begin, drive, opening
 from trainyard.data.packed import read_card
+from trainyard.data.raw_form import SeriesForm
 from trainyard.errors import IntegrityError
 from trainyard.export.bundle import MANIFEST, SERVED
 from trainyard.export.export import export
@@ -28,9 +31,10 @@ from trainyard.models.build import build_network
 from trainyard.models.saved import SavedModel
 from trainyard.models.spec import InputSpec
 from trainyard.recipe import Recipe
-from trainyard.serving.bad_input import BadInput
+from trainyard.serving.predictor import Predictor
 from trainyard.tracking.onnx_model import code, signature
 from trainyard.tracking.poster import Poster
+from trainyard.tracking.raw_model import RawModel
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -196,6 +200,36 @@ def test_a_registered_model_takes_the_bytes_of_image_files(client: MlflowClient,
     assert loaded.metadata.signature.inputs.input_names() == ["image"]
 
 
+def asked(model: mlflow.pyfunc.PyFuncModel, body: dict[str, Any]) -> Any:
+    """Return what MLflow's server answers to a request."""
+    reply = invocations(json.dumps(body), "application/json", model, model.metadata.get_input_schema())
+    return json.loads(reply.response)["predictions"]
+
+
+@pytest.mark.parametrize("form", ["dataframe_split", "dataframe_records", "instances", "inputs"])
+def test_each_form_of_mlflows_json_brings_the_same_image(client: MlflowClient, bundles: dict[str, Path], form: str) -> None:
+    loaded = mlflow.pyfunc.load_model("models:/digits/1")
+    samples = bundles["digits"] / "samples"
+    expected = json.loads((samples / "expected.json").read_text())["samples"]
+    images = [base64.encodebytes((samples / entry["file"]).read_bytes()).decode() for entry in expected]
+    bodies = {
+        "dataframe_split": {"columns": ["image"], "data": [[image] for image in images]},
+        "inputs": {"image": images},
+    }
+    said = asked(loaded, {form: bodies.get(form, [{"image": image} for image in images])})
+    assert [row["label"] for row in said] == [entry["label"] for entry in expected]
+
+
+def test_what_cannot_be_answered_is_said_to_whoever_asks_mlflows_server(client: MlflowClient, bundles: dict[str, Path]) -> None:
+    image = base64.b64encode((bundles["digits"] / "samples" / "0.png").read_bytes()).decode()
+    with pytest.raises(MlflowException, match=r"images\[1\]: .*whole images of the formats") as refused:
+        asked(mlflow.pyfunc.load_model("models:/digits/1"), {"dataframe_records": [{"image": image}, {"image": "YWJj"}]})
+    assert refused.value.get_http_status_code() == 400
+    rows = [{"load": 1.0, "heat": 2.0}] * 3
+    with pytest.raises(MlflowException, match=r"series\[0\]: 3 rows; expected at least"):
+        asked(mlflow.pyfunc.load_model("models:/waves/1"), {"dataframe_records": rows})
+
+
 def test_a_registered_forecaster_takes_rows(client: MlflowClient, bundles: dict[str, Path]) -> None:
     loaded = mlflow.pyfunc.load_model("models:/waves@challenger")
     samples = bundles["waves"] / "samples"
@@ -208,9 +242,24 @@ def test_a_registered_forecaster_takes_rows(client: MlflowClient, bundles: dict[
     assert list(loaded.predict(both)["series"]) == ["a"] * 12 + ["b"] * 12
     # Without a name it would have been one series of both.
     both.iloc[3, both.columns.get_loc("series")] = None
-    with pytest.raises(BadInput, match="row 3: series: nothing; expected the name of a series, as in other rows"):
+    with pytest.raises(MlflowException, match="row 3: series: nothing; expected the name of a series, as in other rows"):
         loaded.predict(both)
     assert "series" not in loaded.predict(rows.assign(series=None))
+
+
+def test_series_are_told_apart_by_the_column_of_the_recipe_too(bundles: dict[str, Path]) -> None:
+    stated = json.loads((bundles["waves"] / "preprocessing" / "constants.json").read_text())
+    stated["raw"]["series"] = "shop"
+    # MLflow hands on no column that the signature does not name: two series would be one.
+    assert signature(stated, "forecasting").inputs.input_names() == ["load", "heat", "shop", "series"]
+    predictor = Predictor.load(bundles["waves"])
+    predictor.signature = replace(predictor.signature, form=SeriesForm(time="time", series="shop"))
+    rows = pd.read_csv(bundles["waves"] / "samples" / "0.csv")
+    both = pd.concat([rows.assign(shop="a"), rows.assign(shop="b", load=0.0)])
+    found = RawModel(predictor).predict(both)
+    assert list(found["series"]) == ["a"] * 12 + ["b"] * 12
+    alone = RawModel(predictor).predict(rows)
+    assert list(found["load"][:12]) == list(alone["load"]) and list(found["load"][12:]) != list(alone["load"])
 
 
 def test_a_forecaster_of_columns_called_series_and_step_is_described(bundles: dict[str, Path]) -> None:

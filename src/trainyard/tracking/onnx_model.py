@@ -25,7 +25,7 @@ from mlflow.types.schema import Array
 
 from trainyard.export.bundle import SERVED, read_bundle
 from trainyard.serving.answers import forecast_column
-from trainyard.tracking.raw_model import SERIES, STEP
+from trainyard.tracking.raw_model import SERIES, STEP, series_columns
 
 ENTRY_TAG = "trainyard.entry"
 LOADER = "trainyard.tracking.raw_model"
@@ -84,8 +84,8 @@ def signature(stated: dict[str, Any], kind: str) -> ModelSignature:
         case _:
             columns = stated["input"]["values"]["columns"]
             inputs = [ColSpec(DataType.double, name) for name in columns]
-            if SERIES not in columns:
-                inputs.append(ColSpec(DataType.string, SERIES, required=False))
+            names = series_columns(stated["raw"]["series"], columns)
+            inputs += [ColSpec(DataType.string, name, required=False) for name in names]
     if kind == "segmentation":
         outputs = [ColSpec(DataType.binary, "mask"), ColSpec(DataType.double, "confidence"), ColSpec(numbers, "shares")]
     elif kind == "forecasting":
