@@ -53,6 +53,7 @@ def main() -> None:
             assert launched._folder is not None
             with suppress(shutil.Error):  # Ray goes on, and a file may be gone before it is copied
                 shutil.copytree(launched._folder.path, work_dir / "of-ray", ignore=_sockets)
+            write_whole(work_dir / "folder.json", json.dumps(_folder(launched._folder.path)).encode())
             write_whole(work_dir / "listeners.json", json.dumps(listeners()).encode())
             while not (work_dir / "go").exists():
                 time.sleep(0.1)
@@ -63,6 +64,13 @@ def main() -> None:
             launched.wait(watch)
     except SeenEnough:
         pass
+
+
+def _folder(path: Path) -> dict[str, object]:
+    """Return who may enter the folder of a private Ray, and which of Ray's sockets lie outside of it."""
+    own = {process.pid for process in [psutil.Process(), *psutil.Process().children(recursive=True)]}
+    sockets = {found.laddr for found in psutil.net_connections("unix") if found.pid in own and str(found.laddr).startswith("/")}
+    return {"mode": path.stat().st_mode & 0o777, "outside": sorted(one for one in sockets if not one.startswith(f"{path}/"))}
 
 
 def _sockets(folder: str, names: list[str]) -> list[str]:

@@ -124,6 +124,12 @@ def test_another_host_reaches_no_port_of_a_training(hosts: Hosts, listeners: lis
 
 
 @pytest.mark.usefixtures("listeners")
+def test_no_other_user_enters_the_folder_of_a_ray_at_work(work: Path) -> None:
+    # Ray opens its own folder to everybody: who can write in it can put another token or socket in the place of Ray's.
+    assert json.loads((work / "folder.json").read_text()) == {"mode": 0o700, "outside": []}
+
+
+@pytest.mark.usefixtures("listeners")
 def test_no_secret_is_in_rays_logs_or_in_its_arguments(work: Path) -> None:
     secrets = [canaries.canary(name) for name in canaries.environment()]
     assert len(list((work / "of-ray").rglob("*.log"))) >= 3

@@ -206,18 +206,20 @@ def asked(model: mlflow.pyfunc.PyFuncModel, body: dict[str, Any]) -> Any:
     return json.loads(reply.response)["predictions"]
 
 
-@pytest.mark.parametrize("form", ["dataframe_split", "dataframe_records", "instances", "inputs"])
-def test_each_form_of_mlflows_json_brings_the_same_image(client: MlflowClient, bundles: dict[str, Path], form: str) -> None:
+def test_each_form_of_mlflows_json_brings_the_same_images(client: MlflowClient, bundles: dict[str, Path]) -> None:
     loaded = mlflow.pyfunc.load_model("models:/digits/1")
     samples = bundles["digits"] / "samples"
     expected = json.loads((samples / "expected.json").read_text())["samples"]
     images = [base64.encodebytes((samples / entry["file"]).read_bytes()).decode() for entry in expected]
-    bodies = {
-        "dataframe_split": {"columns": ["image"], "data": [[image] for image in images]},
-        "inputs": {"image": images},
-    }
-    said = asked(loaded, {form: bodies.get(form, [{"image": image} for image in images])})
-    assert [row["label"] for row in said] == [entry["label"] for entry in expected]
+    records = [{"image": image} for image in images]
+    for body in (
+        {"dataframe_split": {"columns": ["image"], "data": [[image] for image in images]}},
+        {"dataframe_records": records},
+        {"instances": records},
+        {"inputs": records},
+        {"inputs": {"image": images}},
+    ):
+        assert [row["label"] for row in asked(loaded, body)] == [entry["label"] for entry in expected]
 
 
 def test_what_cannot_be_answered_is_said_to_whoever_asks_mlflows_server(client: MlflowClient, bundles: dict[str, Path]) -> None:

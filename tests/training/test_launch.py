@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
+import subprocess
 import tempfile
 import threading
 import time
@@ -65,6 +67,32 @@ def test_a_cluster_that_does_not_answer_is_named(make_recipe: MakeRecipe, packed
     job = make_job(make_recipe(), packed_digits, tmp_path / "s")
     with pytest.raises(ServiceError, match=f"cluster.address: {address} does not answer"):
         launch(job, ClusterConfig(workers=1, address=address), lambda: None)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root has programs of other users run")
+def test_the_ray_of_another_user_of_this_machine_is_not_joined(tmp_path: Path) -> None:
+    # What Ray's own process looks like to others; a real one takes seconds to start.
+    raylet = Path(tempfile.mkdtemp(prefix="t-", dir="/tmp")) / "raylet"
+    raylet.parent.chmod(0o755)
+    raylet.write_text("#!/bin/sh\nread line\n")
+    raylet.chmod(0o755)
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        port = head.getsockname()[1]
+        command = [str(raylet), "--node-name=here", f"--gcs-address=127.0.0.1:{port}"]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, user="nobody") as other:
+            said = (
+                rf"127.0.0.1:{port}: its Ray on this machine was started by nobody \(process {other.pid}\), .*trainyard submit"
+            )
+            with pytest.raises(MachineError, match=said):
+                ray_start.join(f"127.0.0.1:{port}", insecure=False)
+    shutil.rmtree(raylet.parent)
+
+
+def test_versions_that_differ_are_no_cluster_that_does_not_answer() -> None:
+    error = RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.59.0\nThis process: 2.60.0")
+    found = ray_start._not_joined("head:6379", error)
+    assert isinstance(found, MachineError)
+    assert "Ray: 2.59.0 This process: 2.60.0; install the same versions here" in str(found)
 
 
 def test_no_workers_means_this_process_and_no_ray(make_recipe: MakeRecipe, packed_digits: Path, tmp_path: Path) -> None:

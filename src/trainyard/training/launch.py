@@ -339,9 +339,6 @@ class Launch:
                 raise MachineError(
                     f"Ray could not start on this machine ({last_line(error)}); free memory, or set cluster.workers: 0"
                 ) from error
-            if "ersion mismatch" in str(error):
-                found = " ".join(str(error).split())
-                raise MachineError(f"cluster.address: {self.address}: {found}; install the same versions here") from error
             raise ServiceError(f"cluster.address: {self.address} does not answer ({last_line(error)}); start it") from error
 
     def _ask_nodes(self, over: threading.Event) -> list[Answer]:

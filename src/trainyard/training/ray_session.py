@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from trainyard.errors import Interrupted, MachineError, ServiceError, TrainyardError, last_line
+from trainyard.errors import Interrupted, MachineError, TrainyardError, last_line
 from trainyard.training import ray_start
 from trainyard.training.cluster_config import ClusterConfig
 
@@ -32,7 +32,7 @@ def session(cluster: ClusterConfig, workers: int, *, address: str = "", files: P
         files: a folder that a cluster's nodes get a copy of, in which what runs there begins.
 
     Raises:
-        MachineError: Ray cannot start here.
+        MachineError: Ray cannot start here, or the cluster has other versions.
         ServiceError: the cluster does not answer.
         IntegrityError: it lets in anybody, and that is not said to be meant.
     """
@@ -48,11 +48,11 @@ def session(cluster: ClusterConfig, workers: int, *, address: str = "", files: P
         except TrainyardError:
             raise
         except Exception as error:  # Ray raises RuntimeError, ConnectionError, ValueError and more for the same thing
-            if folder is not None:
-                # What has started of it would go on writing into a folder that is being deleted.
-                ray_start.kill_private(folder.path)
-                raise MachineError(f"Ray could not start on this machine ({last_line(error)}); free memory") from error
-            raise ServiceError(f"cluster.address: {address} does not answer ({last_line(error)}); start it") from error
+            if folder is None:
+                raise
+            # What has started of it would go on writing into a folder that is being deleted.
+            ray_start.kill_private(folder.path)
+            raise MachineError(f"Ray could not start on this machine ({last_line(error)}); free memory") from error
         if threading.current_thread() is threading.main_thread():
             # Ray has put a handler in its place that writes a stack and dies.
             signal.signal(signal.SIGTERM, handler)

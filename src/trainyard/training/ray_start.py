@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import re
 import shutil
 import signal
 import socket
@@ -17,7 +18,7 @@ from typing import IO, Any
 
 import psutil
 
-from trainyard.errors import MachineError, ServiceError
+from trainyard.errors import MachineError, ServiceError, TrainyardError, last_line
 from trainyard.file_lock import take, wait_for
 from trainyard.training.access import LOOPBACK, TOKEN_PATH, check_cluster, head_of
 from trainyard.training.cluster_config import ClusterConfig
@@ -42,7 +43,7 @@ SHARED = "TRAINYARD_SHARED_RAY"
 VITAL = ("gcs_server", "raylet")
 """Ray's own processes without which it can do nothing: the one that knows all others, and the one that starts them."""
 SHORT_PLACES = ("/tmp", "/var/tmp", "/dev/shm")
-LONGEST_PLACE = 107 - len("/ty-12345678/session_2026-01-01_00-00-00_123456_1234567/sockets/plasma_store")
+LONGEST_PLACE = 107 - len("/ty-12345678/r/session_2026-01-01_00-00-00_123456_1234567/sockets/plasma_store")
 """Bytes of a folder in which the sockets of a private Ray have a name of no more than the 107 that Linux allows."""
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 
@@ -63,6 +64,8 @@ class PrivateFolder:
                 if old.parent.lstat().st_uid == os.getuid() and old.is_file():
                     _remove_unless_held(old)
         self.path = Path(tempfile.mkdtemp(prefix="ty-", dir=place))
+        self.of_ray = self.path / "r"
+        """Ray's own, which it opens to everybody: through the one around it nobody else comes that far."""
         self.access = ExitStack()
         self.lock: IO[str] = (self.path / "new").open("w")
         wait_for(self.lock)
@@ -138,7 +141,7 @@ def start_private(folder: PrivateFolder, cluster: ClusterConfig, workers: int) -
                 num_gpus=gpus(),
                 include_dashboard=False,
                 object_store_memory=OBJECT_STORE_BYTES,
-                _temp_dir=str(folder.path),
+                _temp_dir=str(folder.of_ray),
                 _node_ip_address=LOOPBACK,
                 **QUIET,
             )
@@ -218,10 +221,13 @@ def join(address: str, insecure: bool, files: Path | None = None) -> None:
 
     Raises:
         InputError: it is no address of a head.
-        ServiceError: nothing listens at the address, or it refuses this user's token.
+        ServiceError: nothing listens at the address, or it refuses this user's token, or does not answer.
+        MachineError: its versions of Ray or Python are not this machine's, or its node here is another user's.
         IntegrityError: it is on a network and asks nobody for a token, and this is not said to be meant.
     """
-    _answers(*head_of(address))
+    host, port = head_of(address)
+    _answers(host, port)
+    _check_owner(address, port)
     set_environment()
     os.environ.pop(PRIVATE, None)
     check_cluster(address, insecure)
@@ -234,7 +240,10 @@ def join(address: str, insecure: bool, files: Path | None = None) -> None:
         # This machine's, whose own files run.
         keep_loopback()
         os.environ[PRIVATE], code = "1", {}
-    ray.init(address=address, runtime_env=code, **QUIET)
+    try:
+        ray.init(address=address, runtime_env=code, **QUIET)
+    except Exception as error:  # Ray raises RuntimeError, ConnectionError, ValueError and more for the same thing
+        raise _not_joined(address, error) from error
     logging.getLogger("ray").setLevel(logging.ERROR)
 
 
@@ -310,6 +319,36 @@ def abandon(code: int) -> None:
         os._exit(code)
 
     atexit.register(end)
+
+
+def _check_owner(address: str, port: int) -> None:
+    """Refuse a cluster whose node on this machine another user has started.
+
+    Ray would abort this process, with a stack of its own; or, where this user is root, have workers that may not write what is
+    root's.
+
+    Raises:
+        MachineError: naming that user.
+    """
+    owners: dict[int, str] = {}
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            words = process.cmdline() if process.name() == "raylet" else []
+            if any(re.fullmatch(rf"--gcs[-_]address=.*:{port}", word) for word in words):
+                owners[process.uids().real] = f"{process.username()} (process {process.pid})"
+    if owners and os.getuid() not in owners:
+        raise MachineError(
+            f"cluster.address: {address}: its Ray on this machine was started by {', '.join(owners.values())}, and takes no "
+            "other user's programs; run this as that user, send it with `trainyard submit`, or use address: local"
+        )
+
+
+def _not_joined(address: str, error: Exception) -> TrainyardError:
+    """Return what it means that a cluster which listens cannot be joined."""
+    if "ersion mismatch" in str(error):
+        found = " ".join(str(error).split())
+        return MachineError(f"cluster.address: {address}: {found}; install the same versions here")
+    return ServiceError(f"cluster.address: {address} does not answer ({last_line(error)}); start it")
 
 
 def _answers(host: str, port: int) -> None:
