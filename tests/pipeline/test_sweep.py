@@ -15,6 +15,7 @@ import pytest
 
 from tests.files_of_this_run import folder_of_this_run
 from tests.pipeline.conftest import TRAINYARD, Project, make_project, rows
+from tests.ray_head import running
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.cluster]
 SWEEP = """\
@@ -163,3 +164,42 @@ def test_the_best_trial_becomes_an_experiment_of_dvc(swept: Project) -> None:
     swept.run(*TRAINYARD, "sweep", "cnn", "--experiment", "best-of-sweep")
     shown = json.loads(swept.run("dvc", "exp", "show", "--json"))
     assert "best-of-sweep" in json.dumps(shown)
+
+
+@pytest.mark.long
+def test_a_sweep_on_a_given_cluster_shares_its_storage_with_earlier_ones_and_survives_a_trial_too_large(
+    root: Path, tmp_path: Path, home: Path
+) -> None:
+    storage = tmp_path / "storage"
+    storage.mkdir()
+    (tmp_path / "project").mkdir()
+    project = make_swept(root, tmp_path / "project", epochs=3)
+    project.change("grace_epochs: 2", "scheduler: none\n    searcher: random\n    seed: 0")
+    project.change("cluster:\n", f"cluster:\n  storage: {storage}\n")
+    with running(home) as cluster:
+        project.environment |= {"RAY_AUTH_MODE": "disabled", "RAY_ADDRESS": f"127.0.0.1:{cluster.address.rpartition(':')[2]}"}
+        project.run(*TRAINYARD, "sweep", "cnn")
+        before = trials(project)
+        assert [trial["state"] for trial in before] == ["finished"] * 4
+        assert [path.name for path in storage.iterdir() if "sweep" in path.name] == []
+        # Other values under the same numbers, and under the name of the same sweep.
+        project.change("seed: 0", "seed: 7")
+        project.run(*TRAINYARD, "sweep", "cnn", "--again")
+        after = trials(project)
+        assert after[0]["history"][-1]["val/loss"] == before[0]["history"][-1]["val/loss"]
+        for old, new in zip(before[1:], after[1:], strict=True):
+            assert old["values"] != new["values"]
+            assert old["history"][-1]["val/loss"] != new["history"][-1]["val/loss"]
+        project.change("[[4, 8], [8, 16]]", "[[400000, 400000], [8, 16]]")
+        output = project.run(*TRAINYARD, "sweep", "cnn")
+        failed = [trial for trial in trials(project) if trial["state"] == "failed"]
+        assert failed and all("can't allocate memory" in trial["reason"] for trial in failed) and "cannot be trained" in output
+        project.change("workers: 0", "workers: 0\n  cpus_per_worker: 64")
+        refused = project.run(*TRAINYARD, "sweep", "cnn", "--again", code=2)
+        assert "a trial takes 64 processors, and no node of the cluster has them" in refused
+
+
+@pytest.fixture
+def home() -> Path:
+    """The home of a cluster's user, of a short name, for the sockets in it."""
+    return folder_of_this_run("h")

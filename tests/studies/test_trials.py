@@ -24,6 +24,14 @@ def test_what_was_written_is_read_again_by_another_process(tmp_path: Path) -> No
     assert [trial.number for trial in again.in_state("running")] == [0]
 
 
+def test_trials_of_the_same_number_have_places_of_their_own_in_a_storage(tmp_path: Path) -> None:
+    book = Book(tmp_path / "0a1b2c")
+    first, other = Trial(number=3, values={"a.b": 1}, mark="11aa"), Trial(number=3, values={"a.b": 2}, mark="22bb")
+    assert book.state("cnn", first) == "cnn-sweep-0a1b2c-0003-11aa" != book.state("cnn", other)
+    # As it was called before trials had marks: what was under way then continues.
+    assert book.state("cnn", Trial(number=3, values={})) == "cnn-sweep-0a1b2c-0003"
+
+
 def test_what_a_killed_process_left_of_a_record_is_none(tmp_path: Path) -> None:
     book = Book(tmp_path)
     book.write(Trial(number=0, values={"a.b": 1}))

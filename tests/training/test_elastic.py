@@ -12,7 +12,7 @@ from trainyard.errors import Interrupted
 from trainyard.params import ParamsError
 from trainyard.training import elastic
 from trainyard.training.cluster_config import ClusterConfig
-from trainyard.training.elastic import RAY_JOB, Node, NodeWatch, code_environment, places, wanted
+from trainyard.training.elastic import RAY_JOB, Node, NodeWatch, code_environment, places, room_for_trials, wanted
 
 SMALL = Node("a", "north", "10.0.0.1", 4.0, 0.0)
 GPU = Node("b", "south", "10.0.0.2", 8.0, 2.0)
@@ -46,6 +46,13 @@ def test_a_cluster_without_room_is_told_of_with_its_nodes() -> None:
         wanted(ClusterConfig(), [])
 
 
+def test_trials_take_all_the_room_there_is_and_are_not_waited_for_where_no_node_is_large_enough() -> None:
+    assert room_for_trials(ClusterConfig(), [SMALL, SMALL]) == 8
+    said = r"cluster.cpus_per_worker: a trial takes 5 processors, and no node .* \(north \(10.0.0.1\)\); ask for fewer"
+    with pytest.raises(ParamsError, match=said):
+        room_for_trials(ClusterConfig(cpus_per_worker=5), [SMALL])
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(elastic, "NODE_POLL_SECONDS", 0.05)
@@ -76,6 +83,21 @@ def test_nodes_that_come_and_go_are_named_and_too_few_of_them_end_the_wait(quick
             assert not watch.head_lost
         finally:
             watch.stop()
+
+
+def test_news_reach_whoever_has_no_moment_to_ask_for_them(quick: None) -> None:
+    lists, news = [SMALL, GPU], list[str]()
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        looked = threading.Event()
+        watch = NodeWatch(ClusterConfig(), 1, head.getsockname(), lambda: (list(lists), looked.set())[0])
+        with watch.told(news.append, lambda error: news.append(str(error))):
+            assert looked.wait(120)
+            lists[:] = [SMALL]
+            wait_for(lambda: news == ["node south (10.0.0.2) has left the cluster"])
+            head.close()
+            wait_for(lambda: news[1:])
+    assert news[1].startswith("the head of the cluster, 127.0.0.1:") and "run the same command again" in news[1]
+    assert watch._over.is_set()
 
 
 def test_workers_that_wait_for_room_are_told_of_once_and_only_before_they_train(

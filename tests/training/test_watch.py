@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from trainyard.errors import InputError
 from trainyard.recipe import Recipe
@@ -163,3 +164,10 @@ def test_memory_of_a_device_that_runs_out_brings_a_smaller_batch(watch: Watch, b
     wait_for(lambda: watch.cause, "the error")
     with pytest.raises(InputError, match=r"set train\.micro_batch_size: 32"):
         watch.check()
+
+
+def test_an_allocation_that_no_machine_has_room_for_is_no_lost_worker() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**50, dtype=torch.float64)
+    failure = failure_of(caught.value, "worker 0 of 2")
+    assert failure.memory and "can't allocate memory" in failure.said

@@ -10,10 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trainyard.errors import IntegrityError
 from trainyard.files import write_whole
 from trainyard.progress import say
 from trainyard.recipe import check_kind, read_sweep
@@ -56,6 +58,9 @@ def sweep(root: Path, name: str, *, trials: int | None = None, again: bool = Fal
     folder.mkdir(parents=True, exist_ok=True)
     with held(open_store(folder), lambda text: say(name, "sweep", text)):
         if again:
+            with suppress(IntegrityError):  # what cannot be read is forgotten, too
+                before = Book.read(folder)
+                Sweeper(root, asked, data_dir, card, before).free(list(before.trials.values()))
             forget(folder)
         sweeper = Sweeper(root, asked, data_dir, card, Book.read(folder))
         over, done = sweeper.is_over(), folder / "done"

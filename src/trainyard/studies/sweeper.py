@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import secrets
 import shutil
+import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -16,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainyard.errors import InputError, Interrupted, TrainyardError
 from trainyard.files import write_whole
+from trainyard.masking import mask
 from trainyard.progress import say
 from trainyard.recipe import read_changed, read_settings
 from trainyard.studies.sweep_config import Asked
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
     from trainyard.tracking.below import Status, TrackingBelow
     from trainyard.tracking.run import Tracking
     from trainyard.training.cluster_config import ClusterConfig, TrackingConfig
+    from trainyard.training.elastic import NodeWatch
     from trainyard.training.tune import TrialJob
 
 STATUSES: dict[State, Status] = {"running": "KILLED", "finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}
@@ -56,6 +61,8 @@ class Sweeper:
         self.runs: dict[int, TrackingBelow] = {}
         self.sending: list[TrackingBelow] = []
         self.tracking: Tracking | None = None
+        self.watch: NodeWatch | None = None
+        """Of a cluster's nodes, while trials run there."""
         self.spent = Spent(book.folder / "seconds.json")
 
     # What Ray Tune asks.
@@ -73,7 +80,7 @@ class Sweeper:
                     # The charts are next, and a processor has nothing to do.
                     _loading("trainyard.studies.sweep_figures")
                     return None
-                trial = self.book.write(Trial(number=self.book.next_number(), values=values))
+                trial = self.book.write(Trial(number=self.book.next_number(), values=values, mark=secrets.token_hex(4)))
             self.spent.keep()
             try:
                 return self._job(trial)
@@ -87,6 +94,8 @@ class Sweeper:
         if trial != before:
             self.book.write(trial)
             self.runs[number].epochs(len(before.history), trial.history[len(before.history) :])
+        if self.watch is not None:
+            self.watch.trains = True
         if self.tracking is not None:
             self.tracking.watch()
         return len(trial.history), self.merits(trial)[-1]
@@ -101,6 +110,7 @@ class Sweeper:
         self.spent.keep()
         with suppress(OSError):
             shutil.rmtree(self._scratch(number))
+        self.free([trial])
         self._end_run(trial)
         if trial.state == "failed":
             self._say(trial, f"cannot be trained: {trial.reason}")
@@ -155,17 +165,49 @@ class Sweeper:
                     halving = tune.Halving(
                         grace=self.config.grace_epochs, keep_one_in=self.config.keep_one_in, epochs=self._most_epochs()
                     )
+                # Before the first trial is begun.
+                concurrent = self._places()
                 past = [(trial.number, self.merits(trial)) for _, trial in sorted(self.book.trials.items())]
                 try:
-                    tune.run(self, self.cluster, self._places(), halving, past, scratch)
+                    with self._watched(on_cluster=scratch is None):
+                        tune.run(self, self.cluster, concurrent, halving, past, scratch)
                 except tune.WorkersLost as error:
+                    cause = f", the last time: {error.cause}" if error.cause else ""
                     raise Interrupted(
-                        f"{error}: its process was lost {self.cluster.max_restarts + 1} times; "
+                        f"{error}: its process was lost {self.cluster.max_restarts + 1} times{cause}; "
                         "run the same command again to continue"
                     ) from None
         finally:
             for number in list(self.runs):
                 self._end_run(self.book.trials[number])
+            # A process that was told to end one may have saved once more.
+            self.free(self.book.in_state("finished", "stopped", "failed"))
+
+    @contextmanager
+    def _watched(self, *, on_cluster: bool) -> Iterator[None]:
+        """Tell within the block of nodes that come and go, and that trials wait for room."""
+        if not on_cluster:
+            yield
+            return
+        from trainyard.training import ray_start
+        from trainyard.training.elastic import NodeWatch
+
+        self.watch = NodeWatch(self.cluster, 1, ray_start.head(), ray_start.nodes, ray_start.unplaced)
+        with self.watch.told(lambda line: say(self.recipe.name, "sweep", line), _leave_at_once):
+            yield
+
+    def free(self, trials: Sequence[Trial]) -> None:
+        """Delete the checkpoints of trials from the storage, if there is one: nobody continues them."""
+        from trainyard.training.store import open_store
+
+        if self.cluster.storage is None:
+            return
+        # What cannot be deleted now is deleted the next time.
+        with suppress(TrainyardError, OSError):
+            storage = open_store(self.cluster.storage)
+            there = set(storage.names())
+            for name in {self.book.state(self.recipe.name, trial) for trial in trials} & there:
+                storage.delete(name)
 
     def result(self) -> Swept:
         """Write numbers and charts, and return what came out.
@@ -242,7 +284,7 @@ class Sweeper:
             data_dir=data_dir.resolve(),
             data_sha256=card.sha256,
             scratch_dir=self._scratch(trial.number),
-            fingerprint=mark,
+            fingerprint=self.book.state(recipe.name, trial),
             weights=self._weights(recipe),
             storage=self.cluster.storage,
             data_cache_gigabytes=self.cluster.data_cache_gigabytes,
@@ -299,14 +341,19 @@ class Sweeper:
         return gpus() or max(1, processors() // self.cluster.threads)
 
     def _places(self) -> int:
-        """Return how many trials run at a time on the Ray that is there."""
-        from trainyard.training.elastic import places
+        """Return how many trials run at a time on the Ray that is there.
+
+        Raises:
+            ParamsError: no node of the cluster has room for one.
+        """
+        from trainyard.training.elastic import room_for_trials
         from trainyard.training.ray_session import address_of
         from trainyard.training.ray_start import nodes
 
-        if address_of(self.cluster) == "local" or self.config.concurrent != "auto":
+        if address_of(self.cluster) == "local":
             return self._places_here()
-        return max(1, places(self.cluster, nodes()))
+        room = room_for_trials(self.cluster, nodes())
+        return room if self.config.concurrent == "auto" else self.config.concurrent
 
     def _most_epochs(self) -> int:
         found = self.config.over.get("train.epochs")
@@ -332,6 +379,13 @@ class Spent:
     def keep(self) -> None:
         """Write them down."""
         write_whole(self.path, json.dumps(round(self.total(), 2)).encode())
+
+
+def _leave_at_once(error: TrainyardError) -> None:
+    """End this process, also where Tune waits for a cluster that is gone: what it has done is on the disk."""
+    sys.stdout.flush()
+    sys.stderr.write(mask(f"ERROR: {error}\n"))
+    os._exit(error.exit_code)
 
 
 def _loading(*modules: str) -> threading.Thread:

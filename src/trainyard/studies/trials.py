@@ -39,6 +39,8 @@ class Trial:
     """Why it failed."""
     attempts: int = 1
     """How often it was begun: once more than it was interrupted."""
+    mark: str = ""
+    """Like no other trial's: in a storage there may be trials with such numbers of another clone, or from before `--again`."""
 
     @property
     def seconds(self) -> float:
@@ -97,6 +99,10 @@ class Book:
     def place(self, number: int) -> Path:
         """Return the folder of a trial."""
         return self.folder / "trials" / f"{number:04d}"
+
+    def state(self, recipe: str, trial: Trial) -> str:
+        """Return the name of what is trained in a trial, under which a storage has its checkpoints."""
+        return "-".join(filter(None, [recipe, "sweep", self.folder.name, f"{trial.number:04d}", trial.mark]))
 
     def write(self, trial: Trial) -> Trial:
         """Record a trial; it is on the disk when this returns.

@@ -10,8 +10,8 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Container, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Container, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,12 +82,31 @@ def wanted(cluster: ClusterConfig, nodes: list[Node]) -> tuple[int, int]:
     room = places(cluster, nodes)
     least, most = (max(1, room),) * 2 if cluster.workers == "auto" else (cluster.least, cluster.most)
     if room < least:
-        each = f"{cluster.threads} processors" + (" and a GPU" if any(node.gpus for node in nodes) else "")
         raise ParamsError(
-            f"params.yaml: cluster.workers: {least} workers with {each} each are asked for, and the cluster has room for "
-            f"{room} ({', '.join(map(str, nodes)) or 'no node'}); start more nodes, or ask for fewer workers"
+            f"params.yaml: cluster.workers: {least} workers with {_each(cluster, nodes)} each are asked for, and the cluster "
+            f"has room for {room} ({', '.join(map(str, nodes)) or 'no node'}); start more nodes, or ask for fewer workers"
         )
     return least, most
+
+
+def room_for_trials(cluster: ClusterConfig, nodes: list[Node]) -> int:
+    """Return how many trials, of one worker each, run at a time.
+
+    Raises:
+        ParamsError: no node has room for one; Ray would wait for such a node for ever, and say nothing.
+    """
+    if room := places(cluster, nodes):
+        return room
+    raise ParamsError(
+        f"params.yaml: cluster.cpus_per_worker: a trial takes {_each(cluster, nodes)}, and no node of the cluster has them "
+        f"({', '.join(map(str, nodes)) or 'no node'}); ask for fewer processors, or start a larger node"
+    )
+
+
+def _each(cluster: ClusterConfig, nodes: list[Node]) -> str:
+    """Return what a worker takes, for people."""
+    processors = "one processor" if cluster.threads == 1 else f"{cluster.threads} processors"
+    return processors + (" and a GPU" if any(node.gpus for node in nodes) else "")
 
 
 class NodeWatch:
@@ -149,6 +168,33 @@ class NodeWatch:
     def leaving(self) -> set[str]:
         """Identities of the nodes that are about to be taken away."""
         return {identity for identity, node in self._nodes.items() if node.leaving}
+
+    @contextmanager
+    def told(self, tell: Callable[[str], object], lost: Callable[[Interrupted], object]) -> Iterator[None]:
+        """Tell the news within the block, for a caller who has no moment to ask, and end the watch after it.
+
+        Args:
+            tell: takes a line.
+            lost: takes what `check` raises, once there is no hope.
+        """
+
+        def follow() -> None:
+            while not self._over.wait(NODE_POLL_SECONDS):
+                for line in self.news():
+                    tell(line)
+                try:
+                    self.check()
+                except Interrupted as error:
+                    lost(error)
+                    return
+
+        thread = threading.Thread(target=follow, name="told", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self.stop()
+            thread.join()
 
     def stop(self) -> None:
         """End the watch."""

@@ -32,7 +32,7 @@ class Failure:
     lasting: bool
     """Another attempt would meet it again."""
     memory: bool
-    """The device's memory ran out."""
+    """Memory ran out, of the device or of the host."""
     peer: bool = False
     """Another worker did not answer: what befell that one is the cause."""
 
@@ -56,4 +56,6 @@ def failure_of(error: Exception, where: str) -> Failure:
     kind = type(error).__name__
     # Gloo begins its messages with the file that they come from; NCCL's errors have types of torch's own.
     peer = kind.startswith("Dist") or kind == "PeerLost" or (kind == "RuntimeError" and "/gloo/" in str(error))
-    return Failure(where, said, isinstance(error, LASTING), kind == "OutOfMemoryError", peer)
+    # Of the host's, torch says it with a RuntimeError.
+    memory = kind == "OutOfMemoryError" or isinstance(error, MemoryError) or "can't allocate memory" in str(error)
+    return Failure(where, said, isinstance(error, LASTING), memory, peer)

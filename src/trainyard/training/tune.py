@@ -23,9 +23,10 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 from ray.tune.search import Searcher
 
-from trainyard.errors import TrainyardError
+from trainyard.errors import InputError, TrainyardError
 from trainyard.training import ray_start
 from trainyard.training.cluster_config import ClusterConfig
+from trainyard.training.failure import Failure, failure_of
 from trainyard.training.job import FitJob
 from trainyard.training.noticeboard import Noticeboard
 from trainyard.training.timing import FOLLOW_SECONDS, LISTEN_SECONDS
@@ -129,6 +130,10 @@ def run(
         except KeyboardInterrupt:
             desk.let_save(board)
             raise
+    if isinstance(desk.problem, WorkersLost):
+        with suppress(Exception):  # the cluster's head is away
+            for value in board.read([_failed(desk.problem.number)]).values():
+                desk.problem.cause = Failure.decode(value).said
     if desk.problem is not None:
         raise desk.problem
 
@@ -207,6 +212,8 @@ class WorkersLost(Exception):
     def __init__(self, number: int) -> None:
         super().__init__(f"trial {number}")
         self.number = number
+        self.cause = ""
+        """What the last of them said, if it could."""
 
 
 class _Kept:
@@ -310,6 +317,17 @@ class TrialProcess(tune.Trainable):  # type: ignore[misc]
         except TrainyardError as error:
             # Returned, because Tune would begin the trial again after an exception.
             return {**self._about([]), "done": True, "error": error}
+        except Exception as error:
+            failure = failure_of(error, f"trial {self.number}")
+            if failure.lasting or failure.memory:
+                return {
+                    **self._about([]),
+                    "done": True,
+                    "error": InputError(f"{failure.said}; mend it, or leave these values out"),
+                }
+            with suppress(Exception):  # the cluster's head is away
+                self.board.post(_failed(self.number), failure.encode())
+            raise
         return {**self._about(epochs), "done": finished, "finished": finished}
 
     def cleanup(self) -> None:
@@ -329,7 +347,7 @@ class TrialProcess(tune.Trainable):  # type: ignore[misc]
         trial: TrialJob = config["trial"]
         self.number, self.over = trial.number, threading.Event()
         self.fit = TrialFit(trial.job, trial.attempt, config["threads"], lambda job: ready(job, lambda: None))
-        board = Noticeboard(config["launch"], ray_start.head_store)
+        board = self.board = Noticeboard(config["launch"], ray_start.head_store)
         threading.Thread(target=self._listen, args=(board, self.fit, trial.number), name="listen", daemon=True).start()
 
     def _listen(self, board: Noticeboard, fit: Any, number: int) -> None:
@@ -343,6 +361,11 @@ class TrialProcess(tune.Trainable):  # type: ignore[misc]
 
     def _about(self, epochs: list[dict[str, float]]) -> dict[str, Any]:
         return {"number": self.number, "epochs": epochs}
+
+
+def _failed(number: int) -> str:
+    """Return the name under which a trial's process says what it met."""
+    return f"failed-{number}"
 
 
 def _name(trial: Any) -> str:
