@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 from rich.console import Console
 
@@ -74,6 +76,14 @@ def test_without_room_for_that_either_everything_with_a_name_stands_below() -> N
         "  size  3 kB",
         "c.npy        stays",
     ]
+
+
+def test_a_terminal_that_shows_ascii_alone_is_given_nothing_else() -> None:
+    for width in (40, 100):
+        out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+        Console(width=width, file=out).print(Rows(COLUMNS, ROWS))
+        out.seek(0)
+        assert "----" in out.readlines()[1]
 
 
 def test_a_row_may_end_early_and_a_cell_have_several_lines() -> None:

@@ -54,7 +54,7 @@ class Rows:
         kept = [place for place, column in enumerate(self.columns) if not column.below]
         if self._line_width(kept) > options.max_width:
             kept = [place for place, column in enumerate(self.columns) if not place or not column.name]
-        yield from self._stacked(kept, options.max_width)
+        yield from self._stacked(kept, options)
 
     def _widths(self, room: int) -> list[int] | None:
         """Return how wide each column is in a table of which no word is broken; None where there is no room for it."""
@@ -84,16 +84,16 @@ class Rows:
             table.add_row(*row)
         return table
 
-    def _stacked(self, kept: Sequence[int], room: int) -> Iterator[RenderableType]:
+    def _stacked(self, kept: Sequence[int], options: ConsoleOptions) -> Iterator[RenderableType]:
         """Yield the rows with what is kept of them, each with the rest below it."""
-        whole = self._line_width(kept)
+        whole, room = self._line_width(kept), options.max_width
         # Where even that is too long, columns below each other would make it longer still.
         widths = [self._cell_width(place) if whole <= room else 0 for place in kept]
         below = [place for place in range(len(self.columns)) if place not in kept]
         names = _longest([self.columns[place].name for place in below])
         if any(self.columns[place].name for place in kept):
             yield self._line([Text(column.name, style="bold") for column in self.columns], kept, widths)
-            yield Text("─" * min(room, whole))
+            yield Text(("-" if options.ascii_only else "─") * min(room, whole))
         for row in self.rows:
             yield self._line(row, kept, widths)
             facts = Table.grid(padding=(0, 2, 0, 0))
