@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from tests.disks import Disks
+from trainyard.cli import app
 from trainyard.data.numpy_arrays import NumpyArraysConfig
 from trainyard.data.prepare import prepare
+from trainyard.errors import InputError
 
 RECIPE = """\
 recipes:
@@ -127,6 +130,19 @@ def test_damaged_packed_data_end_with_the_file_and_code_5(project: Path, packed:
     assert done.returncode == 5
     assert done.stderr.startswith(f"ERROR: {path.relative_to(project)}: ") and "`dvc repro`" in done.stderr
     assert "OK" not in done.stdout
+
+
+@pytest.mark.parametrize("data", ["", ".", "..", "/"])
+def test_a_folder_that_holds_the_project_is_not_taken_for_data(
+    project: Path, monkeypatch: pytest.MonkeyPatch, data: str
+) -> None:
+    monkeypatch.chdir(project)
+    before = (project / "params.yaml").read_text()
+    with pytest.raises(
+        InputError, match="holds the project itself; name the folder or table of the data, such as data/raw/more"
+    ):
+        CliRunner().invoke(app, ["new", "more", "--data", data], catch_exceptions=False)
+    assert (project / "params.yaml").read_text() == before
 
 
 def test_a_read_only_disk_is_named_without_a_traceback(project: Path, root: Path, disks: Disks) -> None:

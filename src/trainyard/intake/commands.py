@@ -55,6 +55,10 @@ def new(
     )
     shown = data.relative_to(Path.cwd()) if data.is_absolute() and data.is_relative_to(Path.cwd()) else data
     published = str(data) in names(Path.cwd()) and not data.exists()
+    if Path.cwd().is_relative_to(data.resolve()):
+        raise InputError(
+            f"--data {data}: holds the project itself; name the folder or table of the data, such as data/raw/{name}"
+        )
     if (published or like is not None) and (given := named.given()):
         raise InputError(f"{', '.join(given)}: is to look at data with; {like or data} comes with its recipe: change that")
     if like is not None:
