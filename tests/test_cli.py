@@ -15,7 +15,7 @@ from trainyard.command_help import EXAMPLES, GROUPS
 COMMANDS: Any = typer.main.get_command(app)
 
 
-@pytest.mark.parametrize("command", [("report",), ("verify", "--cache"), ("verify",)], ids=" ".join)
+@pytest.mark.parametrize("command", [("report",), ("verify", "--cache"), ("verify",), ("datasets",)], ids=" ".join)
 def test_outside_a_project_nothing_is_said_to_be_well(tmp_path: Path, command: tuple[str, ...]) -> None:
     whole = [sys.executable, "-m", "trainyard.cli", *command]
     done = subprocess.run(whole, cwd=tmp_path, capture_output=True, text=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from trainyard.data.problems import printable
@@ -60,6 +60,9 @@ def copied(path: Path, name: str, data: str) -> str:
     try:
         text = path.read_text(encoding="utf-8")
         root = YAML(typ="safe", pure=True).compose(text)
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise InputError(f"{path}:{line}: {error.problem}; name a file with a recipe, such as examples/mnist.yaml") from None
     except (OSError, UnicodeDecodeError, YAMLError) as error:
         raise InputError(f"{path}: cannot be read ({error}); name a file with a recipe, such as examples/mnist.yaml") from None
     place = _value(_value(root, "data"), "path")

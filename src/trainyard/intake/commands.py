@@ -109,12 +109,15 @@ def check(
 
 def datasets() -> None:
     """List the published data sets that can be fetched by name."""
-    from trainyard.data.catalogue import lines
+    from trainyard.data.catalogue import FOLDER, lines
     from trainyard.data.fetch import downloads_folder
     from trainyard.terminal import filled
 
     downloads = downloads_folder()
-    for name, size, here, licence, about in lines(Path.cwd(), downloads):
+    found = lines(Path.cwd(), downloads)
+    if not found:
+        raise InputError(f"{FOLDER}: no data sets are listed there; run this in the project's folder")
+    for name, size, here, licence, about in found:
         typer.echo(f"{name:<16} {size:>9}  fetched: {here:<3}  {licence}")
         typer.echo(filled(about, 17))
     typer.echo(f"Fetched ones are in {downloads}. A recipe for one: trainyard new NAME --data mnist")
