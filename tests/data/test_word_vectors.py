@@ -219,6 +219,12 @@ def test_what_is_odd_about_a_file_is_a_warning(tmp_path: Path) -> None:
     assert "1 words are not UTF-8" in said["not-utf-8"]
 
 
+@pytest.mark.parametrize("lowercase", [True, False])
+def test_small_letters_are_advised_to_whom_they_are_new(tmp_path: Path, lowercase: bool) -> None:
+    said = str(read(tmp_path, "cat 1\n", lowercase=lowercase)[0].warnings[0])
+    assert "other vectors may know more" in said and ("lowercase: true" in said) is not lowercase
+
+
 def test_a_file_larger_than_what_is_kept_of_it_is_read_in_little_memory(tmp_path: Path) -> None:
     rows = b"".join(b"word%d " % number + b"0.5 " * 100 + b"\n" for number in range(40_000))
     config, tokenizer = written(tmp_path, rows + b"cat " + b"1 " * 100 + b"\n"), train_tokenizer(TEXTS, 100, "words")

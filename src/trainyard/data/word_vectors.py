@@ -97,7 +97,8 @@ def read_vectors(config: VectorsConfig, root: Path, tokenizer: Tokenizer, size: 
         raise DataError(config.path, problems)
     if covered < FEW * own:
         said = f"has {covered:,} of the {own:,} words of the training split ({covered / own:.0%})"
-        expected = "the others begin at random; other vectors may know more, or data.lowercase: true may find more"
+        expected = "the others begin at random; other vectors may know more"
+        expected += "" if words.lowercase else ", or data.lowercase: true may find more"
         found.add("few-vectors", said, expected, severity="warning")
     if rows.unreadable:
         found.add("not-utf-8", f"{rows.unreadable:,} words are not UTF-8", "these are left out", severity="warning")
@@ -120,7 +121,7 @@ class _Words:
         """Whether there was no room for a word of the file."""
         self._size = max(size, len(known))
         self._normalizer, self._pre_tokenizer = tokenizer.normalizer, tokenizer.pre_tokenizer
-        self._lowercase = self._normalizer.normalize_str("A") == "a"
+        self.lowercase = self._normalizer.normalize_str("A") == "a"
         self._at = {word: place for place, word in enumerate(known)}
         self._capitals: dict[str, list[int]] = {}
         for place, word in enumerate(known[len(SPECIAL) :], len(SPECIAL)):
@@ -153,7 +154,7 @@ class _Words:
 
     def _normal(self, word: str) -> str:
         if word.isascii():
-            return word.lower() if self._lowercase else word
+            return word.lower() if self.lowercase else word
         return str(self._normalizer.normalize_str(word))
 
     def _is_one(self, word: str) -> bool:
