@@ -165,6 +165,8 @@ def test_a_training_in_a_shared_folder_needs_no_remote_and_uses_its_cache(cluste
 
 
 def test_a_job_is_left_stopped_continued_and_joined(cluster: Cluster, project: Project) -> None:
+    # A line for each job, however long its name.
+    project.environment["COLUMNS"] = "200"
     gate = project.folder / "gate"
     first = Submit(project, "first.log", "submit", "slow", "--address", cluster.url)
     try:
