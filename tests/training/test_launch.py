@@ -5,6 +5,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -86,6 +87,16 @@ def test_the_ray_of_another_user_of_this_machine_is_not_joined(tmp_path: Path) -
             with pytest.raises(MachineError, match=said):
                 ray_start.join(f"127.0.0.1:{port}", insecure=False)
     shutil.rmtree(raylet.parent)
+
+
+def test_what_keeps_ray_from_starting_is_named_where_it_can_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask = "from trainyard.training.ray_start import remedy; print(remedy())"
+    limited = f"ulimit -n 100 && exec {sys.executable} -c '{ask}'"
+    done = subprocess.run(["bash", "-c", limited], capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "allow it more open files, of which `ulimit -n` allows 100", done.stderr
+    monkeypatch.setattr(ray_start, "SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    assert ray_start.remedy() == f"{tmp_path} cannot be written by this user: chmod 1777 {tmp_path}"
 
 
 def test_versions_that_differ_are_no_cluster_that_does_not_answer() -> None:

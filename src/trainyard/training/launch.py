@@ -337,7 +337,7 @@ class Launch:
                 # What has started of it would go on writing into a folder that is being deleted.
                 ray_start.kill_private(self._folder.path)
                 raise MachineError(
-                    f"Ray could not start on this machine ({last_line(error)}); free memory, or set cluster.workers: 0"
+                    f"Ray could not start on this machine ({last_line(error)}); {ray_start.remedy()}, or set cluster.workers: 0"
                 ) from error
             raise ServiceError(f"cluster.address: {self.address} does not answer ({last_line(error)}); start it") from error
 

@@ -52,7 +52,9 @@ def session(cluster: ClusterConfig, workers: int, *, address: str = "", files: P
                 raise
             # What has started of it would go on writing into a folder that is being deleted.
             ray_start.kill_private(folder.path)
-            raise MachineError(f"Ray could not start on this machine ({last_line(error)}); free memory") from error
+            raise MachineError(
+                f"Ray could not start on this machine ({last_line(error)}); {ray_start.remedy()}, then run again"
+            ) from error
         if threading.current_thread() is threading.main_thread():
             # Ray has put a handler in its place that writes a stack and dies.
             signal.signal(signal.SIGTERM, handler)

@@ -6,6 +6,7 @@ import atexit
 import logging
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -45,6 +46,9 @@ VITAL = ("gcs_server", "raylet")
 SHORT_PLACES = ("/tmp", "/var/tmp", "/dev/shm")
 LONGEST_PLACE = 107 - len("/ty-12345678/r/session_2026-01-01_00-00-00_123456_1234567/sockets/plasma_store")
 """Bytes of a folder in which the sockets of a private Ray have a name of no more than the 107 that Linux allows."""
+SHARED_MEMORY = Path("/dev/shm")
+LIMITS = (("processes", "u", resource.RLIMIT_NPROC, 1024), ("open files", "n", resource.RLIMIT_NOFILE, 512))
+"""What Ray's own processes run out of below so many, with threads counted as processes."""
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 
 
@@ -153,6 +157,18 @@ def start_private(folder: PrivateFolder, cluster: ClusterConfig, workers: int) -
             kill_private(folder.path)
             ray.shutdown()
     logging.getLogger("ray").setLevel(logging.ERROR)
+
+
+def remedy() -> str:
+    """Return what to do where Ray cannot start here, by what it needs: it says of all of them that something took too long."""
+    if SHARED_MEMORY.is_dir() and not os.access(SHARED_MEMORY, os.W_OK | os.X_OK):
+        return f"{SHARED_MEMORY} cannot be written by this user: chmod 1777 {SHARED_MEMORY}"
+    found = []
+    for what, option, limit, least in LIMITS:
+        allowed = resource.getrlimit(limit)[0]
+        if allowed != resource.RLIM_INFINITY and allowed < least:
+            found.append(f"{what}, of which `ulimit -{option}` allows {allowed}")
+    return f"allow it more {' and '.join(found)}" if found else "free memory"
 
 
 def _leave_out_services() -> None:
