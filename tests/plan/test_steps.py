@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -97,3 +98,10 @@ def test_a_project_that_dvc_refuses_says_what_to_do(project: Path) -> None:
     for look in (lambda: needed(project, []), lambda: steps(project, ["cnn"], [])):
         with pytest.raises(IntegrityError, match="git left a merge conflict in it; put it right: trainyard repair"):
             look()
+
+
+def test_what_dvc_did_not_expect_is_said_and_not_its_offer_of_help(project: Path) -> None:
+    shutil.rmtree(project / ".dvc" / "tmp", ignore_errors=True)
+    (project / ".dvc" / "tmp").write_text("in the way")
+    with pytest.raises(InputError, match=r"unexpected error - .*File exists: '.*tmp'; mend that"):
+        steps(project, ["cnn"], ["prepare"])

@@ -112,7 +112,9 @@ def _status(root: Path) -> dict[str, list[Any]]:
     command = [sys.executable, "-m", "dvc", "status", "--json"]
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        line = last_line(Exception(done.stderr)).removeprefix("ERROR: ")
+        # Behind an error that it did not expect, DVC offers help.
+        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")] or [done.stderr]
+        line = last_line(Exception(said[-1])).removeprefix("ERROR: ")
         raise refusal(f"status: {line}", "mend that, `trainyard check` says what is wrong with params.yaml")
     answer: dict[str, list[Any]] = json.loads(done.stdout or "{}")
     return answer
