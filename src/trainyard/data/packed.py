@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from trainyard.data.raw import Kind
 from trainyard.data.shards import Shards
-from trainyard.errors import IntegrityError
+from trainyard.errors import InputError, IntegrityError
 
 VECTORS = "vectors.npy"
 CHUNK_BYTES = 8 * 2**20
@@ -124,32 +124,31 @@ def write_arrays(
 
 def write_array(path: Path, array: NDArray[Any]) -> str:
     """Write an array as one file, a few megabytes at a time, and return its sha256."""
-    row_bytes = max(1, array.dtype.itemsize * int(np.prod(array.shape[1:])))
-    return _write_shard(path, array, None, range(len(array)), max(1, CHUNK_BYTES // row_bytes))
+    return _write_shard(path, array, None, range(len(array)))
 
 
 def _write_array(folder: Path, name: str, array: NDArray[Any], rows: NDArray[np.int64] | None) -> dict[str, Any]:
     """Write an array as one file or several, and return what the card says of it."""
     count = len(array) if rows is None else len(rows)
     shape = (count, *array.shape[1:])
-    row_bytes = max(1, array.dtype.itemsize * int(np.prod(shape[1:])))
-    step = max(1, SHARD_BYTES // row_bytes)
+    step = max(1, SHARD_BYTES // _row_bytes(array))
     starts = range(0, max(1, count), step)
     files = {}
     for number, start in enumerate(starts):
         file = f"{name}.npy" if len(starts) == 1 else f"{name}-{number:05d}.npy"
         part = range(start, min(start + step, count))
-        files[file] = _write_shard(folder / file, array, rows, part, max(1, CHUNK_BYTES // row_bytes))
+        files[file] = _write_shard(folder / file, array, rows, part)
     return {"dtype": str(array.dtype), "shape": list(shape), "files": files}
 
 
-def _write_shard(path: Path, array: NDArray[Any], rows: NDArray[np.int64] | None, part: range, chunk: int) -> str:
+def _write_shard(path: Path, array: NDArray[Any], rows: NDArray[np.int64] | None, part: range) -> str:
     """Write what numpy.save writes, through Python's file, which says why a write failed; numpy's own does not."""
     shape = (len(part), *array.shape[1:])
     header = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False, "shape": shape}
     head = io.BytesIO()
     np.lib.format.write_array_header_1_0(head, header)
     digest = hashlib.sha256(head.getvalue())
+    chunk = max(1, CHUNK_BYTES // _row_bytes(array))
     with path.open("wb") as file:
         file.write(head.getvalue())
         for start in range(part.start, part.stop, chunk):
@@ -158,6 +157,10 @@ def _write_shard(path: Path, array: NDArray[Any], rows: NDArray[np.int64] | None
             digest.update(piece)
             file.write(piece)
     return digest.hexdigest()
+
+
+def _row_bytes(array: NDArray[Any]) -> int:
+    return max(1, array.dtype.itemsize * int(np.prod(array.shape[1:])))
 
 
 def string_arrays(name: str, strings: Sequence[str]) -> dict[str, NDArray[Any]]:
@@ -268,3 +271,28 @@ def file_sha256(path: Path) -> str:
     """Return the sha256 of a file, read in pieces."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_stated(path: Path, shown: object, stated: str | None, block: str) -> None:
+    """Refuse a file that is not the one that a recipe states by its hash.
+
+    Args:
+        path: of the file.
+        shown: its path in messages.
+        stated: its sha256, as the recipe has it.
+        block: of the recipe, which holds the key `sha256`.
+
+    Raises:
+        InputError: no hash is stated; the message says which one it is.
+        IntegrityError: it is another file.
+    """
+    found = file_sha256(path)
+    if stated is None:
+        raise InputError(
+            f"{block}.sha256: is missing, so a file that changes would not be noticed; if {shown} is the right one, "
+            f"write sha256: {found}"
+        )
+    if found != stated:
+        raise IntegrityError(
+            f"{shown}: has sha256 {found}, {block}.sha256 says {stated}; get the right file, or state the new hash"
+        )

@@ -11,7 +11,7 @@ import codecs
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainyard.data.links import absent
-from trainyard.data.packed import file_sha256
+from trainyard.data.packed import check_stated
 from trainyard.data.problems import DataError, Problem, printable
 from trainyard.data.table_encoding import FORMATS, MARKS
 from trainyard.data.table_form import Findings, shown
 from trainyard.data.text import SPECIAL, VectorsConfig
-from trainyard.errors import InputError, IntegrityError
+from trainyard.errors import InputError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -87,7 +87,7 @@ def read_vectors(config: VectorsConfig, root: Path, tokenizer: Tokenizer, size: 
                     continue
                 for place, how in places:
                     words.take(place, how, vector)
-    if any(problem.severity == "error" for problem in problems):
+    if problems:
         raise DataError(config.path, problems)
     covered = sum(how < NONE for how in words.how[len(SPECIAL) : len(known)])
     own = len(known) - len(SPECIAL)
@@ -176,7 +176,6 @@ class _Rows:
     unreadable: int = 0
     """Words that are not UTF-8."""
     line: int = 0
-    bad: int = field(default=0)
 
     def __iter__(self) -> Iterator[tuple[str, list[bytes]]]:
         """Yield word and numbers of each row; what is wrong is added to `found`."""
@@ -201,16 +200,18 @@ class _Rows:
                 yield word.strip().decode("utf-8"), fields
             except UnicodeDecodeError:
                 self.unreadable += 1
-        if stated is not None and stated != rows and not self.bad:
+        if self.found.problems:
+            return
+        if stated is not None and stated != rows:
             expected = "get the whole file again, or correct its first line"
             self.found.add("other-count", f"has {rows:,} words, its first line says {stated:,}", expected)
-        if not rows and not self.bad:
+        if not rows:
             self.found.add("no-rows", "has no words", AS_TEXT)
 
     def _lines(self) -> Iterator[tuple[bool, bytes]]:
         """Yield the lines that hold something, and whether each is the first, until too much is wrong."""
         first = True
-        while self.bad < MOST_PROBLEMS and (line := self.file.readline(LONGEST_LINE)):
+        while len(self.found.problems) < MOST_PROBLEMS and (line := self.file.readline(LONGEST_LINE)):
             self.line += 1
             if len(line) == LONGEST_LINE:
                 self._problem("long-line", f"is longer than {LONGEST_LINE:,} bytes", AS_TEXT)
@@ -241,7 +242,6 @@ class _Rows:
         return np.array(values, dtype=np.float32)
 
     def _problem(self, rule: str, found: str, expected: str) -> None:
-        self.bad += 1
         self.found.add(rule, found, expected, at=self.line)
 
 
@@ -255,7 +255,6 @@ def _check_file(config: VectorsConfig, root: Path) -> None:
     try:
         with path.open("rb") as file:
             start = file.read(4)
-        sha256 = file_sha256(path)
     except PermissionError:
         raise InputError(f"data.vectors.path: {config.path}: cannot be read; make it readable for this user") from None
     for magic, kind in FORMATS:
@@ -264,13 +263,4 @@ def _check_file(config: VectorsConfig, root: Path) -> None:
     for mark, encoding in MARKS:
         if start.startswith(mark) and not encoding.startswith("utf-8"):
             raise InputError(f"data.vectors.path: {config.path}: is {encoding.upper()}; save it as UTF-8")
-    if config.sha256 is None:
-        raise InputError(
-            "data.vectors.sha256: is missing, so a file that changes would not be noticed; "
-            f"if {config.path} is the right one, write sha256: {sha256}"
-        )
-    if sha256 != config.sha256.lower():
-        raise IntegrityError(
-            f"{config.path}: has sha256 {sha256}, data.vectors.sha256 says {config.sha256}; "
-            "get the right file, or state the new hash"
-        )
+    check_stated(path, config.path, config.sha256 and config.sha256.lower(), "data.vectors")

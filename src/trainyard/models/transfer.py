@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from trainyard.data.packed import file_sha256
+from trainyard.data.packed import check_stated
 from trainyard.errors import InputError, IntegrityError
 from trainyard.models.build import ModelConfig, build_network
 from trainyard.models.spec import InputSpec
@@ -58,16 +58,7 @@ def plan_transfer(path: Path, sha256: str | None, config: ModelConfig, spec: Inp
     """
     if not path.is_file():
         raise InputError(f"train.start_from.weights: {path}: no such file; put it there, or correct the path")
-    found = file_sha256(path)
-    if sha256 is None:
-        raise InputError(
-            f"train.start_from.sha256: is missing, so a file that changes would not be noticed; if {path} is the right one, "
-            f"write sha256: {found}"
-        )
-    if found != sha256:
-        raise IntegrityError(
-            f"{path}: has sha256 {found}, train.start_from.sha256 says {sha256}; get the right file, or state the new hash"
-        )
+    check_stated(path, path, sha256, "train.start_from")
     with torch.device("meta"):
         network = build_network(config, spec)
     transfer = _match(network, path)
