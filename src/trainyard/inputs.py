@@ -20,6 +20,8 @@ from ruamel.yaml.error import YAMLError
 HASHED_BYTES = 1 << 20
 """Up to this size a file is known by its content, beyond it by size and time."""
 LOOK_SECONDS = 5.0
+NAMED = {"prepare": "data.vectors.path", "train": "train.start_from.weights"}
+"""By stage, where a recipe names a file whose hash stands beside it."""
 
 
 class Inputs:
@@ -76,6 +78,12 @@ def value_at(values: Any, name: str) -> Any:
     for part in name.split("."):
         values = values.get(part) if isinstance(values, Mapping) else None
     return values
+
+
+def named_file(recipe: Any, stage: str) -> str | None:
+    """Return the path of the file that a recipe has a stage read by its hash; dvc.yaml cannot list what only some have."""
+    path = value_at(recipe, NAMED[stage]) if stage in NAMED else None
+    return path if isinstance(path, str) else None
 
 
 def _plain(value: Any) -> str:

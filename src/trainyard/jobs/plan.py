@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from trainyard.errors import InputError, first_line
-from trainyard.inputs import read_mapping, value_at
+from trainyard.inputs import NAMED, named_file, read_mapping, value_at
 from trainyard.params import nearest
 
 SECRET_OPTIONS = (
@@ -132,9 +132,9 @@ def _named(root: Path) -> dict[str, str]:
     recipes = value_at(read_mapping(root / "params.yaml"), "recipes")
     found = {}
     for name, recipe in recipes.items() if isinstance(recipes, dict) else ():
-        for stage, key in (("prepare", "data.vectors.path"), ("train", "train.start_from.weights")):
-            path = value_at(recipe, key)
-            if isinstance(path, str) and not (inside := os.path.normpath(path)).startswith((os.pardir, os.sep)):
+        for stage in NAMED:
+            path = named_file(recipe, stage)
+            if path is not None and not (inside := os.path.normpath(path)).startswith((os.pardir, os.sep)):
                 found[f"{stage}@{name}"] = inside
     return found
 

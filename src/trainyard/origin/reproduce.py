@@ -18,6 +18,7 @@ from trainyard.data.packed import file_sha256, read_card
 from trainyard.errors import InputError, MachineError
 from trainyard.file_lock import hold
 from trainyard.files import write_whole
+from trainyard.inputs import named_file
 from trainyard.origin.compared import Cause, Difference, causes, first_of_curves, first_of_values
 from trainyard.origin.record import FILE, FOLDER, PATCH, machine, packages
 from trainyard.origin.tree import Say, Tree, bring_data, bring_file, grow
@@ -135,9 +136,8 @@ def read_origin(store: Lookup, run: Recorded) -> dict[str, Any]:
 
 
 def _train(tree: Tree, root: Path, origin: dict[str, Any], run: Recorded, say: Say) -> None:
-    start = (origin["block"].get("train") or {}).get("start_from")
-    if start:
-        bring_file(tree, root, str(start["weights"]))
+    if (weights := named_file(origin["block"], "train")) is not None:
+        bring_file(tree, root, weights)
     tree.stage("train")
     if any(name.startswith("test/") for name in run.metrics):
         tree.stage("evaluate")

@@ -19,6 +19,7 @@ from trainyard.dvc_cache import cache_folder
 from trainyard.dvc_lock import written
 from trainyard.errors import InputError, Interrupted, TrainyardError
 from trainyard.files import write_whole
+from trainyard.inputs import named_file
 from trainyard.origin.record import PATCH
 
 Say = Callable[[str], None]
@@ -125,8 +126,8 @@ def bring_data(tree: Tree, root: Path, origin: Mapping[str, Any], say: Say) -> N
                 say(f"packed data: dvc {how}")
                 return
     bring_file(tree, root, str(origin["data"]["path"]))
-    if vectors := origin["block"]["data"].get("vectors"):
-        bring_file(tree, root, str(vectors["path"]))
+    if (vectors := named_file(origin["block"], "prepare")) is not None:
+        bring_file(tree, root, vectors)
     say("packed data: made again from the raw data")
     tree.stage("prepare")
 
