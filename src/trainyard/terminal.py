@@ -35,6 +35,11 @@ class Column:
     """Long text: it may take several lines, and is the first to leave its row where that is too long."""
 
 
+def columns(kept: int, names: Sequence[str]) -> list[Column]:
+    """Return columns of which all but the first few may leave their row."""
+    return [Column(name=name, below=place >= kept) for place, name in enumerate(names)]
+
+
 class Rows:
     """A table: a line for each row where the terminal has room; else some of its cells go below it, a line for each.
 

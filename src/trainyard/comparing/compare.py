@@ -20,7 +20,7 @@ from trainyard.comparing.paired import Findings, Paired, held_against_first
 from trainyard.errors import InputError
 from trainyard.files import write_whole
 from trainyard.masking import mask
-from trainyard.terminal import Column, Rows
+from trainyard.terminal import Rows, columns
 from trainyard.training.cluster_config import TrackingConfig
 
 WHY_MCNEMAR = (
@@ -136,8 +136,7 @@ def _pair(pair: Paired) -> list[RenderableType]:
             f"{low:+.4f} to {high:+.4f}",
         )
         rows.append([Text(cell, style=style) for cell in row])
-    headers = (pair.reference, pair.label, "difference", "95 % interval")
-    table = Rows([Column(name="metric"), *(Column(name=header, below=True) for header in headers)], rows)
+    table = Rows(columns(1, ("metric", pair.reference, pair.label, "difference", "95 % interval")), rows)
     lines: list[RenderableType] = [Text(f"{pair.samples:,} test samples, the same for both\n"), table, Text()]
     if (test := pair.mcnemar) is not None:
         count = f"{test.second_alone:,} samples that only {pair.reference} gets right, "
@@ -147,8 +146,7 @@ def _pair(pair: Paired) -> list[RenderableType]:
 
 
 def _many(found: Comparison) -> Rows:
-    columns = [Column(name="model"), Column(name="metric")]
-    columns += [Column(name=name, below=True) for name in ("test (95 %)", f"less {found.contenders[0].label} (95 %)")]
+    names = ("model", "metric", "test (95 %)", f"less {found.contenders[0].label} (95 %)")
     rows: list[tuple[str | Text, ...]] = []
     for one in found.contenders:
         scores, pair = found.findings.scores.get(one.label, {}), found.findings.pairs.get(one.label)
@@ -159,7 +157,7 @@ def _many(found: Comparison) -> Rows:
             estimate = pair.differences[0].difference
             apart = f"{estimate.value:+.4f} ({estimate.low:+.4f} to {estimate.high:+.4f})"
         rows.append((Text(one.label, style="bold" if pair is not None and pair.better else ""), name, reached, apart))
-    return Rows(columns, rows)
+    return Rows(columns(2, names), rows)
 
 
 def _not_same(first: Contender, other: Contender) -> str:

@@ -19,7 +19,7 @@ from trainyard.data.packed import read_card
 from trainyard.doctor.finding import MACHINE, SERVICE, Finding, ok, problem, warning
 from trainyard.errors import TrainyardError
 from trainyard.masking import mask
-from trainyard.terminal import Column, Rows
+from trainyard.terminal import Rows, columns
 from trainyard.training.access import host_of
 from trainyard.training.cluster_config import ClusterConfig
 from trainyard.training.node_facts import Facts, Question
@@ -115,7 +115,7 @@ def table(nodes: Nodes) -> Rows:
     for answer in nodes.answers:
         cells = (answer.problem,) if answer.facts is None else _cells(answer, answer.facts, nodes)
         rows.append((f"{answer.node.name}\n{answer.node.address}", *cells))
-    return Rows([Column(name=COLUMNS[0]), *(Column(name=name, below=True) for name in COLUMNS[1:])], rows)
+    return Rows(columns(1, COLUMNS), rows)
 
 
 def _cells(answer: Answer, facts: Facts, nodes: Nodes) -> Sequence[str]:

@@ -24,7 +24,7 @@ from trainyard.studies.children import Child, run_child
 from trainyard.studies.parent import parent_run, prepared
 from trainyard.studies.subset import subset
 from trainyard.tasks.primary import PRIMARY
-from trainyard.terminal import Column, Rows
+from trainyard.terminal import Rows, columns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,13 +133,12 @@ def write_curve(folder: Path, curve: Curve) -> list[Path]:
 
 def render(curve: Curve) -> RenderableType:
     """Return the table."""
-    columns = [Column(name="training samples")]
-    columns += [Column(name=name, below=True) for name in (f"network, {curve.metric}", "baseline")]
+    names = ("training samples", f"network, {curve.metric}", "baseline")
     rows = []
     for point in curve.points:
         scores = (f"{score.value:.4f} ({score.low:.4f} to {score.high:.4f})" for score in (point.network, point.baseline))
         rows.append((f"{point.samples:,} ({point.fraction:.0%})", *scores))
-    return Group(Rows(columns, rows), Text(f"\nreports/{curve.recipe}/learning_curve.json, .png, .svg", style="dim"))
+    return Group(Rows(columns(1, names), rows), Text(f"\nreports/{curve.recipe}/learning_curve.json, .png, .svg", style="dim"))
 
 
 def _score(metrics: dict[str, float], name: str) -> Score:

@@ -21,7 +21,7 @@ from trainyard.progress import say
 from trainyard.studies.children import Child, run_child
 from trainyard.studies.parent import parent_run, prepared
 from trainyard.tasks.primary import PRIMARY
-from trainyard.terminal import Column, Rows
+from trainyard.terminal import Rows, columns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,11 +105,11 @@ def spread(values: list[float]) -> Spread:
 
 def render(repeated: Repeated) -> RenderableType:
     """Return the table."""
-    headers = ("mean (95 % of the mean)", "std of one training", "least to most")
+    names = ("metric", "mean (95 % of the mean)", "std of one training", "least to most")
     rows = []
     for name, found in repeated.metrics.items():
         mean = f"{found.mean:.4f} ({found.low:.4f} to {found.high:.4f})"
         rows.append((name, mean, f"{found.std:.4f}", f"{found.least:.4f} to {found.most:.4f}"))
-    table = Rows([Column(name="metric"), *(Column(name=header, below=True) for header in headers)], rows)
+    table = Rows(columns(1, names), rows)
     seeds = f"{repeated.recipe}: {len(repeated.seeds)} seeds, {repeated.seeds[0]} to {repeated.seeds[-1]}, test split"
     return Group(Text(f"{seeds}\n"), table, Text(f"\nreports/{repeated.recipe}/repeat.json", style="dim"))

@@ -16,7 +16,7 @@ from trainyard.files import write_whole
 from trainyard.studies.searcher import study_of
 from trainyard.studies.sweep_config import SweepConfig
 from trainyard.tasks.primary import merit
-from trainyard.terminal import Column, Rows
+from trainyard.terminal import Rows, columns
 
 if TYPE_CHECKING:
     from trainyard.studies.trials import Swept, Trial
@@ -115,8 +115,7 @@ def ranked(swept: Swept) -> list[Trial]:
 def render(swept: Swept) -> RenderableType:
     """Return the best trials as a table, and where the rest is."""
     keys = list(swept.values)
-    columns = [Column(name=name) for name in ("trial", f"val {swept.metric}", "epochs")]
-    columns += [Column(name=key.partition(".")[2], below=True) for key in keys]
+    names = ("trial", f"val {swept.metric}", "epochs", *(key.partition(".")[2] for key in keys))
     rows = []
     for trial in ranked(swept)[:SHOWN]:
         score = swept.scores.get(trial.number)
@@ -128,6 +127,6 @@ def render(swept: Swept) -> RenderableType:
     head = f"{swept.recipe}: {len(swept.trials)} trials ({told}); the validation split chose, the test split was not read"
     return Group(
         Text(f"{head}\n"),
-        Rows(columns, rows),
+        Rows(columns(3, names), rows),
         Text(f"\nreports/{swept.recipe}/sweep/: sweep.json, trials.csv, charts", style="dim"),
     )
