@@ -77,14 +77,15 @@ def prepare(
     """
     temporary = out_dir.with_name(f".{out_dir.name}.tmp")
     scratch = scratch or out_dir.with_name(f".{out_dir.name}.read")
+    root = root or Path.cwd()
     try:
-        raw = load(config, root or Path.cwd(), scratch, progress)
+        raw = load(config, root, scratch, progress)
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         card = (
             _pack_series(name, config, raw, temporary)
             if isinstance(config, SeriesCSVConfig)
-            else _pack(name, config, raw, temporary, root or Path.cwd())
+            else _pack(name, config, raw, temporary, root)
         )
         write_card(temporary, card)
         write_page(temporary, card)

@@ -6,11 +6,14 @@ import sys
 from collections.abc import Callable
 from json import dumps
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from trainyard.errors import InputError
+
+if TYPE_CHECKING:
+    from trainyard.recipe import Recipe
 
 PARAMS = Path("params.yaml")
 
@@ -79,9 +82,7 @@ def check(
     ] = False,
 ) -> None:
     """Read params.yaml, and the data that recipes bring, and say everything that is wrong with them."""
-    from trainyard.recipe import read_all, read_recipe
-
-    recipes = [read_recipe(PARAMS, recipe)] if recipe else read_all(PARAMS)[0]
+    recipes = _asked(recipe)
     if json:
         from trainyard.data.check import as_json
 
@@ -89,10 +90,10 @@ def check(
         documents = [document for document, _ in results]
         typer.echo(dumps(documents[0] if recipe else documents, indent=2, ensure_ascii=False))
         sys.exit(next((code for _, code in results if code), 0))
-    for found in recipes:
-        from trainyard.data.sources import EMBEDDED
-        from trainyard.evaluation.summary import epochs
+    from trainyard.data.sources import EMBEDDED
+    from trainyard.evaluation.summary import epochs
 
+    for found in recipes:
         typer.echo(f"{found.name}: {found.family} on {found.data.source}, {epochs(found.train.epochs)}")
         if found.data.path != EMBEDDED:
             from trainyard.data.check import check as check_data
@@ -152,10 +153,8 @@ def verify(
         return
     from trainyard.data.packed import hashes, read_card
     from trainyard.data.packed import verify as verify_files
-    from trainyard.recipe import read_all, read_recipe
 
-    recipes = [read_recipe(PARAMS, recipe)] if recipe else read_all(PARAMS)[0]
-    for found in recipes:
+    for found in _asked(recipe):
         folder = Path("data", "prepared", found.name)
         if not folder.is_dir():
             typer.echo(f"{found.name}: not prepared yet; dvc repro prepare@{found.name}")
@@ -164,6 +163,13 @@ def verify(
         verify_files(folder, card)
         counts = ", ".join(f"{count:,} {split}" for split, count in card.samples.items())
         typer.echo(f"{found.name}: OK, {len(hashes(card)):,} files as they were packed, {counts} samples")
+
+
+def _asked(recipe: str) -> list[Recipe]:
+    """Return the recipe of a name, or all of them where it is empty."""
+    from trainyard.recipe import read_all, read_recipe
+
+    return [read_recipe(PARAMS, recipe)] if recipe else read_all(PARAMS)[0]
 
 
 def _say(text: str) -> None:

@@ -77,21 +77,8 @@ def check_input(config: object, spec: InputSpec) -> None:
     Raises:
         InputError: naming what was found and what is needed.
     """
-    if isinstance(config, LSTMConfig) and spec.vector_size not in (0, config.embedding_size):
-        raise InputError(
-            f"model: embedding_size: {config.embedding_size}, those of data.vectors have {spec.vector_size} numbers; "
-            f"use embedding_size: {spec.vector_size}, or vectors of {config.embedding_size}"
-        )
-    if isinstance(config, LSTMConfig) and config.freeze_embedding and not spec.vector_size:
-        raise InputError(
-            "model: freeze_embedding: true would leave the random numbers of words as they are, the data came without word "
-            "vectors; name some under data.vectors, or remove it"
-        )
-    if isinstance(config, LSTMConfig) and (nbytes := 4 * spec.vocabulary_size * config.embedding_size) > LARGEST_EMBEDDING:
-        raise InputError(
-            f"model: {spec.vocabulary_size:,} words with {config.embedding_size} numbers each take {nbytes / 1e9:.1f} GB, more "
-            f"than the {LARGEST_EMBEDDING / 1e9:.1f} GB that an ONNX file has room for; use a smaller data.vocabulary_size"
-        )
+    if isinstance(config, LSTMConfig):
+        _check_words(config, spec)
     if isinstance(config, LSTMConfig) and spec.kind != "forecasting":
         if config.residual == "last":
             raise InputError(
@@ -105,4 +92,23 @@ def check_input(config: object, spec: InputSpec) -> None:
         raise InputError(
             f"model: needs images of at least {smallest_side(config)} pixels a side, the data are {spec.height} x "
             f"{spec.width}; use fewer model.widths, pooling: none, or larger images"
+        )
+
+
+def _check_words(config: LSTMConfig, spec: InputSpec) -> None:
+    """Refuse an embedding that does not go with the words of the data, as `check_input`."""
+    if spec.vector_size not in (0, config.embedding_size):
+        raise InputError(
+            f"model: embedding_size: {config.embedding_size}, those of data.vectors have {spec.vector_size} numbers; "
+            f"use embedding_size: {spec.vector_size}, or vectors of {config.embedding_size}"
+        )
+    if config.freeze_embedding and not spec.vector_size:
+        raise InputError(
+            "model: freeze_embedding: true would leave the random numbers of words as they are, the data came without word "
+            "vectors; name some under data.vectors, or remove it"
+        )
+    if (nbytes := 4 * spec.vocabulary_size * config.embedding_size) > LARGEST_EMBEDDING:
+        raise InputError(
+            f"model: {spec.vocabulary_size:,} words with {config.embedding_size} numbers each take {nbytes / 1e9:.1f} GB, more "
+            f"than the {LARGEST_EMBEDDING / 1e9:.1f} GB that an ONNX file has room for; use a smaller data.vocabulary_size"
         )

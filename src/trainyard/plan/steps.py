@@ -113,8 +113,8 @@ def _status(root: Path) -> dict[str, list[Any]]:
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         # Behind an error that it did not expect, DVC offers help.
-        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")] or [done.stderr]
-        line = last_line(Exception(said[-1])).removeprefix("ERROR: ")
+        said = [line.removeprefix("ERROR: ") for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
+        line = said[-1] if said else last_line(Exception(done.stderr))
         raise refusal(f"status: {line}", "mend that, `trainyard check` says what is wrong with params.yaml")
     answer: dict[str, list[Any]] = json.loads(done.stdout or "{}")
     return answer
