@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from tests.benchmark_module import benchmark
 
 NOUNS = """\
   1 This software and database is being provided to you, the LICENSEE, by
@@ -21,11 +22,7 @@ ADJECTIVES = '00005000 00 s 01 galore(ip) 0 001 & 00006000 a 0000 | in great num
 @pytest.fixture(scope="module")
 def texts(root: Path) -> ModuleType:
     """The script, as a module."""
-    spec = importlib.util.spec_from_file_location("word_vectors", root / "benchmarks" / "word_vectors.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return benchmark(root, "word_vectors")
 
 
 def test_a_word_of_wordnet_stands_beside_what_it_is_a_kind_of(texts: ModuleType, tmp_path: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import random
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+
+from tests.benchmark_module import benchmark
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.faults, pytest.mark.long]
 PATIENCE = 150.0
@@ -18,11 +19,7 @@ PATIENCE = 150.0
 @pytest.fixture(scope="module")
 def killing(root: Path) -> ModuleType:
     """The benchmark, as a module."""
-    spec = importlib.util.spec_from_file_location("killed_repro", root / "benchmarks" / "killed_repro.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return benchmark(root, "killed_repro")
 
 
 @pytest.fixture(scope="module")
