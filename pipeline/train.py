@@ -7,12 +7,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainyard.errors import InputError
 from trainyard.stage import Clock, leave, run_stage
 
 if TYPE_CHECKING:
     from trainyard.data.packed import Card
-    from trainyard.recipe import Recipe
     from trainyard.tracking.run import Tracking
     from trainyard.training.launch import Launch
     from trainyard.training.lease import Lease
@@ -32,11 +30,10 @@ def train(arguments: argparse.Namespace, clock: Clock) -> str:
     """Start the workers, and record and hand on what they make."""
     from trainyard.data.packed import read_card, verify
     from trainyard.fingerprint import fingerprint
-    from trainyard.models.spec import InputSpec, check_input
+    from trainyard.models.spec import InputSpec
     from trainyard.progress import say
     from trainyard.provenance import scratch_root
-    from trainyard.recipe import check_kind, read_recipe, read_settings
-    from trainyard.tasks.train_config import check_train
+    from trainyard.recipe import check_data, read_recipe, read_settings
     from trainyard.tracking.run import Tracking
     from trainyard.training.job import FitJob
     from trainyard.training.launch import started
@@ -47,10 +44,9 @@ def train(arguments: argparse.Namespace, clock: Clock) -> str:
     cluster, tracking_config = read_settings(Path("params.yaml"))
     card = read_card(arguments.data_dir)
     verify(arguments.data_dir, card)
-    check_kind(recipe, card.kind)
-    check_input(recipe.model, InputSpec.from_card(card))
-    check_train(recipe.train, card)
-    weights = start(recipe, card)
+    brought = check_data(recipe, InputSpec.from_card(card), Path())
+    if (begin := recipe.train.start_from) is not None:
+        say(recipe.name, "train", f"begins with {begin.weights}: {brought}")
     mark = fingerprint(recipe, card.sha256)
     lock = Path("dvc.lock")
     free_scratch(scratch_root(), lock)
@@ -61,7 +57,7 @@ def train(arguments: argparse.Namespace, clock: Clock) -> str:
         data_sha256=card.sha256,
         scratch_dir=scratch,
         fingerprint=mark,
-        weights=weights,
+        weights=None if begin is None else Path(begin.weights).resolve(),
         storage=cluster.storage,
         data_cache_gigabytes=cluster.data_cache_gigabytes,
         checkpoint_seconds=cluster.checkpoint_seconds,
@@ -77,22 +73,6 @@ def train(arguments: argparse.Namespace, clock: Clock) -> str:
         with Tracking(scratch_root(), tracking_config, recipe, "train") as tracking, started(job, cluster) as launched:
             # The workers, and the process that talks to MLflow, start while this one imports torch.
             return follow(launched, card, tracking, lease, arguments, clock)
-
-
-def start(recipe: Recipe, card: Card) -> Path | None:
-    """Check the weights that a recipe begins with, and say what they bring."""
-    if (wanted := recipe.train.start_from) is None:
-        return None
-    from trainyard.models.spec import InputSpec
-    from trainyard.models.transfer import plan_transfer
-    from trainyard.progress import say
-
-    path = Path(wanted.weights)
-    transfer = plan_transfer(path, wanted.sha256, recipe.model, InputSpec.from_card(card))
-    if wanted.freeze and not transfer.new:
-        raise InputError(f"train.start_from.freeze: {path} has every layer of the network, so none is left to train; remove it")
-    say(recipe.name, "train", f"begins with {path}: {transfer}")
-    return path.resolve()
 
 
 def follow(launched: Launch, card: Card, tracking: Tracking, lease: Lease, arguments: argparse.Namespace, clock: Clock) -> str:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -22,8 +22,12 @@ from trainyard.models.lstm_config import LSTMConfig
 from trainyard.models.unet_config import UNetConfig
 from trainyard.params import Params, ParamsError, Problem, nearest
 from trainyard.studies.sweep_config import Asked, changed, collect_sweep
-from trainyard.tasks.train_config import MOVED, TrainConfig, misfits
+from trainyard.tasks.train_config import MOVED, TrainConfig, check_train, misfits
 from trainyard.training.cluster_config import ClusterConfig, TrackingConfig
+
+if TYPE_CHECKING:
+    from trainyard.models.spec import InputSpec
+    from trainyard.models.transfer import Transfer
 
 Family = Literal["cnn", "unet", "lstm"]
 ModelConfig = CNNConfig | UNetConfig | LSTMConfig
@@ -179,7 +183,34 @@ def recipe_from_json(values: dict[str, Any], where: Path) -> Recipe:
     return Recipe(name=values["name"], family=values["family"], **blocks)
 
 
-def check_kind(recipe: Recipe, kind: Kind) -> None:
+def check_data(recipe: Recipe, spec: InputSpec, root: Path) -> Transfer | None:
+    """Refuse data that a recipe is not made for, and weights to begin with that its network is not.
+
+    Args:
+        recipe: as it is written.
+        spec: of its data.
+        root: what the path of the weights is relative to.
+
+    Returns:
+        What these weights bring; None where the recipe names none.
+
+    Raises:
+        InputError: naming what does not fit, or is not there.
+        IntegrityError: the weights are others than the recipe states.
+    """
+    from trainyard.models.spec import check_input
+
+    _check_kind(recipe, spec.kind)
+    check_input(recipe.model, spec)
+    check_train(recipe.train, spec)
+    if (start := recipe.train.start_from) is None:
+        return None
+    from trainyard.models.transfer import plan_transfer
+
+    return plan_transfer(root / start.weights, start.sha256, recipe.model, spec, freeze=start.freeze)
+
+
+def _check_kind(recipe: Recipe, kind: Kind) -> None:
     """Refuse data that a family does not learn from, where the source alone did not tell.
 
     Raises:

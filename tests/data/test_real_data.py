@@ -15,6 +15,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from trainyard.data.check import check
+from trainyard.intake.check import check_fit
 from trainyard.recipe import read_recipe
 
 EVERY = {"mnist-png.zip": 10, "cifar10-jpg.zip": 10}
@@ -69,5 +70,7 @@ def test_real_data_are_read_whole_and_raise_no_false_alarm(
     if name == "trec":
         write_vectors(block, target / "train.csv", tmp_path)
     YAML().dump({"recipes": {name: block}}, tmp_path / "params.yaml")
-    found, warnings = check(read_recipe(tmp_path / "params.yaml", name).data, tmp_path)
-    assert ([warning.rule for warning in warnings], found) == (rules, samples)
+    recipe = read_recipe(tmp_path / "params.yaml", name)
+    found = check(recipe.data, tmp_path)
+    assert ([warning.rule for warning in found.warnings], found.samples) == (rules, samples)
+    check_fit(recipe, found, tmp_path)

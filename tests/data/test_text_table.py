@@ -157,9 +157,9 @@ def test_classes_that_differ_in_case_or_spaces_are_a_warning(tmp_path: Path) -> 
 def test_equal_texts_are_told_with_their_rows(tmp_path: Path) -> None:
     lines = rows()
     lines += ["Sun  SUN 0,good", "sun sun 0,bad"]
-    samples, warnings = check(config(), write(tmp_path, lines))
-    assert sum(samples.values()) == 40
-    assert [str(warning) for warning in warnings] == [
+    found = check(config(), write(tmp_path, lines))
+    assert sum(found.samples.values()) == 40
+    assert [str(warning) for warning in found.warnings] == [
         "t.csv:43: 1 pair: t.csv:43 (bad) = t.csv:2 (good); one label for one input; the first was kept, the others left out: "
         "correct the labels"
     ]
@@ -168,10 +168,10 @@ def test_equal_texts_are_told_with_their_rows(tmp_path: Path) -> None:
 def test_a_text_in_two_splits_stays_where_it_is_tested(tmp_path: Path) -> None:
     write(tmp_path, rows(), name="set/train.csv")
     write(tmp_path, ["fog fog x,good", "sun sun 0,good", "rain y,bad"], name="set/test.csv")
-    samples, warnings = check(config(path="set"), tmp_path)
-    assert samples["test"] == 3
-    assert "train.csv:2 (the rest) = test.csv:3 (test)" in str(warnings[0])
-    assert warnings[0].rule == "equal-in-two-splits"
+    found = check(config(path="set"), tmp_path)
+    assert found.samples["test"] == 3
+    assert "train.csv:2 (the rest) = test.csv:3 (test)" in str(found.warnings[0])
+    assert found.warnings[0].rule == "equal-in-two-splits"
 
 
 @pytest.mark.parametrize(
@@ -247,8 +247,7 @@ def test_what_a_folder_lacks_is_divided_from_training(tmp_path: Path) -> None:
     raw = load(config(path="set"), tmp_path)
     assert raw.split is not None
     assert Counter(raw.split.tolist()) == {TO_DIVIDE: 40, 2: 2}
-    samples, _ = check(config(path="set"), tmp_path)
-    assert samples == {"train": 36, "val": 4, "test": 2}
+    assert check(config(path="set"), tmp_path).samples == {"train": 36, "val": 4, "test": 2}
 
 
 def test_parts_of_a_split_are_read_as_one(tmp_path: Path) -> None:

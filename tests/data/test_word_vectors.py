@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import json
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,14 @@ import pytest
 from tokenizers import Tokenizer
 
 from trainyard.data.card_page import write_page
-from trainyard.data.check import as_json
+from trainyard.data.check import check
 from trainyard.data.packed import read_card, verify
 from trainyard.data.prepare import prepare
 from trainyard.data.problems import DataError
 from trainyard.data.text import VectorsConfig, train_tokenizer
 from trainyard.data.text_table import TextTableConfig
 from trainyard.data.word_vectors import LONGEST_LINE, WordVectors, read_vectors
-from trainyard.errors import InputError, IntegrityError, TrainyardError
+from trainyard.errors import InputError, IntegrityError
 
 TEXTS = ["the cat sat", "the dog ran", "a Cat and a Dog"]
 
@@ -301,14 +300,14 @@ def test_a_vocabulary_of_no_words_is_refused(tmp_path: Path) -> None:
 
 def test_check_says_what_prepare_would(tmp_path: Path) -> None:
     config = table(tmp_path, written(tmp_path, "cat 1 2\ndog 3\n"))
-    found, code = as_json("animals", config, tmp_path)
-    assert code == 2 and [(problem["rule"], problem["where"]) for problem in found["problems"]] == [("cut-row", "words.vec:2")]
-    json.dumps(found)
-    with pytest.raises(TrainyardError):
+    with pytest.raises(DataError) as caught:
+        check(config, tmp_path)
+    assert [(problem.rule, problem.where) for problem in caught.value.problems] == [("cut-row", "words.vec:2")]
+    with pytest.raises(DataError):
         prepare("animals", config, tmp_path / "p", root=tmp_path)
     assert not (tmp_path / "p").exists()
-    found, code = as_json("animals", table(tmp_path, written(tmp_path, "cat 1 2\n")), tmp_path)
-    assert code == 0 and [problem["rule"] for problem in found["problems"]] == ["few-vectors"]
+    found = check(table(tmp_path, written(tmp_path, "cat 1 2\n")), tmp_path)
+    assert [warning.rule for warning in found.warnings] == ["few-vectors"] and found.input["vector_size"] == 2
 
 
 def test_vectors_of_words_need_words_for_tokens() -> None:

@@ -10,12 +10,13 @@ import pytest
 
 from trainyard.data.packed import read_card
 from trainyard.errors import InputError
+from trainyard.models.spec import InputSpec
 from trainyard.params import ParamsError
 from trainyard.recipe import read_recipe, recipe_from_json
 from trainyard.tasks.augment_config import AugmentConfig, foreign, oversized, used
 from trainyard.tasks.train_config import TrainConfig, check_train
 
-GREY = {"channels": 1, "height": 8, "width": 12}
+GREY = InputSpec(kind="image_classification", classes=("a", "b"), channels=1, height=8, width=12)
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def test_options_too_large_for_the_images_are_refused(options: dict[str, Any], k
 def test_options_as_large_as_the_images_allow_are_taken() -> None:
     assert oversized(AugmentConfig(shift=7, crop=(8, 12), cutout=7), GREY) == []
     assert oversized(AugmentConfig(rotate90=True, crop=(8, 8)), GREY) == []
-    assert oversized(AugmentConfig(colour=0.1), {**GREY, "channels": 3}) == []
+    assert oversized(AugmentConfig(colour=0.1), dataclasses.replace(GREY, channels=3)) == []
 
 
 def test_each_kind_of_data_has_its_own_options() -> None:
@@ -83,17 +84,17 @@ def test_each_kind_of_data_has_its_own_options() -> None:
 
 
 def test_a_training_on_unfit_images_is_refused_with_all_that_is_wrong(packed_digits: Path) -> None:
-    card = read_card(packed_digits)
+    spec = InputSpec.from_card(read_card(packed_digits))
     train = TrainConfig(
         epochs=1, batch_size=1, optimizer="sgd", learning_rate=1.0, augment=AugmentConfig(crop=(16, 16), colour=0.5)
     )
     with pytest.raises(InputError) as caught:
-        check_train(train, card)
+        check_train(train, spec)
     assert str(caught.value).splitlines() == [
         "train.augment.crop: [16, 16] is cut from images of 8 x 8 pixels; use at most [8, 8]",
         "train.augment.colour: 0.5 needs 3 channels, the data have 1; use brightness",
     ]
-    check_train(dataclasses.replace(train, augment=AugmentConfig(shift=1)), card)
+    check_train(dataclasses.replace(train, augment=AugmentConfig(shift=1)), spec)
 
 
 @pytest.mark.parametrize(

@@ -1,42 +1,66 @@
-"""`trainyard check`: everything that `prepare` would find, without packing anything."""
+"""What `prepare` would find in raw data, and make of them, without packing anything."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from trainyard.data import series_windows
-from trainyard.data.problems import DataError, Problem
-from trainyard.data.raw import RawDataset
+from trainyard.data.problems import Problem
+from trainyard.data.raw import Kind, RawDataset
 from trainyard.data.series_csv import SeriesCSVConfig
 from trainyard.data.sources import DataConfig, load
 from trainyard.data.splits import Splits, split_dataset
-from trainyard.errors import InputError
 
 
-def check(
-    config: DataConfig, root: Path, progress: Callable[[str], None] | None = None
-) -> tuple[dict[str, int], list[Problem]]:
-    """Return the samples of each split, and the warnings.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """What the card of the packed data would say, as far as a recipe has to fit it."""
+
+    kind: Kind
+    classes: tuple[str, ...]
+    """As in a `Card`, as are the others."""
+    samples: dict[str, int]
+    input: dict[str, int]
+    columns: tuple[str, ...] = ()
+    warnings: tuple[Problem, ...]
+
+
+def check(config: DataConfig, root: Path, progress: Callable[[str], None] | None = None) -> Checked:
+    """Read raw data to their last byte.
 
     Raises:
-        DataError: listing everything that is wrong with the raw data.
+        DataError: listing everything that is wrong with them.
         InputError: the samples cannot be split as asked.
     """
     with tempfile.TemporaryDirectory(prefix="trainyard-check-") as scratch:
         raw = load(config, root, Path(scratch), progress)
         if isinstance(config, SeriesCSVConfig):
-            windows = series_windows.pack(raw, config).samples
-            return windows, [*raw.skipped, *raw.warnings]
+            packed = series_windows.pack(raw, config)
+            return Checked(
+                kind=raw.kind,
+                classes=raw.classes,
+                samples=packed.samples,
+                input=packed.input,
+                columns=packed.columns,
+                warnings=(*raw.skipped, *raw.warnings),
+            )
         splits = split_dataset(raw, val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=config.seed)
-        samples = {str(name): len(rows) for name, rows in splits.indices.items()}
-        return samples, [*raw.skipped, *raw.warnings, *splits.warnings, *_check_texts(config, raw, splits, root)]
+        is_text = raw.kind == "text_classification"
+        found, warnings = _check_texts(config, raw, splits, root) if is_text else (raw.input(), ())
+        return Checked(
+            kind=raw.kind,
+            classes=raw.classes,
+            samples={str(name): len(rows) for name, rows in splits.indices.items()},
+            input=found,
+            warnings=(*raw.skipped, *raw.warnings, *splits.warnings, *warnings),
+        )
 
 
-def _check_texts(config: DataConfig, raw: RawDataset, splits: Splits, root: Path) -> list[Problem]:
-    """Return the warnings about tokens: of word vectors, and of texts that are longer than the limit.
+def _check_texts(config: DataConfig, raw: RawDataset, splits: Splits, root: Path) -> tuple[dict[str, int], tuple[Problem, ...]]:
+    """Return what a network must know of the tokens, and warnings: of word vectors, and of texts longer than the limit.
 
     As with `prepare`, training texts alone make the tokens.
     """
@@ -44,27 +68,11 @@ def _check_texts(config: DataConfig, raw: RawDataset, splits: Splits, root: Path
     from trainyard.data.vocabulary import vocabulary_for
 
     if not isinstance(config, TextConfig):
-        return []
+        raise TypeError(f"{config.source} gives texts without saying how to tokenize them")
     texts: list[str] = raw.arrays["texts"]
     chosen = {split: [texts[row] for row in rows] for split, rows in splits.indices.items()}
     vocabulary = vocabulary_for(config, chosen["train"], root)
     longer = sum(encode_counted(vocabulary.tokenizer, part, config.max_tokens)[2] for part in chosen.values())
     of_vectors = vocabulary.vectors.warnings if vocabulary.vectors else ()
-    return [*of_vectors, *cut_warning(longer, sum(map(len, chosen.values())), config.max_tokens)]
-
-
-def as_json(
-    recipe: str, config: DataConfig, root: Path, progress: Callable[[str], None] | None = None
-) -> tuple[dict[str, Any], int]:
-    """Return what `check` finds as plain values, which any JSON writer takes, and the exit code."""
-    found: dict[str, Any] = {"recipe": recipe, "source": config.source, "path": str(config.path), "samples": {}}
-    code = 0
-    problems: list[Problem] = []
-    try:
-        found["samples"], problems = check(config, root, progress)
-    except DataError as error:
-        problems, code = list(error.problems), error.exit_code
-    except InputError as error:
-        problems, code = [Problem(rule="split", where=recipe, found=str(error), expected="see there")], error.exit_code
-    found["problems"] = [problem.to_json() for problem in problems]
-    return found, code
+    cut = cut_warning(longer, sum(map(len, chosen.values())), config.max_tokens)
+    return vocabulary.input(config.max_tokens), (*of_vectors, *cut)

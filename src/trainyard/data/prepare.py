@@ -137,10 +137,8 @@ def _pack(name: str, config: SampleConfig, raw: RawDataset, folder: Path, root: 
     if raw.kind == "text_classification":
         packed = _pack_texts(config, raw, rows, folder, root)
     else:
-        channels, height, width = (int(side) for side in raw.arrays["images"].shape[1:])
         packed = _Packed(
-            arrays={split: write_arrays(folder, split, raw.arrays, rows[split]) for split in SPLITS},
-            input={"channels": channels, "height": height, "width": width},
+            arrays={split: write_arrays(folder, split, raw.arrays, rows[split]) for split in SPLITS}, input=raw.input()
         )
     described = packed.arrays
     if raw.names:
@@ -181,11 +179,10 @@ def _pack_texts(config: SampleConfig, raw: RawDataset, rows: Mapping[SplitName, 
     vocabulary = vocabulary_for(config, [texts[row] for row in rows["train"]], root)
     tokenizer, vectors = vocabulary.tokenizer, vocabulary.vectors
     (folder / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
-    packed = _Packed(arrays={}, input={"vocabulary_size": tokenizer.get_vocab_size(), "max_length": config.max_tokens})
+    packed = _Packed(arrays={}, input=vocabulary.input(config.max_tokens))
     packed.files["tokenizer.json"] = file_sha256(folder / "tokenizer.json")
     if vectors is not None:
         packed.files[VECTORS] = write_array(folder / VECTORS, vectors.table)
-        packed.input["vector_size"] = vectors.table.shape[1]
         packed.about = f", with {vectors.about}"
         packed.warnings += vectors.warnings
     longer = 0

@@ -49,3 +49,7 @@ class RawDataset:
 
     def __len__(self) -> int:
         return len(next(iter(self.arrays.values())))
+
+    def input(self) -> dict[str, int]:
+        """Return what a network must know of images: channels, and height and width in pixels."""
+        return dict(zip(("channels", "height", "width"), map(int, self.arrays["images"].shape[1:]), strict=True))

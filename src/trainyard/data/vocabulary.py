@@ -22,6 +22,11 @@ class Vocabulary:
     tokenizer: Tokenizer
     vectors: WordVectors | None = None
 
+    def input(self, max_tokens: int) -> dict[str, int]:
+        """Return what a network must know of the tokens."""
+        known = {"vocabulary_size": self.tokenizer.get_vocab_size(), "max_length": max_tokens}
+        return known if self.vectors is None else known | {"vector_size": self.vectors.table.shape[1]}
+
 
 def vocabulary_for(config: TextConfig, texts: Iterable[str], root: Path) -> Vocabulary:
     """Return the vocabulary that a source asks for.

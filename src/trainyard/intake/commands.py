@@ -84,9 +84,9 @@ def check(
     """Read params.yaml, and the data that recipes bring, and say everything that is wrong with them."""
     recipes = _asked(recipe)
     if json:
-        from trainyard.data.check import as_json
+        from trainyard.intake.check import as_json
 
-        results = [as_json(found.name, found.data, Path.cwd(), _say) for found in recipes]
+        results = [as_json(found, Path.cwd(), _say) for found in recipes]
         documents = [document for document, _ in results]
         typer.echo(dumps(documents[0] if recipe else documents, indent=2, ensure_ascii=False))
         sys.exit(next((code for _, code in results if code), 0))
@@ -97,11 +97,14 @@ def check(
         typer.echo(f"{found.name}: {found.family} on {found.data.source}, {epochs(found.train.epochs)}")
         if found.data.path != EMBEDDED:
             from trainyard.data.check import check as check_data
+            from trainyard.intake.check import check_fit
 
-            samples, warnings = check_data(found.data, Path.cwd(), _say)
-            for warning in warnings:
+            checked = check_data(found.data, Path.cwd(), _say)
+            for warning in checked.warnings:
                 typer.echo(f"  warning: {warning}")
-            typer.echo(f"  data: {', '.join(f'{count:,} {split}' for split, count in samples.items())} samples, no errors")
+            check_fit(found, checked, Path.cwd())
+            counts = ", ".join(f"{count:,} {split}" for split, count in checked.samples.items())
+            typer.echo(f"  data: {counts} samples, no errors")
     if recipe:
         typer.echo(f"Next: dvc repro export@{recipe}; how long it would take: trainyard plan {recipe}")
     else:

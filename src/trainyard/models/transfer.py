@@ -43,7 +43,7 @@ class Transfer:
         return f"{len(self.names)} tensors taken over, {f'new: {shown}' if new else 'none is new'}"
 
 
-def plan_transfer(path: Path, sha256: str | None, config: ModelConfig, spec: InputSpec) -> Transfer:
+def plan_transfer(path: Path, sha256: str | None, config: ModelConfig, spec: InputSpec, *, freeze: bool = False) -> Transfer:
     """Compare a file with the network that is to begin with it, without reading its weights into memory.
 
     Args:
@@ -51,9 +51,10 @@ def plan_transfer(path: Path, sha256: str | None, config: ModelConfig, spec: Inp
         sha256: of it, as the recipe states it.
         config: of the network.
         spec: of its data.
+        freeze: what the file has is not to be trained.
 
     Raises:
-        InputError: no such file, no hash stated, or too little of it fits.
+        InputError: no such file, no hash stated, too little of it fits, or nothing would be left to train.
         IntegrityError: it is another file than the recipe states, or no safetensors.
     """
     if not path.is_file():
@@ -70,6 +71,8 @@ def plan_transfer(path: Path, sha256: str | None, config: ModelConfig, spec: Inp
             f"train.start_from.weights: {path} has {share:.0%} of the network's weights, expected at least {LEAST_SHARE:.0%}; "
             f"make `model:` the network that the file was trained as{lines}"
         )
+    if freeze and not transfer.new:
+        raise InputError(f"train.start_from.freeze: {path} has every layer of the network, so none is left to train; remove it")
     return transfer
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from trainyard.errors import IntegrityError
 from trainyard.files import write_whole
 from trainyard.progress import say
-from trainyard.recipe import check_kind, read_sweep
+from trainyard.recipe import check_data, read_sweep
 from trainyard.studies.parent import parent_run, prepared
 from trainyard.studies.sweep_config import Asked, with_trials
 from trainyard.studies.sweeper import Sweeper
@@ -45,6 +45,7 @@ def sweep(root: Path, name: str, *, trials: int | None = None, again: bool = Fal
         TrainyardError: what trials met that is no fault of their values.
     """
     from trainyard.data.packed import read_card, verify
+    from trainyard.models.spec import InputSpec
     from trainyard.training.lease import held
     from trainyard.training.store import open_store
 
@@ -53,7 +54,7 @@ def sweep(root: Path, name: str, *, trials: int | None = None, again: bool = Fal
     recipe, data_dir = prepared(root, name)
     card = read_card(data_dir)
     verify(data_dir, card)
-    check_kind(recipe, card.kind)
+    check_data(recipe, InputSpec.from_card(card), root)
     folder = root / ".trainyard" / "studies" / name / "sweep" / identity(asked, card)
     folder.mkdir(parents=True, exist_ok=True)
     with held(open_store(folder), lambda text: say(name, "sweep", text)):

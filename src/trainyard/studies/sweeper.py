@@ -21,7 +21,7 @@ from trainyard.errors import InputError, Interrupted, TrainyardError
 from trainyard.files import write_whole
 from trainyard.masking import mask
 from trainyard.progress import say
-from trainyard.recipe import read_changed, read_settings
+from trainyard.recipe import check_data, read_changed, read_settings
 from trainyard.studies.sweep_config import Asked
 from trainyard.studies.trials import Book, State, Swept, Trial
 from trainyard.tasks.primary import PRIMARY, merit
@@ -259,9 +259,8 @@ class Sweeper:
         Raises:
             InputError: its values cannot be trained.
         """
-        from trainyard.models.spec import InputSpec, check_input
+        from trainyard.models.spec import InputSpec
         from trainyard.studies.trial_data import data_of
-        from trainyard.tasks.train_config import check_train
         from trainyard.tracking.below import TrackingBelow
         from trainyard.training.job import FitJob
         from trainyard.training.tune import TrialJob
@@ -277,8 +276,7 @@ class Sweeper:
         run.epochs(0, trial.history)
         self.runs[trial.number] = run
         self.sending.append(run)
-        check_input(recipe.model, InputSpec.from_card(card))
-        check_train(recipe.train, card)
+        check_data(recipe, InputSpec.from_card(card), self.root)
         job = FitJob(
             recipe=recipe,
             data_dir=data_dir.resolve(),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from trainyard.data.raw import Kind
 from trainyard.params import Count, Fraction, Index, NonNegative, Positive
+
+if TYPE_CHECKING:
+    from trainyard.models.spec import InputSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,17 +112,17 @@ def foreign(config: AugmentConfig, kind: Kind) -> list[tuple[str, str, str]]:
     return found
 
 
-def oversized(config: AugmentConfig, shape: Mapping[str, int]) -> list[tuple[str, str, str]]:
-    """Return what images of a shape are too small, not square or not colourful enough for.
+def oversized(config: AugmentConfig, spec: InputSpec) -> list[tuple[str, str, str]]:
+    """Return what images are too small, not square or not colourful enough for.
 
     Args:
         config: of images.
-        shape: channels, and height and width in pixels.
+        spec: of the images.
 
     Returns:
         Key, what was found, what is expected.
     """
-    height, width = shape["height"], shape["width"]
+    height, width = spec.height, spec.width
     images = f"images of {height} x {width} pixels"
     seen_height, seen_width = config.crop or (height, width)
     found = []
@@ -134,6 +136,6 @@ def oversized(config: AugmentConfig, shape: Mapping[str, int]) -> list[tuple[str
     if config.cutout >= min(seen_height, seen_width):
         expected = f"use less than {min(seen_height, seen_width)}"
         found.append(("cutout", f"{config.cutout} leaves nothing of {seen_height} x {seen_width} pixels", expected))
-    if config.colour and shape["channels"] != 3:
-        found.append(("colour", f"{config.colour:g} needs 3 channels, the data have {shape['channels']}", "use brightness"))
+    if config.colour and spec.channels != 3:
+        found.append(("colour", f"{config.colour:g} needs 3 channels, the data have {spec.channels}", "use brightness"))
     return [(f"augment.{key}", wrong, expected) for key, wrong, expected in found]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from trainyard.data.packed import Card
+from trainyard.models.spec import InputSpec
 from trainyard.tasks.augmentation import Guarded, build_augmentation
 from trainyard.tasks.task import Task
 from trainyard.tasks.train_config import TrainConfig, check_train
@@ -28,7 +29,7 @@ def build_task(
     Raises:
         InputError: the config asks for what these data have not.
     """
-    check_train(config, card)
+    check_train(config, InputSpec.from_card(card))
     common: dict[str, Any] = {
         "network": network,
         "config": config,

@@ -13,7 +13,7 @@ from trainyard.params import Count, Fraction, NonNegative, Positive, Seed
 from trainyard.tasks.augment_config import AugmentConfig, foreign, oversized
 
 if TYPE_CHECKING:
-    from trainyard.data.packed import Card
+    from trainyard.models.spec import InputSpec
 
 MOVED = {"word_dropout": "it is train.augment.token_dropout now: write augment: {token_dropout: ...}"}
 """Keys of earlier versions, and where what they said is said now."""
@@ -147,14 +147,14 @@ def misfits(config: TrainConfig, kind: Kind) -> list[tuple[str, str, str]]:
     return found + (foreign(config.augment, kind) if config.augment else [])
 
 
-def check_train(config: TrainConfig, card: Card) -> None:
-    """Refuse a training that the packed data are not made for.
+def check_train(config: TrainConfig, spec: InputSpec) -> None:
+    """Refuse a training that the data are not made for.
 
     Raises:
         InputError: listing all that does not fit.
     """
-    wrong = misfits(config, card.kind)
-    if not wrong and config.augment and "channels" in card.input:
-        wrong = oversized(config.augment, card.input)
+    wrong = misfits(config, spec.kind)
+    if not wrong and config.augment and spec.channels:
+        wrong = oversized(config.augment, spec)
     if wrong:
         raise InputError("\n".join(f"train.{key}: {found}; {expected}" for key, found, expected in wrong))
