@@ -79,6 +79,21 @@ def test_problems_of_all_recipes_are_one_list_of_json(project: Path) -> None:
     assert found[0]["samples"] == {"train": 28, "val": 4, "test": 8}
 
 
+def test_what_is_wrong_with_one_recipe_keeps_nothing_of_the_others_back(project: Path) -> None:
+    block = (project / "params.yaml").read_text().split("recipes:\n")[1]
+    wide = block.replace("cells:", "wide:").replace("[8]", "[8, 8, 8, 8]")
+    gone = block.replace("cells:", "gone:").replace("path: raw", "path: row")
+    (project / "params.yaml").write_text(f"recipes:\n{wide}{gone}{block}")
+    done = trainyard(project, "check")
+    assert done.returncode == 2
+    first, second = done.stderr.splitlines()
+    assert first.startswith(
+        "ERROR: model: needs images of at least 16 pixels a side, the data are 8 x 8; use fewer model.widths"
+    )
+    assert second.startswith("ERROR: row: no such file or folder")
+    assert done.stdout.count("no errors") == 1 and done.stdout.endswith("samples, no errors\n")
+
+
 def test_warnings_are_told_and_do_not_fail(project: Path) -> None:
     images = np.load(project / "raw" / "images.npy")
     images[1] = images[0]

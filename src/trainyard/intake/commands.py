@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trainyard.errors import InputError
+from trainyard.errors import InputError, IntegrityError
+from trainyard.masking import mask
 
 if TYPE_CHECKING:
     from trainyard.recipe import Recipe
@@ -93,22 +94,34 @@ def check(
     from trainyard.data.sources import EMBEDDED
     from trainyard.evaluation.summary import epochs
 
+    code = 0
     for found in recipes:
         typer.echo(f"{found.name}: {found.family} on {found.data.source}, {epochs(found.train.epochs)}")
-        if found.data.path != EMBEDDED:
-            from trainyard.data.check import check as check_data
-            from trainyard.intake.check import check_fit
-
-            checked = check_data(found.data, Path.cwd(), _say)
-            for warning in checked.warnings:
-                typer.echo(f"  warning: {warning}")
-            check_fit(found, checked, Path.cwd())
-            counts = ", ".join(f"{count:,} {split}" for split, count in checked.samples.items())
-            typer.echo(f"  data: {counts} samples, no errors")
+        try:
+            if found.data.path != EMBEDDED:
+                _check_data(found)
+        except (InputError, IntegrityError) as error:
+            typer.echo(mask(f"ERROR: {error}"), err=True)
+            code = code or error.exit_code
+    if code:
+        sys.exit(code)
     if recipe:
         typer.echo(f"Next: dvc repro export@{recipe}; how long it would take: trainyard plan {recipe}")
     else:
         typer.echo(f"{PARAMS}: no errors")
+
+
+def _check_data(recipe: Recipe) -> None:
+    """Say what is found in a recipe's own data."""
+    from trainyard.data.check import check as check_data
+    from trainyard.intake.check import check_fit
+
+    checked = check_data(recipe.data, Path.cwd(), _say)
+    for warning in checked.warnings:
+        typer.echo(f"  warning: {warning}")
+    check_fit(recipe, checked, Path.cwd())
+    counts = ", ".join(f"{count:,} {split}" for split, count in checked.samples.items())
+    typer.echo(f"  data: {counts} samples, no errors")
 
 
 def datasets() -> None:
