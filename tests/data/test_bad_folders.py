@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 import unicodedata
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from tests.pets import config, make_pets, paint, read, refused
 
-from trainyard.data import image_pieces, sources
+from trainyard.data import image_pieces, image_tree, sources
 from trainyard.data.packed import SPLITS, open_split
 from trainyard.data.prepare import prepare
 from trainyard.data.problems import DataError
@@ -328,3 +329,31 @@ def test_what_this_user_may_not_read_is_named(open_place: Path, closed: str, sai
 
     assert said in as_nobody(work)
     os.chmod(open_place / closed, 0o755)
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (errno.EACCES, {("unreadable-folder", "dog"), ("empty-class", "dog")}),
+        (errno.ENOENT, {("changed-while-read", "dog/1.png")}),
+        (errno.EIO, {("changed-while-read", "dog/1.png")}),
+    ],
+    ids=["a folder that cannot be entered", "gone", "a failing disk"],
+)
+def test_a_file_of_which_the_system_says_nothing_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, number: int, expected: set[tuple[str, str]]
+) -> None:
+    class Entry:
+        def __init__(self, entry: os.DirEntry[str]) -> None:
+            self.name, self.path, self.is_dir, self.is_symlink = entry.name, entry.path, entry.is_dir, entry.is_symlink
+            self.real = entry
+
+        def stat(self) -> os.stat_result:
+            if self.path.endswith("dog/1.png" if number != errno.EACCES else ".png") and "dog" in self.path:
+                raise OSError(number, os.strerror(number))
+            return self.real.stat()
+
+    scandir = os.scandir
+    monkeypatch.setattr(image_tree.os, "scandir", lambda path: [Entry(entry) for entry in scandir(path)])
+    found = refused(folder)
+    assert expected <= found and len({where for _, where in found}) <= 2

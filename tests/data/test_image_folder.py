@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import unicodedata
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainyard.data import image_pieces
+from trainyard.data import image_files, image_pieces
 from trainyard.data.image_folder import ImageFolderConfig, load
 from trainyard.data.problems import DataError
 from trainyard.data.raw import RawDataset
@@ -209,6 +210,34 @@ def test_an_interrupted_run_decodes_only_what_is_missing_or_changed(folder: Path
     assert decoded == [2, 4]
     read(folder, resize="pad", size=(4, 6))
     assert decoded == [2, 4, 0, 2, 4]
+
+
+def test_a_file_that_was_restored_with_its_size_and_time_is_read_again(folder: Path) -> None:
+    path = folder / "dog" / "1.png"
+    whole, before = path.read_bytes(), path.stat().st_mtime_ns
+    path.write_bytes(bytes(len(whole)))
+    os.utime(path, ns=(before, before))
+    assert set(rules(folder)) == {"damaged-image"}
+    path.write_bytes(whole)
+    os.utime(path, ns=(before, before))
+    assert len(read(folder)) == 6
+
+
+@pytest.mark.parametrize("on_bad_sample", ["stop", "skip"])
+def test_no_sample_is_left_out_because_a_disk_fails_while_it_is_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, on_bad_sample: str
+) -> None:
+    whole = image_files._whole
+
+    def fail(file: Any) -> bytes:
+        if os.readlink(f"/proc/self/fd/{file.fileno()}").endswith("dog/1.png"):
+            raise OSError(errno.EIO, "Input/output error")
+        return whole(file)
+
+    monkeypatch.setattr(image_files, "_whole", fail)
+    assert set(rules(folder, on_bad_sample=on_bad_sample)) == {"failing-disk"}
+    monkeypatch.setattr(image_files, "_whole", whole)
+    assert len(read(folder, on_bad_sample=on_bad_sample)) == 6
 
 
 def test_a_full_disk_is_an_error_and_no_crash(folder: Path, out_of_space: Any) -> None:

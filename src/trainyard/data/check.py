@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainyard.data import series_windows
-from trainyard.data.problems import Problem
+from trainyard.data.problems import Problem, disk_error
 from trainyard.data.raw import Kind, RawDataset
 from trainyard.data.series_csv import SeriesCSVConfig
 from trainyard.data.sources import DataConfig, load
@@ -34,7 +34,19 @@ def check(config: DataConfig, root: Path, progress: Callable[[str], None] | None
     Raises:
         DataError: listing everything that is wrong with them.
         InputError: the samples cannot be split as asked.
+        MachineError: the disk of temporary files is full, or one fails.
     """
+    try:
+        return _check(config, root, progress)
+    except OSError as error:
+        room = "make room there, or set TMPDIR to a folder with room"
+        problem = disk_error(error, root / config.path, Path(tempfile.gettempdir()), room)
+        if problem is None:
+            raise
+        raise problem from error
+
+
+def _check(config: DataConfig, root: Path, progress: Callable[[str], None] | None) -> Checked:
     with tempfile.TemporaryDirectory(prefix="trainyard-check-") as scratch:
         raw = load(config, root, Path(scratch), progress)
         if isinstance(config, SeriesCSVConfig):

@@ -109,6 +109,7 @@ def inspect(path: Path) -> ImageFacts:
 
     Raises:
         ImageFileError: it is no image of an allowed format, or too large.
+        OSError: the system cannot open or read it.
     """
     with _regular(path) as file, _decoding(path), Image.open(file, formats=FORMATS) as image:
         return _facts(image)
@@ -125,6 +126,7 @@ def read_image(path: Path, *, channels: Channels | None, size: Size | None, resi
 
     Raises:
         ImageFileError: it is damaged, too large, of another format, or of pixels that no rule covers.
+        OSError: the system cannot open or read it.
     """
     return read_image_and_facts(path, channels=channels, size=size, resize=resize)[0]
 
@@ -260,11 +262,20 @@ def _decoding(source: Path | bytes) -> Iterator[list[warnings.WarningMessage]]:
         raise _unknown(_start(source)) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _bomb(str(error)) from None
-    except (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, struct.error) as error:
-        reason = str(error) or type(error).__name__
-        if isinstance(source, Path):
-            reason = reason.replace(str(source), source.name)
-        raise ImageFileError("damaged-image", f"cannot be decoded: {reason}", "restore the file, or take it out") from None
+    except OSError as error:
+        if error.errno is not None:
+            # Of the system, which could not read it, and not of Pillow.
+            raise
+        raise _undecodable(source, error) from None
+    except (SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, struct.error) as error:
+        raise _undecodable(source, error) from None
+
+
+def _undecodable(source: Path | bytes, error: Exception) -> ImageFileError:
+    reason = str(error) or type(error).__name__
+    if isinstance(source, Path):
+        reason = reason.replace(str(source), source.name)
+    return ImageFileError("damaged-image", f"cannot be decoded: {reason}", "restore the file, or take it out")
 
 
 def _unknown(data: bytes) -> ImageFileError:

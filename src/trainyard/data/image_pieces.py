@@ -2,14 +2,16 @@
 
     <scratch>/images.npy   <scratch>/masks.npy   <scratch>/rows-000001024.json
 
-A piece's file is written once its rows are on the disk. It holds a hash over the names, sizes and times of the piece's
-files and over the settings: where that changed, the piece is decoded again. A file that changes between the listing of
-the folder and the end of its piece is named. A process holds one image at a time, however many there are. Rows are
-written with the file's own calls and not through a memory map, which would kill the process where the disk is full.
+A piece's file is written once its rows are on the disk, if nothing was wrong with them. It holds a hash over the names,
+sizes and times of the piece's files and over the settings: where that changed, the piece is decoded again. A file that
+changes between the listing of the folder and the end of its piece is named. A process holds one image at a time, however
+many there are. Rows are written with the file's own calls and not through a memory map, which would kill the process where
+the disk is full.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -36,6 +38,8 @@ BYTES_PER_PIECE = 2**24
 WRITTEN_AT_ONCE = 2**20
 """Bytes."""
 PROGRESS_SECONDS = 5.0
+OF_THE_FILE = (errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+"""What the system says of a single file, and not of what it lies on."""
 Progress = Callable[[str], None]
 Item = TypeVar("Item")
 
@@ -160,9 +164,15 @@ def _inspect_piece(piece: range, samples: Sequence[Sample]) -> list[ImageFacts |
 
 
 def unreadable(name: str, error: OSError) -> Problem:
-    """Return what the system says of a file that it does not open."""
-    found = f"cannot be opened: {error.strerror or error}"
-    return Problem(rule="unreadable-image", where=name, found=found, expected="make it readable", sample=True)
+    """Return what the system says of a file that it does not open or read.
+
+    Only what is the file's own fault may leave its sample out: a disk or a network that fails today reads it tomorrow.
+    """
+    if error.errno in OF_THE_FILE:
+        found = f"cannot be opened: {error.strerror or error}"
+        return Problem(rule="unreadable-image", where=name, found=found, expected="make it readable", sample=True)
+    found, expected = f"cannot be read: {error.strerror or error}", "look after the disk or the network that it is on"
+    return Problem(rule="failing-disk", where=name, found=found, expected=f"{expected}, and run it again")
 
 
 def _decode_piece(piece: range, samples: Sequence[Sample], decoder: Decoder, scratch: Path, key: str) -> list[Row]:
@@ -178,6 +188,9 @@ def _decode_piece(piece: range, samples: Sequence[Sample], decoder: Decoder, scr
     changed = _changed(samples, listed)
     if changed:
         return [Row(problems=(*row.problems, *changed.get(index, ()))) for index, row in enumerate(rows)]
+    if not all(row.usable for row in rows):
+        # A file that was made readable, or restored, may have the size and the time that it had.
+        return rows
     lines = {
         "identity": identity,
         "rows": [{**row._asdict(), "problems": [asdict(p) for p in row.problems]} for row in rows],

@@ -5,6 +5,7 @@ Links are followed within the project and within the folder; others are refused 
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections import Counter
@@ -63,38 +64,33 @@ def walk(folder: Path, root: Path, known: str | None = None) -> Tree:
     waiting = [(PurePosixPath(), frozenset({folder.resolve()}))]
     while waiting:
         relative, above = waiting.pop()
-        try:
-            entries = list(os.scandir(folder / relative))
-        except OSError as error:
-            found = f"a folder that cannot be opened: {error.strerror}"
-            tree.problems.append(_problem("unreadable-folder", relative, found, "make it readable for this user"))
-            continue
         prefix = f"{relative}/" if relative.parts else ""
-        for entry in entries:
+        for entry in _entries(folder, relative, tree.problems):
             text = f"{prefix}{entry.name}"
             if entry.name.startswith(".") or entry.name.lower() in _CLUTTER or text == known:
                 continue
             problem = _link_problem(entry, relative / entry.name, inside, above) if entry.is_symlink() else None
             if problem is not None:
                 tree.problems.append(problem)
-            elif entry.is_dir():
+                continue
+            try:
+                status = entry.stat()
+            except OSError as error:
+                tree.problems.append(_unseen(relative, entry.name, error))
+                if error.errno == errno.EACCES:
+                    # Of all else in this folder the same would be said.
+                    break
+                continue
+            if stat.S_ISDIR(status.st_mode):
                 tree.folders.append(relative / entry.name)
                 waiting.append((relative / entry.name, above | {Path(entry.path).resolve()}))
-            elif stat.S_ISREG((status := entry.stat()).st_mode):
-                stem, dot, end = entry.name.rpartition(".")
-                suffix = f".{end.lower()}" if stem and dot else ""
-                if suffix in SUFFIXES:
-                    tree.files.append(text)
-                    tree.states[text] = status.st_size, status.st_mtime_ns
-                elif suffix in UNREADABLE:
-                    path = relative / entry.name
-                    found = f"a {path.suffix} file"
-                    tree.problems.append(_problem("unknown-format", path, found, "save it as PNG, JPEG or TIFF"))
-                else:
-                    strays.setdefault(relative, Counter())[suffix or "no suffix"] += 1
+            elif (suffix := _suffix(entry.name)) in SUFFIXES and stat.S_ISREG(status.st_mode):
+                tree.files.append(text)
+                tree.states[text] = status.st_size, status.st_mtime_ns
+            elif (problem := _foreign(relative / entry.name, suffix, status.st_mode)) is not None:
+                tree.problems.append(problem)
             else:
-                path = relative / entry.name
-                tree.problems.append(_problem("not-a-file", path, "a pipe, socket or device", "take it out", refused=True))
+                strays.setdefault(relative, Counter())[suffix or "no suffix"] += 1
     tree.files.sort(key=os.fsencode)
     tree.folders.sort(key=os.fsencode)
     tree.problems += [_stray(where, counts) for where, counts in sorted(strays.items(), key=lambda item: os.fsencode(item[0]))]
@@ -108,7 +104,10 @@ def _link_problem(
         target = Path(entry.path).resolve(strict=True)
     except FileNotFoundError:
         return _problem("dangling-link", path, "a link to a file that is not there", "restore the file, or delete the link")
-    except (OSError, RuntimeError):
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, OSError) and error.errno != errno.ELOOP:
+            found = f"a link that cannot be followed: {error.strerror}"
+            return _problem("unreadable-image", path, found, "make what it leads to readable for this user")
         return _problem("link-loop", path, "a link that leads back to itself", "delete the link")
     if leads_out(target, *inside):
         return _problem(
@@ -117,6 +116,39 @@ def _link_problem(
     if target in above:
         return _problem("link-loop", path, "a link to a folder that it lies in", "delete the link")
     return None
+
+
+def _entries(folder: Path, relative: PurePosixPath, problems: list[Problem]) -> list[os.DirEntry[str]]:
+    try:
+        return list(os.scandir(folder / relative))
+    except OSError as error:
+        found = f"a folder that cannot be opened: {error.strerror}"
+        problems.append(_problem("unreadable-folder", relative, found, "make it readable for this user"))
+        return []
+
+
+def _suffix(name: str) -> str:
+    stem, dot, end = name.rpartition(".")
+    return f".{end.lower()}" if stem and dot else ""
+
+
+def _foreign(path: PurePosixPath, suffix: str, mode: int) -> Problem | None:
+    """Return what is wrong with a file that is not read, or None where it is merely no image."""
+    if not stat.S_ISREG(mode):
+        return _problem("not-a-file", path, "a pipe, socket or device", "take it out", refused=True)
+    if suffix in UNREADABLE:
+        return _problem("unknown-format", path, f"a {path.suffix} file", "save it as PNG, JPEG or TIFF")
+    return None
+
+
+def _unseen(folder: PurePosixPath, name: str, error: OSError) -> Problem:
+    """Return what is wrong where the system says nothing of an entry that it has listed."""
+    if error.errno == errno.EACCES:
+        return _problem("unreadable-folder", folder, f"a folder that cannot be entered: {error.strerror}", "chmod +x it")
+    found = "was listed, and then gone" if error.errno == errno.ENOENT else f"cannot be read: {error.strerror}"
+    return Problem(
+        rule="changed-while-read", where=str(folder / name), found=found, expected="run it again when nothing writes there"
+    )
 
 
 def _problem(rule: str, path: PurePosixPath, found: str, expected: str, refused: bool = False) -> Problem:

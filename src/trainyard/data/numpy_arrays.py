@@ -5,6 +5,7 @@ Beside them, `groups.npy` may hold a number or a word for each image: images of 
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from trainyard.data.groups import check_groups, number_groups
 from trainyard.data.links import leaves_project
-from trainyard.data.problems import Problem, settle
+from trainyard.data.problems import FAILING, Problem, settle
 from trainyard.data.raw import MASK_CLASSES, TO_DIVIDE, Kind, RawDataset
 from trainyard.data.splits import check_fractions
 from trainyard.data.table_form import Findings
@@ -132,6 +133,9 @@ def _open(path: Path, base: Path, root: Path, problems: list[Problem]) -> NDArra
     try:
         array: NDArray[Any] | NpzFile = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in (*FAILING, errno.EACCES, errno.ENODEV):
+            # Of the system: nothing is wrong with what was saved.
+            raise
         pickled = "pickle" in str(error).lower() or "object" in str(error).lower()
         problems.append(
             Problem(

@@ -31,7 +31,7 @@ def in_order(work: Callable[[Piece], Result], pieces: Iterable[Piece], workers: 
         workers: -1 for one a processor, 1 for this process alone.
 
     Raises:
-        MachineError: a process was killed.
+        MachineError: a process was killed, or none can be started.
     """
     workers = len(os.sched_getaffinity(0)) if workers == -1 else workers
     if workers == 1:
@@ -39,7 +39,13 @@ def in_order(work: Callable[[Piece], Result], pieces: Iterable[Piece], workers: 
         return
     # Forked: they begin at once, with all that is imported here, and share its memory and its recipe's lock.
     context = multiprocessing.get_context("fork")
-    pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(os.getpid(), work))
+    try:
+        pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(os.getpid(), work))
+    except (OSError, NotImplementedError) as error:
+        # The locks between processes lie there.
+        raise MachineError(
+            f"/dev/shm: processes to read the data with cannot be started ({error}); make it writable for this user, with room"
+        ) from None
     waiting: deque[Future[Result]] = deque()
     try:
         for piece in pieces:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -29,12 +28,11 @@ from trainyard.data.packed import (
     write_arrays,
     write_card,
 )
-from trainyard.data.problems import Problem
+from trainyard.data.problems import Problem, disk_error
 from trainyard.data.raw import RawDataset
 from trainyard.data.series_csv import SeriesCSVConfig
 from trainyard.data.sources import DataConfig, SampleConfig, load
 from trainyard.data.splits import Indices, split_dataset
-from trainyard.errors import MachineError
 
 COUNTED_ROWS = 1000
 
@@ -73,7 +71,7 @@ def prepare(
     Raises:
         DataError: listing everything that is wrong with the raw data.
         InputError: the samples cannot be split as asked.
-        MachineError: the disk is full or read-only; nothing is left of the attempt.
+        MachineError: the disk is full, read-only or failing; nothing is left of the attempt.
     """
     temporary = out_dir.with_name(f".{out_dir.name}.tmp")
     scratch = scratch or out_dir.with_name(f".{out_dir.name}.read")
@@ -94,13 +92,10 @@ def prepare(
         shutil.rmtree(scratch, ignore_errors=True)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG):
+        problem = disk_error(error, root / config.path, out_dir, "make room there, or make it writable")
+        if problem is None:
             raise
-        free = shutil.disk_usage(_existing(out_dir)).free
-        raise MachineError(
-            f"{out_dir}: cannot be written ({error.strerror}; {free:,} bytes free); "
-            "make room there, or make it writable, and run the same command again"
-        ) from error
+        raise problem from error
     return card
 
 
@@ -221,9 +216,3 @@ def _count(targets: NDArray[Any], rows: Indices, classes: tuple[str, ...]) -> di
     for start in range(0, len(rows), COUNTED_ROWS):
         counts += np.bincount(np.asarray(targets[rows[start : start + COUNTED_ROWS]]).ravel(), minlength=len(classes))
     return dict(zip(classes, counts.tolist(), strict=True))
-
-
-def _existing(path: Path) -> Path:
-    while not path.exists() and path != path.parent:
-        path = path.parent
-    return path

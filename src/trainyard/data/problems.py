@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
-from trainyard.errors import InputError
+from trainyard.errors import InputError, MachineError
 
 SHOWN = 100
 """Problems that a message lists; the rest is counted."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG)
+FAILING = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EREMOTEIO)
 Severity = Literal["warning", "error", "refused"]
 
 
@@ -73,3 +79,30 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape", "surrogatepass").decode() for sign in text)
+
+
+def disk_error(error: OSError, raw: Path, written: Path, way_out: str) -> MachineError | None:
+    """Return what the system's refusal to read or to write means to the user; None where it is none of a disk.
+
+    Args:
+        error: of the system.
+        raw: the data that were read.
+        written: the folder that was written.
+        way_out: what to do where that cannot be written.
+    """
+    if error.errno not in (*FULL, *FAILING, errno.ENODEV):
+        return None
+    said, again = error.strerror, "and run the same command again"
+    named = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+    if error.errno == errno.EACCES and Path(named).is_relative_to(raw):
+        return MachineError(f"{printable(named)}: cannot be read ({said}); make it readable for this user, {again}")
+    if error.errno == errno.ENODEV:
+        return MachineError(
+            f"{printable(str(raw))} or {written}: is on a file system that maps no files into memory ({said}); "
+            "put it on another disk"
+        )
+    if error.errno in FAILING:
+        return MachineError(f"{printable(str(raw))} or {written}: its disk or network fails ({said}); look after it, {again}")
+    there = next(folder for folder in (written.absolute(), *written.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(there).free
+    return MachineError(f"{written}: cannot be written ({said}; {free:,} bytes free); {way_out}, {again}")
