@@ -77,6 +77,24 @@ def masks_of(folder: Path, values: np.ndarray, end: str = "png") -> Path:
     return folder
 
 
+def test_splits_within_the_folders_of_images_and_masks_are_told_of(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        for side in ("images", "masks"):
+            draw(tmp_path / "raw" / side / split / "0.png", 32, 32, channels=1)
+            Image.fromarray(np.eye(32, dtype=np.uint8)).save(tmp_path / "raw" / side / split / "0.png")
+    assert "val_fraction: 0.1 # for splits that have no folder; found train, val" in suggest(
+        "x", "unet", tmp_path / "raw", "raw"
+    )
+
+
+@pytest.mark.parametrize("names", [("seg_train", "seg_test"), ("train2017", "val2017"), ("trainset", "test_images")])
+def test_folders_that_are_named_like_splits_do_not_become_classes(tmp_path: Path, names: tuple[str, str]) -> None:
+    for name in names:
+        draw(tmp_path / "raw" / name / "cat" / "0.png")
+    with pytest.raises(InputError, match=f"folders {names[0]}, {names[1]}, which are named like splits and would be classes"):
+        suggest("mine", "cnn", tmp_path / "raw", "raw")
+
+
 def test_values_far_apart_become_no_classes_that_are_never_seen(tmp_path: Path) -> None:
     recipe = suggested(tmp_path, "unet", masks_of(tmp_path / "raw", np.array([0, 128, 255], dtype=np.uint8)))
     assert isinstance(recipe.data, ImageMasksConfig)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from trainyard.data.image_files import ImageFileError, inspect, read_mask
-from trainyard.data.image_folder import split_layout
+from trainyard.data.image_folder import name_like_splits, split_layout
+from trainyard.data.image_masks import splits_within
 from trainyard.data.image_tree import Tree, walk
 from trainyard.data.problems import DataError, Problem, printable
 from trainyard.data.raw import MASK_CLASSES
@@ -63,6 +64,11 @@ def suggest_cnn(path: Path, shown_path: str) -> list[str]:
         InputError: there are no classes, or no images.
     """
     tree, top = _listed(path)
+    problems: list[Problem] = []
+    if not top:
+        name_like_splits(tree, problems)
+    if problems:
+        raise DataError(str(path), problems)
     depth = 2 if top else 1
     counts = Counter({folder.name: 0 for folder in tree.folders if len(folder.parts) == depth})
     files = [file for file in tree.files if file.count("/") >= depth]
@@ -89,7 +95,7 @@ def suggest_cnn(path: Path, shown_path: str) -> list[str]:
         f"  channels: {channels} # {'colours' if channels == 3 else 'grey'}",
         "  on_bad_sample: stop # or skip: leave out what cannot be read, and list it in the card",
         "  seed: 0",
-        *_fractions(tree, top),
+        *_fractions(_folders(tree, ()) if top else ()),
         "model:",
         f"  widths: {widths} # channels of each block; each one halves the side, {side} to {side // 2 ** len(widths)} pixels",
         "  convolutions: 2",
@@ -114,6 +120,10 @@ def suggest_unet(path: Path, shown_path: str) -> list[str]:
             f"{path}: found {len(images)} files in images/ and {len(masks)} in masks/; expected one mask for each image, "
             "of the same name"
         )
+    problems: list[Problem] = []
+    within = not top and splits_within([PurePosixPath(file) for file in tree.files], ("images", "masks"), problems)
+    if problems:
+        raise DataError(str(path), problems)
     pictures = look(path, images)
     (width, height), _ = pictures.sizes.most_common(1)[0]
     alike = len(pictures.sizes) == 1 and max(width, height) <= 256 and min(width, height) >= SMALLEST
@@ -130,7 +140,7 @@ def suggest_unet(path: Path, shown_path: str) -> list[str]:
         f"  channels: {3 if pictures.colour else 1}",
         "  on_bad_sample: stop # or skip: leave out what cannot be used, and list it in the card",
         "  seed: 0",
-        *_fractions(tree, top),
+        *_fractions(_folders(tree, ()) if top else _folders(tree, ("images",)) if within else ()),
         "model:",
         f"  depth: {depth} # halvings on the way down",
         "  base_width: 16 # doubles at each level",
@@ -213,10 +223,14 @@ def _training(samples: int, loss: str, unbalanced: bool, batch_size: int = 64) -
     ]
 
 
-def _fractions(tree: Tree, top: bool) -> list[str]:
-    given = sorted(folder.name for folder in tree.folders if top and len(folder.parts) == 1)
+def _fractions(given: Sequence[str]) -> list[str]:
     note = f" # for splits that have no folder; found {', '.join(given)}" if given else " # of the samples"
     return [f"  val_fraction: 0.1{note}", "  test_fraction: 0.15"]
+
+
+def _folders(tree: Tree, within: tuple[str, ...]) -> list[str]:
+    """Return the names of the folders in a folder."""
+    return sorted(folder.name for folder in tree.folders if folder.parts[:-1] == within)
 
 
 def _listed(path: Path) -> tuple[Tree, bool]:

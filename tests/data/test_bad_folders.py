@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.pets import config, make_pets, paint, read, refused
 
@@ -47,6 +48,14 @@ FOLDER_FAULTS: dict[str, tuple[Callable[[Path], object], set[tuple[str, str]]]] 
         lambda folder: paint(folder / "train" / "cat" / "0.png"),
         {("mixed-layout", ".")},
     ),
+    "splits of other names": (
+        lambda folder: [paint(folder / f"seg_{split}" / "cat" / "0.png") for split in ("train", "test")],
+        {("like-splits", ".")},
+    ),
+    "splits of a year": (
+        lambda folder: [paint(folder / f"{split}2017" / "0.png") for split in ("train", "val")],
+        {("like-splits", ".")},
+    ),
     "a phone's format": (lambda folder: (folder / "cat" / "a.heic").write_bytes(b"x"), {("unknown-format", "cat/a.heic")}),
     "a text under an image's name": (
         lambda folder: (folder / "cat" / "a.png").write_text("no image"),
@@ -61,6 +70,22 @@ def test_a_folder_that_is_laid_out_wrongly_is_refused_at_its_place(folder: Path,
     make, expected = FOLDER_FAULTS[fault]
     make(folder)
     assert refused(folder) == expected
+
+
+def test_classes_may_be_named_after_trains_and_tests(folder: Path) -> None:
+    for name in ("train", "train station", "crash_test", "strain", "latest"):
+        paint(folder / name / "0.png")
+    assert len(read(folder).classes) == 7
+
+
+@pytest.mark.parametrize("names", [("Training", "Testing"), ("train", "test"), ("TRAIN", "Test")])
+def test_folders_of_splits_are_known_by_the_names_that_people_give_them(tmp_path: Path, names: tuple[str, str]) -> None:
+    for name in names:
+        make_pets(tmp_path / name)
+        (tmp_path / "all").mkdir(exist_ok=True)
+        (tmp_path / name / "pets").rename(tmp_path / "all" / name)
+    raw = read(tmp_path / "all")
+    assert raw.split is not None and np.bincount(raw.split + 1).tolist() == [8, 0, 0, 8]
 
 
 def test_a_class_of_one_image_is_named_with_what_it_needs(folder: Path, tmp_path: Path) -> None:

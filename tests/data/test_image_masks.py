@@ -70,6 +70,26 @@ def test_folders_of_splits_are_kept(folder: Path) -> None:
     assert raw.split is not None and sorted(raw.split.tolist()) == [0, 1, 2]
 
 
+def test_folders_of_splits_within_those_of_images_and_masks_are_kept(folder: Path) -> None:
+    for side, end in (("images", "bmp"), ("masks", "png")):
+        for name, split in (("a", "train"), ("b", "Valid"), ("c", "testing")):
+            (folder / side / split).mkdir()
+            (folder / side / f"{name}.{end}").rename(folder / side / split / f"{name}.{end}")
+    raw = read(folder)
+    assert raw.split is not None and dict(zip(raw.names, raw.split.tolist(), strict=True)) == {
+        "images/train/a.bmp": 0,
+        "images/Valid/b.bmp": 1,
+        "images/testing/c.bmp": 2,
+    }
+    assert [rule for rule, _ in rules(folder, split_by="order")] == ["split-twice"]
+    for side, end in (("images", "bmp"), ("masks", "png")):
+        (folder / side / "train" / f"a.{end}").rename(folder / side / f"a.{end}")
+    assert len(read(folder)) == 3  # without train there, these are folders like any others
+    save(IDS, folder / "images" / "train" / "d.png")
+    save(IDS, folder / "masks" / "train" / "d.png")
+    assert [rule for rule, _ in rules(folder)] == ["mixed-layout"]
+
+
 def test_unpaired_files_are_listed_in_both_directions(folder: Path) -> None:
     (folder / "masks" / "a.png").unlink()
     (folder / "masks" / "b.png").rename(folder / "masks" / "B.png")

@@ -7,6 +7,7 @@ train, val and test are there, the training samples are still to be divided: `Ra
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -29,7 +30,8 @@ from trainyard.data.table_form import Findings
 from trainyard.errors import InputError
 from trainyard.params import Count, Fraction, Seed
 
-SPLIT_FOLDERS = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "test": 2}
+SPLIT_FOLDERS = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "test": 2, "testing": 2}
+_SPLIT_IN_NAME = re.compile(rf"(?:^|[^a-z])({'|'.join(SPLIT_FOLDERS)})(?:_?(?:set|data|images?|imgs?))?(?:$|[^a-z])")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +79,8 @@ def load(
     tree = walk(folder, root, known=config.groups)
     problems = list(tree.problems)
     top = split_layout(tree, problems)
+    if not top:
+        name_like_splits(tree, problems)
     places = _places(tree.files, top, problems)
     found = [(path, split, name) for path, (split, name) in zip(tree.files, places, strict=True) if name is not None]
     classes = _classes(tree, top, found, problems)
@@ -148,11 +152,27 @@ def split_layout(tree: Tree, problems: list[Problem]) -> bool:
             add(problems, "no-train", ".", f"folder{'s' if len(named) > 1 else ''} {', '.join(named)} alone", expected)
         return False
     if others and any(path.count("/") > 1 and path.partition("/")[0] in named for path in tree.files):
-        add(problems, "mixed-layout", ".", f"{', '.join(named)} beside {', '.join(others)}", "keep splits or classes, not both")
+        expected = f"keep splits or classes, not both: move {', '.join(others)} elsewhere, or rename what is a split"
+        add(problems, "mixed-layout", ".", f"{', '.join(named)} beside {', '.join(others)}", expected)
     numbers = Counter(SPLIT_FOLDERS[name.lower()] for name in named)
     if max(numbers.values()) > 1 and not others:
         add(problems, "two-splits", ".", f"folders {', '.join(named)}", "keep one folder for each split")
     return not others
+
+
+def name_like_splits(tree: Tree, problems: list[Problem]) -> None:
+    """Add that folders of classes are named like splits, such as seg_train and seg_test: they would be learned as classes."""
+    kinds: dict[str, dict[int, str]] = defaultdict(dict)
+    for folder in tree.folders:
+        name = folder.name.lower()
+        if len(folder.parts) == 1 and (found := _SPLIT_IN_NAME.search(name)):
+            rest = re.sub(r"[\W\d_]", "", name[: found.start()] + name[found.end() :])
+            kinds[rest][SPLIT_FOLDERS[found[1]]] = folder.name
+    for names in kinds.values():
+        if 0 in names and len(names) > 1:
+            listed = ", ".join(names[number] for number in sorted(names))
+            said = f"folders {listed}, which are named like splits and would be classes"
+            add(problems, "like-splits", ".", said, "rename them train, val and test, and move other folders elsewhere")
 
 
 def add(problems: list[Problem], rule: str, where: str, found: str, expected: str, *, warning: bool = False) -> None:

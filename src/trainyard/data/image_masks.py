@@ -1,7 +1,7 @@
 """Images with a mask each, paired by their names: `images/cell_07.jpg` with `masks/cell_07.png`.
 
-Both folders stand in `path`, or in its folders train, val and test. A mask's values say the class of each pixel as
-`mask_values` states; masks are resized to the nearest id, never between two.
+Both folders stand in `path`, or in its folders train, val and test; or these stand in both of them. A mask's values say
+the class of each pixel as `mask_values` states; masks are resized to the nearest id, never between two.
 """
 
 from __future__ import annotations
@@ -102,9 +102,11 @@ def load(
     tree = walk(folder, root, known=config.groups)
     problems = list(tree.problems)
     top = split_layout(tree, problems)
-    if top and config.split_by == "order":
+    files = [PurePosixPath(file) for file in tree.files]
+    split_at = 0 if top else 1 if splits_within(files, (config.images, config.masks), problems) else None
+    if split_at is not None and config.split_by == "order":
         add(problems, "split-twice", ".", "folders train, val or test, and data.split_by: order", "remove one of them")
-    pairs = _pairs([PurePosixPath(file) for file in tree.files], top, config, problems)
+    pairs = _pairs(files, split_at, config, problems)
     groups = read_groups(
         [(str(image), split) for split, image, _ in pairs],
         group=config.group,
@@ -153,7 +155,7 @@ def load(
     warnings, skipped = settle(config.path, problems, config.on_bad_sample)
     chosen = [pairs[index] for index in kept[usable]]
     names = [str(image) for _, image, _ in chosen]
-    split = official_split([split for split, _, _ in chosen]) if top else None
+    split = None if split_at is None else official_split([split for split, _, _ in chosen])
     if config.split_by == "order":
         split = ordered_split(names, val_fraction=config.val_fraction, test_fraction=config.test_fraction)
     return RawDataset(
@@ -178,9 +180,31 @@ def _check_values(values: Mapping[str, int | tuple[int, int, int]], classes: tup
         raise ValueError("mask_values: holds numbers beside colours, or one twice; give each class a value of its own")
 
 
-def _pairs(files: list[PurePosixPath], top: bool, config: ImageMasksConfig, problems: list[Problem]) -> list[Pair]:
-    """Return images with their masks, in the order of the images' paths."""
-    start = 1 if top else 0
+def splits_within(files: list[PurePosixPath], sides: tuple[str, str], problems: list[Problem]) -> bool:
+    """Whether the folders of images and of masks hold train, val and test, and no others; adds what is wrong about them."""
+    within = {path.parts[1] if len(path.parts) > 2 else "" for path in files if path.parts[0] in sides}
+    named = {name for name in within if name.lower() in SPLIT_FOLDERS}
+    if not named or named < within:
+        if any(SPLIT_FOLDERS[name.lower()] == 0 for name in named) and len(named) > 1:
+            found = f"{', '.join(sorted(named))} in {' and '.join(sides)}, beside other files or folders"
+            add(problems, "mixed-layout", ".", found, "put all into train, val and test, or rename those folders")
+        return False
+    if not any(SPLIT_FOLDERS[name.lower()] == 0 for name in named):
+        expected = "add a folder train to both, or rename these"
+        add(problems, "no-train", ".", f"{', '.join(sorted(named))} alone in {' and '.join(sides)}", expected)
+    return True
+
+
+def _pairs(files: list[PurePosixPath], split_at: int | None, config: ImageMasksConfig, problems: list[Problem]) -> list[Pair]:
+    """Return images with their masks, in the order of the images' paths.
+
+    Args:
+        files: of the whole folder.
+        split_at: which part of a path names its split: the first one, the second one, or none.
+        config: names the folders.
+        problems: what is wrong is added to it.
+    """
+    start = 1 if split_at == 0 else 0
     sides: dict[str, dict[tuple[str, ...], list[PurePosixPath]]] = {
         config.images: defaultdict(list),
         config.masks: defaultdict(list),
@@ -203,7 +227,7 @@ def _pairs(files: list[PurePosixPath], top: bool, config: ImageMasksConfig, prob
     _report_unpaired(images, masks, "missing-mask", f"no mask of this name in {config.masks}/", problems)
     _report_unpaired(masks, images, "missing-image", f"no image of this name in {config.images}/", problems)
     return [
-        (SPLIT_FOLDERS[same[0].parts[0].lower()] if top else 0, same[0], masks[stem][0])
+        (0 if split_at is None else SPLIT_FOLDERS[same[0].parts[split_at].lower()], same[0], masks[stem][0])
         for stem, same in images.items()
         if stem in masks
     ]
