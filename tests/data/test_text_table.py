@@ -122,6 +122,17 @@ def test_all_bad_rows_are_told_together_and_skipped_where_asked(tmp_path: Path) 
     assert (len(raw), len(raw.skipped)) == (35, 5)
 
 
+def test_of_many_bad_rows_all_are_counted_and_none_hides_another_kind(tmp_path: Path) -> None:
+    bad = [f"fog {number}," for number in range(2500)]
+    root = write(tmp_path, [*rows(), *bad, ",good"])
+    text = refused(root)
+    assert text.startswith("t.csv: 2,501 problems\n") and text.endswith("\n  and 2,450 more")
+    assert "t.csv:2542: no text in text" in text
+    card = prepare("t", config(on_bad_sample="skip"), tmp_path / "packed", root=root)
+    assert sum(problem["count"] for problem in card.skipped) == 2501
+    assert "<h2>Why samples were left out (2,501)</h2>" in (tmp_path / "packed" / "card.html").read_text(encoding="utf-8")
+
+
 def test_rows_with_nul_bytes_are_left_out_where_asked(tmp_path: Path) -> None:
     raw = load(config(on_bad_sample="skip"), write(tmp_path, [*rows(), "a\0b,good"]))
     assert (len(raw), len(raw.skipped)) == (40, 1)

@@ -103,6 +103,14 @@ def test_warnings_are_told_and_do_not_fail(project: Path) -> None:
     assert "warning: sample 1: 1 pair: sample 1 (cell) = sample 0 (none); one label for one input" in done.stdout
 
 
+def test_samples_that_equal_others_are_counted_where_a_recipe_is_checked(project: Path) -> None:
+    images = np.load(project / "raw" / "images.npy")
+    images[2] = images[0]
+    np.save(project / "raw" / "images.npy", images)
+    done = trainyard(project, "check", "cells")
+    assert "data: 27 train, 4 val, 8 test samples, no errors; 1 more was left out, which equals one of them" in done.stdout
+
+
 def test_a_path_that_does_not_exist_is_named(project: Path) -> None:
     text = (project / "params.yaml").read_text()
     (project / "params.yaml").write_text(text.replace("path: raw", "path: row"))

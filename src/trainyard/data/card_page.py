@@ -53,7 +53,7 @@ def write_page(folder: Path, card: Card) -> None:
         *_origin(card),
         f'<p class="soft">source {_text(card.source)} · {_shape(card)} · data <code>{card.sha256}</code></p>',
         *_problems("Warnings", card.warnings),
-        *_problems("Samples left out", card.skipped),
+        *_problems("Why samples were left out", card.skipped),
         *_balance(card),
         *_samples(train, card),
         *_values(train, card),
@@ -83,7 +83,8 @@ def _problems(title: str, problems: Sequence[dict[str, Any]]) -> list[str]:
     if not problems:
         return []
     rows = ([problem["rule"], problem["where"], problem["found"], problem["expected"]] for problem in problems)
-    return [f"<h2>{title} ({len(problems):,})</h2>", _table(("rule", "where", "found", "expected"), rows)]
+    count = sum(problem.get("count", 1) for problem in problems)
+    return [f"<h2>{title} ({count:,})</h2>", _table(("rule", "where", "found", "expected"), rows)]
 
 
 def _balance(card: Card) -> list[str]:

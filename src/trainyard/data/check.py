@@ -25,6 +25,7 @@ class Checked:
     samples: dict[str, int]
     input: dict[str, int]
     columns: tuple[str, ...] = ()
+    duplicates_dropped: int = 0
     warnings: tuple[Problem, ...]
 
 
@@ -67,6 +68,7 @@ def _check(config: DataConfig, root: Path, progress: Callable[[str], None] | Non
             classes=raw.classes,
             samples={str(name): len(rows) for name, rows in splits.indices.items()},
             input=found,
+            duplicates_dropped=splits.duplicates_dropped,
             warnings=(*raw.skipped, *raw.warnings, *splits.warnings, *warnings),
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, Literal
 from trainyard.errors import InputError, MachineError
 
 SHOWN = 100
-"""Problems that a message lists; the rest is counted."""
+"""Problems that a message lists; the rest is counted, and no kind of them hides another."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG)
 FAILING = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EREMOTEIO)
 Severity = Literal["warning", "error", "refused"]
@@ -34,6 +35,8 @@ class Problem:
     """warning: it trains, and is in the card. error: it does not. refused: it is not even opened or followed."""
     sample: bool = False
     """It concerns one sample, which `on_bad_sample: skip` leaves out."""
+    count: int = 1
+    """Problems that it stands for, where one says how many more there are of a kind."""
 
     def __str__(self) -> str:
         return f"{printable(self.where)}: {printable(self.found)}; {self.expected}"
@@ -50,12 +53,27 @@ class DataError(InputError):
         self.problems = [problem for problem in problems if problem.severity != "warning"]
         if any(problem.severity == "refused" for problem in problems):
             self.exit_code = 5
-        count = len(self.problems)
+        count = total(self.problems)
         lines = [f"{printable(source)}: {count:,} problem{'s' if count != 1 else ''}"]
-        lines += [f"  {problem}" for problem in self.problems[:SHOWN]]
-        if count > SHOWN:
-            lines.append(f"  and {count - SHOWN:,} more")
-        super().__init__("\n".join(lines))
+        super().__init__("\n".join([*lines, *(f"  {line}" for line in listed(self.problems))]))
+
+
+def total(problems: Iterable[Problem]) -> int:
+    """Return how many problems there are, those that were only counted among them."""
+    return sum(problem.count for problem in problems)
+
+
+def listed(problems: Sequence[Problem]) -> list[str]:
+    """Return a line for each problem; of many, the first ones of each kind, and how many more there are."""
+    kinds = Counter(problem.rule for problem in problems)
+    of_each = SHOWN // max(1, len(kinds)) if len(problems) > SHOWN else SHOWN
+    room, shown = dict.fromkeys(kinds, max(1, of_each)), []
+    for problem in problems:
+        if room[problem.rule]:
+            room[problem.rule] -= 1
+            shown.append(problem)
+    more = total(problems) - total(shown)
+    return [*map(str, shown), *([f"and {more:,} more"] if more else [])]
 
 
 def settle(

@@ -140,7 +140,8 @@ class Findings:
         for rule, count in self.counts.items():
             if count > KEPT:
                 found, expected = f"{count - KEPT:,} rows more with the same problem ({rule})", "see the rows before"
-                self.problems.append(Problem(rule=rule, where=self.name, found=found, expected=expected, sample=True))
+                more = Problem(rule=rule, where=self.name, found=found, expected=expected, sample=True, count=count - KEPT)
+                self.problems.append(more)
         self.counts.clear()
 
 

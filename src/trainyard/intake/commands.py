@@ -114,14 +114,18 @@ def check(
 def _check_data(recipe: Recipe) -> None:
     """Say what is found in a recipe's own data."""
     from trainyard.data.check import check as check_data
+    from trainyard.data.problems import listed
     from trainyard.intake.check import check_fit
 
     checked = check_data(recipe.data, Path.cwd(), _say)
-    for warning in checked.warnings:
+    for warning in listed(checked.warnings):
         typer.echo(f"  warning: {warning}")
     check_fit(recipe, checked, Path.cwd())
     counts = ", ".join(f"{count:,} {split}" for split, count in checked.samples.items())
-    typer.echo(f"  data: {counts} samples, no errors")
+    dropped = checked.duplicates_dropped
+    equal = "1 more was left out, which equals one" if dropped == 1 else f"{dropped:,} more were left out, which equal some"
+    equal = f"; {equal} of them" if dropped else ""
+    typer.echo(f"  data: {counts} samples, no errors{equal}")
 
 
 def datasets() -> None:
