@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFilter
 from ruamel.yaml import YAML
 
+from trainyard.data.check import check
 from trainyard.data.image_folder import ImageFolderConfig
 from trainyard.data.image_masks import ImageMasksConfig
 from trainyard.errors import InputError
@@ -93,6 +94,87 @@ def test_folders_that_are_named_like_splits_do_not_become_classes(tmp_path: Path
         draw(tmp_path / "raw" / name / "cat" / "0.png")
     with pytest.raises(InputError, match=f"folders {names[0]}, {names[1]}, which are named like splits and would be classes"):
         suggest("mine", "cnn", tmp_path / "raw", "raw")
+
+
+def carvana(folder: Path, mask: np.ndarray, suffix: str = "_mask") -> Path:
+    for number in range(6):
+        draw(folder / "train" / f"{number}.jpg", 32, 32)
+        (folder / "train_masks").mkdir(exist_ok=True)
+        Image.fromarray(mask).save(folder / "train_masks" / f"{number}{suffix}.png")
+    return folder
+
+
+@pytest.mark.parametrize("suffix", ["", "_mask"])
+def test_photographs_and_their_masks_do_not_become_two_classes(tmp_path: Path, suffix: str) -> None:
+    raw = carvana(tmp_path / "raw", np.eye(32, dtype=np.uint8) * 255, suffix)
+    assert "family: unet # for train/ and train_masks/" in suggest("mine", "", raw, "raw")
+    recipe = suggested(tmp_path, "", raw)
+    assert isinstance(recipe.data, ImageMasksConfig)
+    assert (recipe.data.images, recipe.data.masks, recipe.data.mask_suffix) == ("train", "train_masks", suffix)
+    assert sum(check(recipe.data, tmp_path).samples.values()) == 6
+
+
+def test_classes_of_drawings_and_photographs_are_no_masks(tmp_path: Path) -> None:
+    for number in range(6):
+        draw(tmp_path / "raw" / "photo" / f"{number}.jpg", 32, 32)
+        draw(tmp_path / "raw" / "noise" / f"{number}.png", 32, 32, channels=1)
+        (tmp_path / "raw" / "icon").mkdir(exist_ok=True)
+        Image.fromarray(np.eye(16, dtype=np.uint8) * 255).save(tmp_path / "raw" / "icon" / f"{number}.png")
+    assert isinstance(suggested(tmp_path, "", tmp_path / "raw").data, ImageFolderConfig)
+
+
+def test_soft_edges_of_masks_do_not_become_classes(tmp_path: Path) -> None:
+    shape = Image.new("L", (64, 64))
+    ImageDraw.Draw(shape).ellipse((8, 8, 52, 52), fill=255)
+    soft = np.asarray(shape.filter(ImageFilter.GaussianBlur(1)))
+    for number in range(3):
+        draw(tmp_path / "raw" / "images" / f"{number}.png", 64, 64)
+        (tmp_path / "raw" / "masks").mkdir(exist_ok=True)
+        Image.fromarray(soft).save(tmp_path / "raw" / "masks" / f"{number}.png")
+    with pytest.raises(InputError, match=r"greys between 0 and 255, as soft edges .*; save them anew with 0 and 255 alone"):
+        suggest("mine", "unet", tmp_path / "raw", "raw")
+
+
+def test_numbers_of_single_objects_are_pointed_at(tmp_path: Path) -> None:
+    for number in range(2, 9):
+        draw(tmp_path / "raw" / "images" / f"{number}.png", 32, 32)
+        (tmp_path / "raw" / "masks").mkdir(exist_ok=True)
+        Image.fromarray((np.arange(1024) % number).astype(np.uint8).reshape(32, 32)).save(
+            tmp_path / "raw" / "masks" / f"{number}.png"
+        )
+    assert "in each mask from 1 on: if these number single objects" in suggest("mine", "unet", tmp_path / "raw", "raw")
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "size", "resize"),
+    [
+        (128, 32, (32, 128), "pad"),
+        (32, 96, (96, 32), "pad"),
+        (1000, 100, (64, 256), "pad"),
+        (150, 600, (256, 64), "pad"),
+        (60, 40, 60, "crop"),
+    ],
+)
+def test_long_images_are_not_cut_to_their_middle(tmp_path: Path, width: int, height: int, size: object, resize: str) -> None:
+    for name in ("cat", "dog"):
+        for number in range(4):
+            draw(tmp_path / "raw" / name / f"{number}.png", width, height)
+    data = suggested(tmp_path, "cnn", tmp_path / "raw").data
+    assert isinstance(data, ImageFolderConfig) and (data.size, data.resize) == (size, resize)
+
+
+def test_where_folders_are_no_classes_it_is_said_what_to_name_or_to_move(tmp_path: Path) -> None:
+    for place in ("deep/Pets/cat/0.png", "deep/Pets/dog/0.png", "flat/images/0.png", "kaggle/train/0.png"):
+        draw(tmp_path / place)
+    for place in ("flat/labels.csv", "kaggle/train.csv"):
+        (tmp_path / place).write_text("id,label\n0,cat\n")
+    for place, said in (
+        ("deep", "these lie in Pets/, so name .*deep/Pets"),
+        ("flat", "labels in a table, such as labels.csv, are not read: move each image into the folder of its class"),
+        ("kaggle", "1 images lie in no folder of a class; labels in a table, such as train.csv, are not read"),
+    ):
+        with pytest.raises(InputError, match=said):
+            suggest("mine", "", tmp_path / place, place)
 
 
 def test_values_far_apart_become_no_classes_that_are_never_seen(tmp_path: Path) -> None:
@@ -204,7 +286,7 @@ def test_a_family_that_is_left_out_is_that_of_what_is_there(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("family", "said"),
     [
-        ("cnn", "found 1 folders with 1 images; expected one folder for each class"),
+        ("cnn", "found 1 folder with 1 images; expected one folder for each class"),
         ("unet", "expected one mask for each image"),
         ("cmm", "family cmm: no such family; expected one of cnn, unet, lstm"),
     ],

@@ -8,7 +8,7 @@ from trainyard.data.text_table import split_files
 from trainyard.errors import InputError
 from trainyard.recipe_text import quoted_path
 from trainyard.suggest_columns import Named, look
-from trainyard.suggest_images import suggest_cnn, suggest_unet
+from trainyard.suggest_images import seen_sides, suggest_cnn, suggest_unet
 from trainyard.suggest_series import is_series, suggest_series
 from trainyard.suggest_texts import suggest_texts
 
@@ -57,8 +57,9 @@ def _guessed(path: Path) -> tuple[str, str]:
     """Return the family that learns from what is there, and why it is that one."""
     if not path.is_dir():
         return "lstm", "for a table"
-    if (path / "images").is_dir() and (path / "masks").is_dir():
-        return "unet", "for images/ and masks/"
-    if split_files(path):
+    sides, images = seen_sides(path)
+    if sides is not None:
+        return "unet", f"for {sides.images}/ and {sides.masks}/"
+    if split_files(path) and not images:
         return "lstm", "for tables"
     return "cnn", "for a folder of images by class"

@@ -9,20 +9,25 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from trainyard.data.image_files import ImageFileError, inspect, read_mask
+from trainyard.data.image_files import ImageFileError, inspect
 from trainyard.data.image_folder import name_like_splits, split_layout
 from trainyard.data.image_masks import splits_within
 from trainyard.data.image_tree import Tree, walk
 from trainyard.data.problems import DataError, Problem, printable
-from trainyard.data.raw import MASK_CLASSES
 from trainyard.errors import InputError
+from trainyard.suggest_masks import Sides, find_sides, mask_classes, some
 from trainyard.suggest_training import training_length
 
 LOOKED_AT = 300
 """Files whose headers are read to see what there is; `trainyard check` reads them all."""
-MASKS_LOOKED_AT = 50
 SMALLEST, LARGEST = 8, 128
 """Pixels a side of images that keep their size, where all of them have it."""
+LONG = 2
+"""Times as long as wide, or wide as high, are images of which the middle alone would not do."""
+SOME_LONG = 0.1
+"""Share of such images, from which on nothing is cut off."""
+LONGEST = 256
+"""Pixels of the longer side that such images are scaled to."""
 STEPS = 3000
 """Optimizer steps that a suggested training has, as far as that makes a sensible number of epochs."""
 CLASSES_NAMED = 8
@@ -56,6 +61,23 @@ class Pictures:
         median = float(np.median([min(size) for size in self.sizes.elements()]))
         return next((side for side in (128, 96, 64, 48) if median >= side), 32)
 
+    def shape(self) -> tuple[tuple[int, int], str]:
+        """Return height and width to scale all images to, and how, for a recipe: nothing of long ones is cut off."""
+        ratios = np.array([width / height for width, height in self.sizes.elements()])
+        crop = "crop # the middle of what is longer than it is wide; stretch and pad keep all of it"
+        if np.mean((ratios >= LONG) | (ratios <= 1 / LONG)) < SOME_LONG:
+            return (self.side(), self.side()), crop
+        pad = "pad # with black: many are so long that crop, the middle alone, would lose most of them"
+        ratio = float(np.median(ratios))
+        if 1 / LONG < ratio < LONG:
+            return (self.side(), self.side()), pad
+        (width, height), _ = self.sizes.most_common(1)[0]
+        if len(self.sizes) == 1 and min(width, height) >= SMALLEST and max(width, height) <= LONGEST:
+            return (height, width), "pad # keeps all of an image; all of these have that size"
+        short = next(side for side in (64, 48, 32) if side <= self.side())
+        long = min(LONGEST, 8 * round(short * max(ratio, 1 / ratio) / 8))
+        return ((short, long) if ratio > 1 else (long, short)), pad
+
 
 def suggest_cnn(path: Path, shown_path: str) -> list[str]:
     """Return the lines of a recipe for a folder that holds one for each class, without its `name:`, up to `evaluate:`.
@@ -75,10 +97,12 @@ def suggest_cnn(path: Path, shown_path: str) -> list[str]:
     counts.update(file.split("/")[depth - 1] for file in files)
     if len(counts) < 2 or not files:
         raise InputError(
-            f"{path}: found {len(counts)} folders with {len(files)} images; expected one folder for each class, with its images"
+            f"{path}: found {len(counts)} folder{'' if len(counts) == 1 else 's'} with {len(files):,} images; expected one "
+            f"folder for each class, with its images{_hint(path, tree, depth)}"
         )
     pictures = look(path, files)
-    side, channels = pictures.side(), 3 if pictures.colour else 1
+    (height, width), resize = pictures.shape()
+    side, channels = min(height, width), 3 if pictures.colour else 1
     rarest, most = min(counts.values()), max(counts.values())
     names = [f"{printable(entry)} {count:,}" for entry, count in counts.most_common(CLASSES_NAMED)]
     more = ", ..." if len(counts) > CLASSES_NAMED else ""
@@ -90,14 +114,17 @@ def suggest_cnn(path: Path, shown_path: str) -> list[str]:
         "data:",
         "  source: image_folder",
         f"  path: {shown_path}",
-        f"  size: {side} # pixels a side; every image is scaled to it. Larger shows more, and takes longer with its square",
-        "  resize: crop # the middle of what is longer than it is wide; stretch and pad keep all of it",
+        f"  size: {side} # pixels a side; every image is scaled to it. Larger shows more, and takes longer with its square"
+        if height == width
+        else f"  size: [{height}, {width}] # pixels: height, width; every image is scaled to it",
+        f"  resize: {resize}",
         f"  channels: {channels} # {'colours' if channels == 3 else 'grey'}",
         "  on_bad_sample: stop # or skip: leave out what cannot be read, and list it in the card",
         "  seed: 0",
         *_fractions(_folders(tree, ()) if top else ()),
         "model:",
-        f"  widths: {widths} # channels of each block; each one halves the side, {side} to {side // 2 ** len(widths)} pixels",
+        f"  widths: {widths} # channels of each block; each one halves the {'side' if height == width else 'shorter side'}, "
+        f"{side} to {side // 2 ** len(widths)} pixels",
         "  convolutions: 2",
         "  normalisation: group # does not depend on the number of workers",
         "  dropout: 0.3",
@@ -114,14 +141,20 @@ def suggest_unet(path: Path, shown_path: str) -> list[str]:
     """
     tree, top = _listed(path)
     start = 1 if top else 0
-    images, masks = ([file for file in tree.files if file.split("/")[start:-1][:1] == [name]] for name in ("images", "masks"))
-    if not images or not masks:
+    sides = find_sides(path, tree, top)
+    images, masks = (
+        [file for file in tree.files if sides and file.split("/")[start:-1][:1] == [name]]
+        for name in ((sides.images, sides.masks) if sides else ("images", "masks"))
+    )
+    if sides is None:
+        have = ", ".join(_folders(tree, ())) or "no folders"
         raise InputError(
-            f"{path}: found {len(images)} files in images/ and {len(masks)} in masks/; expected one mask for each image, "
-            "of the same name"
+            f"{path}: has {have}, none of which are images and masks by their names or by what they show; expected one mask "
+            "for each image, in images/ and masks/ or as data.images and data.masks of a recipe name them"
         )
     problems: list[Problem] = []
-    within = not top and splits_within([PurePosixPath(file) for file in tree.files], ("images", "masks"), problems)
+    names = (sides.images, sides.masks)
+    within = not top and splits_within([PurePosixPath(file) for file in tree.files], names, problems)
     if problems:
         raise DataError(str(path), problems)
     pictures = look(path, images)
@@ -135,12 +168,13 @@ def suggest_unet(path: Path, shown_path: str) -> list[str]:
         "data:",
         "  source: image_masks",
         f"  path: {shown_path}",
-        *_mask_classes(path, masks),
+        *sides.lines(),
+        *mask_classes(path, masks),
         f"  size: {size} # pixels: height, width; images are scaled smoothly, masks by the nearest pixel",
         f"  channels: {3 if pictures.colour else 1}",
         "  on_bad_sample: stop # or skip: leave out what cannot be used, and list it in the card",
         "  seed: 0",
-        *_fractions(_folders(tree, ()) if top else _folders(tree, ("images",)) if within else ()),
+        *_fractions(_folders(tree, ()) if top else _folders(tree, (sides.images,)) if within else ()),
         "model:",
         f"  depth: {depth} # halvings on the way down",
         "  base_width: 16 # doubles at each level",
@@ -150,11 +184,18 @@ def suggest_unet(path: Path, shown_path: str) -> list[str]:
     ]
 
 
+def seen_sides(path: Path) -> tuple[Sides | None, int]:
+    """Return which folders hold images and masks, if there are such, and how many images there are in all."""
+    tree = walk(path, Path.cwd())
+    top = split_layout(tree, [])
+    return find_sides(path, tree, top), len(tree.files)
+
+
 def look(folder: Path, files: Sequence[str]) -> Pictures:
     """Return what the headers of some of the files say, evenly chosen; what is no image is left to the checks."""
     sizes: Counter[tuple[int, int]] = Counter()
     colour = False
-    for file in _some(files, LOOKED_AT):
+    for file in some(files, LOOKED_AT):
         try:
             facts = inspect(folder / file)
         except (OSError, ImageFileError):
@@ -164,49 +205,6 @@ def look(folder: Path, files: Sequence[str]) -> Pictures:
     if not sizes:
         raise InputError(f"{folder}: none of its files could be read as an image; look at {printable(files[0])}")
     return Pictures(count=len(files), sizes=sizes, colour=colour)
-
-
-def _mask_classes(folder: Path, masks: Sequence[str]) -> list[str]:
-    """Return the lines that say what the values of the masks mean, from those that are in some of them."""
-    values: set[int] = set()
-    for file in _some(masks, MASKS_LOOKED_AT):
-        try:
-            values.update(np.unique(read_mask(folder / file)).tolist())
-        except ImageFileError as error:
-            if error.rule == "damaged-image":
-                continue
-            hint = "write the recipe by hand, with mask_values: {class: [red, green, blue]}"
-            expected = f"masks of colours need a colour map: {hint}" if error.rule == "mask-colours" else error.expected
-            raise InputError(f"{folder / file}: {error.found}; {expected}") from None
-        except OSError:
-            continue
-    if not values:
-        raise InputError(f"{folder}: none of its masks could be read as an image; look at {printable(masks[0])}")
-    return _value_lines(folder, sorted(values))
-
-
-def _value_lines(folder: Path, values: list[int]) -> list[str]:
-    """Return names for the values of masks, and which value is which class."""
-    found = f"# found {values}"
-    if set(values) <= {0, 255} or set(values) <= {0, 1}:
-        binary = "binary" if 255 in values else "ids"
-        return ["  classes: [background, object]", f"  mask_values: {binary} {found}"]
-    if values[0] == 0 and values[-1] < 2 * len(values) and values[-1] < MASK_CLASSES:
-        names = ", ".join(["background", *(f"class_{number}" for number in range(1, values[-1] + 1))])
-        return [f"  classes: [{names}] {found}", "  mask_values: ids"]
-    if len(values) > MASK_CLASSES:
-        raise InputError(
-            f"{folder}: the masks hold {len(values):,} different values, from {values[0]} to {values[-1]}; expected the number "
-            f"of a class for each pixel, {MASK_CLASSES} classes at most: numbers of single objects, or shades, are none"
-        )
-    # Ids up to the highest value would be classes of which nearly all are never seen.
-    known = values if len(values) > 1 else [0, *values]
-    names_of = {value: "background" if value == 0 else f"class_{value}" for value in known}
-    pairs = ", ".join(f"{name}: {value}" for value, name in names_of.items())
-    return [
-        f"  classes: [{', '.join(names_of.values())}] # the first one counts as background",
-        f"  mask_values: {{{pairs}}} {found}",
-    ]
 
 
 def _training(samples: int, loss: str, unbalanced: bool, batch_size: int = 64) -> list[str]:
@@ -228,6 +226,19 @@ def _fractions(given: Sequence[str]) -> list[str]:
     return [f"  val_fraction: 0.1{note}", "  test_fraction: 0.15"]
 
 
+def _hint(path: Path, tree: Tree, depth: int) -> str:
+    """Return what is to be done where the folders are no classes."""
+    if depth == 1 and len(tops := _folders(tree, ())) == 1 and len(_folders(tree, (tops[0],))) > 1:
+        return f": these lie in {printable(tops[0])}/, so name {printable(str(path / tops[0]))}"
+    loose = sum(file.count("/") < depth for file in tree.files)
+    flat = f"; {loose:,} images lie in no folder of a class" if loose else ""
+    tables = sorted(entry.name for entry in path.iterdir() if entry.suffix.lower() in (".csv", ".tsv", ".xlsx", ".json"))
+    if tables:
+        such = printable(tables[0])
+        return f"{flat}; labels in a table, such as {such}, are not read: move each image into the folder of its class"
+    return f"{flat}: move each into the folder of its class" if loose else ""
+
+
 def _folders(tree: Tree, within: tuple[str, ...]) -> list[str]:
     """Return the names of the folders in a folder."""
     return sorted(folder.name for folder in tree.folders if folder.parts[:-1] == within)
@@ -245,7 +256,3 @@ def _listed(path: Path) -> tuple[Tree, bool]:
     if problems:
         raise DataError(str(path), problems)
     return tree, top
-
-
-def _some(files: Sequence[str], count: int) -> Sequence[str]:
-    return files[:: -(-len(files) // count)]

@@ -90,6 +90,34 @@ def test_folders_of_splits_within_those_of_images_and_masks_are_kept(folder: Pat
     assert [rule for rule, _ in rules(folder)] == ["mixed-layout"]
 
 
+def test_masks_whose_names_end_alike_are_paired_once_the_end_is_named(folder: Path) -> None:
+    for name in ("a", "b", "c"):
+        (folder / "masks" / f"{name}.png").rename(folder / "masks" / f"{name}_seg.png")
+    assert rules(folder) == [
+        ("mask-names", "masks: names that end in _seg, where those of the images do not; set data.mask_suffix: _seg")
+    ]
+    save(IDS, folder / "masks" / "a_colours.png")
+    raw = read(folder, mask_suffix="_seg")
+    assert raw.names == ("images/a.bmp", "images/b.bmp", "images/c.bmp")
+    assert [str(problem) for problem in raw.warnings] == ["masks: 1 images whose names do not end in _seg; they are left out"]
+
+
+def test_a_binary_mask_with_two_values_for_the_object_is_refused(folder: Path) -> None:
+    mask = np.zeros((4, 6), dtype=np.uint8)
+    mask[0], mask[1] = 1, 255
+    save(mask, folder / "masks" / "a.png")
+    for name in ("b", "c"):
+        save((mask > 0).astype(np.uint8) * 255, folder / "masks" / f"{name}.png")
+    found = rules(folder, classes=("ground", "cell"), mask_values="binary")
+    assert [rule for rule, _ in found] == ["mask-values"] and "masks/a.png: 1 (6 pixels) beside 255 (6 pixels)" in found[0][1]
+
+
+def test_soft_edges_of_a_binary_mask_are_said_to_be_that(folder: Path) -> None:
+    save(np.linspace(0, 255, 24).astype(np.uint8).reshape(4, 6), folder / "masks" / "a.png")
+    found = rules(folder, classes=("ground", "cell"), mask_values={"ground": 0, "cell": 1})[0][1]
+    assert "keep 0 and 255 alone: if the others are soft edges, save the mask as `mask > 127`" in found
+
+
 def test_unpaired_files_are_listed_in_both_directions(folder: Path) -> None:
     (folder / "masks" / "a.png").unlink()
     (folder / "masks" / "b.png").rename(folder / "masks" / "B.png")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -47,6 +47,8 @@ class ImageMasksConfig:
     """Name of the folder with the images."""
     masks: str = "masks"
     """Name of the folder with the masks."""
+    mask_suffix: str = ""
+    """What the masks' names have behind those of their images, such as _mask: cell_07.jpg and cell_07_mask.png."""
     mask_values: MaskValues = "ids"
     """ids: 0 is the first class, 1 the second. binary: 0 and 255. Or for each class its value, or [red, green, blue]."""
     size: Count | tuple[Count, Count] | None = None
@@ -116,7 +118,7 @@ def load(
         found=Findings(config.path, problems),
     )
     if not pairs or any(p.severity != "warning" and not p.sample for p in problems):
-        if not pairs:
+        if not pairs and not any(problem.rule == "mask-names" for problem in problems):
             expected = f"put images into {config.images}/ and masks of the same names into {config.masks}/"
             add(problems, "no-pairs", ".", "no image with a mask", expected)
         raise DataError(config.path, problems)
@@ -210,20 +212,32 @@ def _pairs(files: list[PurePosixPath], split_at: int | None, config: ImageMasksC
         config.masks: defaultdict(list),
     }
     outside: Counter[str] = Counter()
+    unnamed: Counter[str] = Counter()
     for path in files:
-        if len(path.parts) > start + 1 and path.parts[start] in sides:
-            sides[path.parts[start]][_stem(path, start)].append(path)
-        else:
+        side = path.parts[start] if len(path.parts) > start + 1 else ""
+        suffix = config.mask_suffix if side == config.masks else ""
+        if side not in sides:
             outside[str(path.parent)] += 1
-    for where, count in sorted(outside.items()):
-        found = f"{count:,} images outside of {config.images}/ and {config.masks}/"
-        add(problems, "stray-files", where, found, "they are left out", warning=True)
+        elif not path.stem.endswith(suffix):
+            unnamed[str(path.parent)] += 1
+        else:
+            sides[side][_stem(path, start, suffix)].append(path)
+    for counts, said in (
+        (outside, f"outside of {config.images}/ and {config.masks}/"),
+        (unnamed, f"whose names do not end in {printable(config.mask_suffix)}"),
+    ):
+        for where, count in sorted(counts.items()):
+            add(problems, "stray-files", where, f"{count:,} images {said}", "they are left out", warning=True)
     images, masks = sides[config.images], sides[config.masks]
     for stems in (images, masks):
         for same in stems.values():
             if len(same) > 1:
                 found = f"the same name as {', '.join(map(str, same[:-1]))}"
                 add(problems, "twin-names", str(same[-1]), found, "keep one, or rename it")
+    if not images.keys() & masks.keys() and (suffix := suffix_of(images, masks)):
+        found, expected = f"names that end in {suffix}, where those of the images do not", f"set data.mask_suffix: {suffix}"
+        add(problems, "mask-names", config.masks, found, expected)
+        return []
     _report_unpaired(images, masks, "missing-mask", f"no mask of this name in {config.masks}/", problems)
     _report_unpaired(masks, images, "missing-image", f"no image of this name in {config.images}/", problems)
     return [
@@ -233,8 +247,25 @@ def _pairs(files: list[PurePosixPath], split_at: int | None, config: ImageMasksC
     ]
 
 
-def _stem(path: PurePosixPath, start: int) -> tuple[str, ...]:
-    parts = (*path.parts[:start], *path.parts[start + 1 : -1], path.stem)
+def suffix_of(images: Collection[tuple[str, ...]], masks: Collection[tuple[str, ...]]) -> str:
+    """Return what the names of all masks have behind those of images, or nothing where they have nothing in common.
+
+    Args:
+        images: folders and name, without its end, of each image.
+        masks: of each mask.
+    """
+    by_length = sorted(masks, key=lambda stem: len(stem[-1]))
+    if not by_length:
+        return ""
+    *folders, name = by_length[0]
+    before = next((end for end in range(len(name) - 1, 0, -1) if (*folders, name[:end]) in images), len(name))
+    suffix = name[before:]
+    fits = all(name.endswith(suffix) and (*folders, name.removesuffix(suffix)) in images for *folders, name in masks)
+    return suffix if fits else ""
+
+
+def _stem(path: PurePosixPath, start: int, suffix: str) -> tuple[str, ...]:
+    parts = (*path.parts[:start], *path.parts[start + 1 : -1], path.stem.removesuffix(suffix))
     return tuple(unicodedata.normalize("NFC", part) for part in parts)
 
 
@@ -303,6 +334,11 @@ def _read_classes(path: Path, config: ImageMasksConfig) -> NDArray[np.uint8]:
         listed = ", ".join(f"{found[number]} ({counts[number]:,} pixels)" for number in unknown[:8])
         more = f" and {len(unknown) - 8:,} more" if len(unknown) > 8 else ""
         raise ImageFileError("mask-values", f"values without a class: {listed}{more}", _suggestion(found.tolist(), config))
+    if values == "binary" and {1, 255} <= set(found.tolist()):
+        said = f"1 ({counts[1]:,} pixels) beside 255 ({counts[-1]:,} pixels)"
+        raise ImageFileError(
+            "mask-values", said, "name three classes and their data.mask_values, or keep one of the two values"
+        )
     table = np.array([known[value] for value in found.tolist()], dtype=np.uint8)
     return table[places].reshape(mask.shape)
 
@@ -310,6 +346,8 @@ def _read_classes(path: Path, config: ImageMasksConfig) -> NDArray[np.uint8]:
 def _suggestion(found: list[int], config: ImageMasksConfig) -> str:
     if set(found) <= {0, 255} and len(config.classes) == 2:
         return "set data.mask_values: binary"
+    if len(config.classes) == 2 and {0, 255} < set(found) and len(found) > 3:
+        return "keep 0 and 255 alone: if the others are soft edges, save the mask as `mask > 127`"
     if len(found) == len(config.classes):
         pairs = ", ".join(f"{name}: {value}" for name, value in zip(config.classes, found, strict=True))
         return f"if that is what they mean, set data.mask_values: {{{pairs}}}"
