@@ -150,3 +150,83 @@ def test_series_are_told_from_all_rows_however_many_are_kept(
     text, data = suggested(table(tmp_path, rows, "when,meter,load"))
     assert data.series == "meter"
     assert f"of {series} series, the shortest of {steps} steps" in text
+
+
+DAYS = [str((datetime(2024, 1, 1) + timedelta(days=number)).date()) for number in range(400)]
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "said"),
+    [
+        ("date,hour,load", [f"{DAYS[n // 24]},{n % 24},{n % 7}.5" for n in range(400)], "and hour may say the rest of a time"),
+        ("date,at,load", [f"{DAYS[n // 24]},{n % 24}:00,{n % 7}.5" for n in range(400)], "and at may say the rest of a time"),
+        (
+            "year,month,day,load",
+            [f"{day.replace('-', ',')},{n % 7}.5" for n, day in enumerate(DAYS)],
+            "times in year come more than once, and month, day may say the rest of a time; write it into one column",
+        ),
+    ],
+)
+def test_a_time_in_several_columns_is_not_taken_for_several_series(
+    tmp_path: Path, header: str, rows: list[str], said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        suggest("mine", "lstm", table(tmp_path, rows, header), "s.csv")
+
+
+def test_series_beside_a_part_of_the_time_are_told_apart(tmp_path: Path) -> None:
+    rows = [f"{day},{day[5:7]},{shop},{n % 7}" for shop in "ab" for n, day in enumerate(DAYS)]
+    assert suggested(table(tmp_path, rows, "date,month,shop,load"))[1].series == "shop"
+
+
+def test_numbers_of_the_rows_are_no_target(tmp_path: Path) -> None:
+    rows = [f"{n},{hour},{n % 7},{n % 2}" for n, hour in enumerate(HOURS)]
+    text, data = suggested(table(tmp_path, rows, "Unnamed: 0,when,load,on"))
+    assert data.targets == ("load", "on")
+    assert "Unnamed: 0 left out, as it counts the rows" in text
+
+
+def test_numbers_in_another_form_are_shown_where_they_are_left_out(tmp_path: Path) -> None:
+    rows = [f'{hour},{n % 7},"$1,{n:03}.50",west' for n, hour in enumerate(HOURS)]
+    text, _ = suggested(table(tmp_path, rows, "when,load,price,place"))
+    assert "; price ('$1,000.50'), place left out, as no numbers" in text
+
+
+@pytest.mark.parametrize("first", ["45292", "202401"])
+def test_days_of_a_spreadsheet_are_not_taken_for_seconds(tmp_path: Path, first: str) -> None:
+    path = table(tmp_path, [f"{int(first) + n},{n % 7}.5" for n in range(100)], "date,load")
+    with pytest.raises(InputError, match=rf"column date: numbers from {first} on are read as seconds since 1970"):
+        suggest("mine", "lstm", path, "s.csv")
+
+
+def test_counted_steps_have_no_season_of_seconds(tmp_path: Path) -> None:
+    text, _ = suggested(table(tmp_path, [f"{n},{n % 7}.5" for n in range(400)], "time,load"))
+    assert "a step is mostly 1 of time" in text and "season: 12 #" in text
+
+
+def test_rows_from_the_latest_to_the_earliest_have_the_same_step(tmp_path: Path) -> None:
+    text = suggest("mine", "lstm", table(tmp_path, [f"{hour},{n % 7}.5" for n, hour in enumerate(HOURS[::-1])]), "s.csv")
+    assert "a step is mostly 1:00:00" in text and "season: 24 #" in text
+
+
+def test_a_zone_in_some_rows_is_named_instead_of_the_form_of_dates(tmp_path: Path) -> None:
+    path = table(tmp_path, [f"{hour}{'Z' if n % 2 else ''},{n % 7}.5" for n, hour in enumerate(HOURS)])
+    with pytest.raises(InputError, match="is of the dates with a time zone; the rows before have dates without a time zone"):
+        suggest("mine", "lstm", path, "s.csv")
+
+
+def test_neither_times_nor_texts_are_said_to_be_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no column looks like times or texts; it has quarter, load"):
+        suggest("mine", "lstm", table(tmp_path, [f"{n // 4}Q{n % 4},{n % 7}.5" for n in range(100)], "quarter,load"), "s.csv")
+
+
+def test_the_series_that_is_too_short_is_named(tmp_path: Path) -> None:
+    rows = [f"{day},{shop},{n % 7}" for shop, days in (("a", 300), ("b", 3)) for n, day in enumerate(DAYS[:days])]
+    with pytest.raises(InputError, match="3 steps of series b are too few .*; give more rows, or leave the series out"):
+        suggest("mine", "lstm", table(tmp_path, rows, "date,shop,load"), "s.csv")
+
+
+def test_a_title_above_the_names_of_the_columns_is_named(tmp_path: Path) -> None:
+    path = table(tmp_path, [f"{hour},{n % 7}" for n, hour in enumerate(HOURS)], "Loads of 2024\n\nwhen,load")
+    with pytest.raises(InputError, match="holds one column, 'Loads of 2024'; a table has several, named in its first row"):
+        suggest("mine", "lstm", path, "s.csv")

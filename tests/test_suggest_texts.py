@@ -78,7 +78,7 @@ def test_a_folder_keeps_its_splits(tmp_path: Path) -> None:
         ("title,summary,label", "words of a title {n},words of it {n},{label}", "columns title, summary all look like texts"),
         ("text,tone,place", "some words of number {n},{label},{label}{label}", "columns tone, place may all be labels"),
         ("text,id", "some words of number {n},{n}", "no column looks like labels; it has text, id"),
-        ("id,label", "{n},{label}", "no column looks like texts; it has id, label"),
+        ("id,label", "{n},{label}", "no column looks like times or texts; it has id, label"),
         ("date,text,label,load", "{date},some words of {n},{label},{n}.5", "holds texts \\(text\\) and measurements over time"),
     ],
 )

@@ -12,7 +12,7 @@ import numpy as np
 from trainyard.data.problems import DataError, Problem, printable
 from trainyard.data.series_time import PLAIN, ZONED, read_times
 from trainyard.data.table_form import IN_THE_FILE, TableForm
-from trainyard.data.tables import open_table, read_blocks
+from trainyard.data.tables import CSV, open_table, read_blocks
 from trainyard.data.text_table import split_files
 from trainyard.errors import InputError
 from trainyard.params import nearest
@@ -28,6 +28,10 @@ NOTHING = {"nan", "na", "n/a", "#n/a", "<na>", "null", "none", "nil", "missing",
 DATE_LIKE = re.compile(r"\s*\d{1,4}[./-]\d{1,2}([./-]\d{1,4})?(\D.*)?\s*|\s*[A-Za-z]{3,9}\.? \d{1,2},? \d{4}.*")
 """Dates in any way of writing them."""
 TIME_NAMES = ("date", "datetime", "timestamp", "time", "ds", "ts", "epoch", "unix", "year")
+TIME_PARTS = {"year", "yr", "month", "mnth", "day", "hour", "hours", "hr", "minute", "minutes", "second", "seconds", "time"}
+"""Words in the names of columns that say a part of a time only."""
+CLOCK = re.compile(r"\s*\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?\s*([AaPp][Mm])?\s*")
+"""A time of day."""
 RECENT = 1_000_000_000_000_000
 """Microseconds since 1970, in 2001: what epoch numbers are mostly above, and measured ones below."""
 TIMES_READ = 200
@@ -38,6 +42,9 @@ BY_HAND = replace(
     unmarked="save it as UTF-8, or write the recipe by hand, with data.encoding: utf-16-le",
 )
 """What can be done about a table of which a recipe is to be made."""
+DIGITS = re.compile(r"\d{1,18}(\.0)?")
+COUNTED = 10
+"""Rows of a table at least, to see that a column counts them."""
 YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null", "all"}
 
 
@@ -97,10 +104,27 @@ class Column:
         like = sum(DATE_LIKE.fullmatch(cell) is not None for cell in filled)
         return bool(filled) and like >= MOSTLY * len(filled) and not self.is_number() and not self.is_time()
 
+    def is_time_part(self) -> bool:
+        """Whether what it holds is a time of day, or a part of a time, such as the hour."""
+        filled = self.filled[:TIMES_READ]
+        if filled and all(CLOCK.fullmatch(cell) for cell in filled):
+            return True
+        return bool(words(self.name) & TIME_PARTS) and self.is_number()
+
+    def counts_rows(self) -> bool:
+        """Whether what it holds are the numbers of the rows, as an index that was written along."""
+        cells = [cell.strip() for cell in self.cells]
+        if len(cells) < COUNTED or not all(DIGITS.fullmatch(cell) for cell in cells):
+            return False
+        numbers = [int(cell.partition(".")[0]) for cell in cells]
+        return numbers[0] in (0, 1) and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
     def is_text(self) -> bool:
         """Whether what it holds are sentences or the like: words, and mostly different ones in each row."""
         filled = self.filled
         if not filled or self.is_number() or self.is_time() or self.is_date_like():
+            return False
+        if sum(any(map(str.isalpha, cell)) for cell in filled) < len(filled) / 2:
             return False
         # Several scripts have no spaces between words.
         length = sum(len(cell.split()) if cell.isascii() else max(len(cell.split()), len(cell) / 4) for cell in filled)
@@ -161,6 +185,9 @@ def look(path: Path, named: Named) -> Look:
     if table is None:
         raise DataError(str(path), problems)
     once = [column for column in dict.fromkeys(table.columns) if column and table.columns.count(column) == 1]
+    if len(table.columns) < 2 and Path(name).suffix.lower() in CSV:
+        expected = "a table has several, named in its first row: delete what stands above their names, such as a title"
+        raise InputError(f"{path}: holds one column, '{printable(table.columns[0])}'; {expected}")
     known = [column for column in once if column in wanted or column not in table.not_plain]
     left_out = {column: "as it holds no plain values in each row" for column in once if column not in known}
     left_out |= {column: "as several columns have this name" for column in table.columns if column and column not in once}

@@ -9,10 +9,10 @@ from datetime import timedelta
 import numpy as np
 
 from trainyard.data.problems import Problem, printable
-from trainyard.data.series_time import PLAIN, ZONED, read_times
+from trainyard.data.series_time import DOUBTFUL, PLAIN, SECONDS, ZONED, is_doubtful, read_times
 from trainyard.data.table_form import shown
 from trainyard.errors import InputError
-from trainyard.suggest_columns import TIME_NAMES, TIMES_READ, Column, Look, Named, choose, no_header, quoted
+from trainyard.suggest_columns import NUMBER, TIME_NAMES, TIMES_READ, Column, Look, Named, choose, no_header, quoted
 from trainyard.suggest_training import training_length
 
 SHARES = (0.1, 0.2)
@@ -43,6 +43,10 @@ def is_series(table: Look, named: Named) -> bool:
     numbers = [column.name for column in _numbers(table)]
     if not times and numbers and not texts:
         refuse_odd_dates(table)
+        raise InputError(
+            f"{table.path}: no column looks like times or texts; it has {table.listed()}: say which, such as --time COLUMN "
+            "for a series, or --text COLUMN and --label COLUMN"
+        )
     if times and not numbers and not texts:
         other = next((column for column in table.columns.values() if column.name not in times and column.filled), None)
         such = f"; column {other.name} holds {shown(other.filled[0])}" if other else ""
@@ -73,9 +77,9 @@ def suggest_series(table: Look, named: Named, shown_path: str) -> list[str]:
     left = [column.name for column in _numbers(table) if column.name not in (*other, *targets)]
     features = left if named.target else []
     lengths = Counter(series.cells if series else [""] * table.rows)
-    rows = min(lengths.values())
+    shortest, rows = min(lengths.items(), key=lambda item: item[1])
     step, season = _step(time, series)
-    horizon, context = _lengths(table, named, season, rows)
+    horizon, context = _lengths(table, named, season, rows, shortest)
     numbers = [table.columns[name] for name in (*targets, *features)]
     comma = _decimal_comma(table, numbers)
     holes = sum(column.missing() for column in numbers)
@@ -145,11 +149,23 @@ def _readable(table: Look, time: Column) -> Column:
     clock = read_times([time.name], [1], time.name, named)
     if clock.form in (PLAIN, ZONED) and not named:
         raise no_header(table, time.name)
+    problems.clear()
+    if is_doubtful(read_times(cells, range(len(cells)), time.name, problems).times, SECONDS):
+        raise InputError(
+            f"{table.path}: column {printable(time.name)}: {printable(problems[-1].found)}; {problems[-1].expected}"
+        )
     return time
 
 
 def refuse_odd_dates(table: Look) -> None:
     """Refuse a table whose only dates are written in a way that has several meanings, or is not read."""
+    for column in table.columns.values():
+        cells, problems = column.filled[:TIMES_READ], []
+        if column.is_date_like():
+            read_times(cells, range(len(cells)), column.name, problems)
+        bad = [problem for problem in problems if problem.severity != "warning"]
+        if 0 < len(bad) < len(cells):
+            raise InputError(f"{table.path}: column {printable(column.name)} holds {bad[0].found}; {bad[0].expected}")
     odd = next((column for column in table.columns.values() if column.is_date_like()), None)
     if odd is not None:
         raise InputError(
@@ -189,8 +205,15 @@ def _series(table: Look, named: Named, time: Column) -> Column | None:
         once = len(set(zip(cells, column.cells, strict=True))) == len(cells)
         if 1 < column.classes() <= len(cells) / 10 and not column.is_time() and once:
             found.append(column)
+    parts = [column.name for column in table.columns.values() if column.name != time.name and column.is_time_part()]
+    found = [column for column in found if column.name not in parts]
     if len(found) == 1:
         return found[0]
+    if not found and parts:
+        raise InputError(
+            f"{table.path}: times in {time.name} come more than once, and {', '.join(parts)} may say the rest of a time; write "
+            "it into one column, such as 2016-07-31 18:00:00, or say --series COLUMN if it tells several series apart"
+        )
     if not found and len(set(cells)) > len(cells) / 2:
         return None  # Some times are doubled by mistake, which the checks name with their rows.
     names = ", ".join(column.name for column in found) or "none"
@@ -210,11 +233,24 @@ def _targets(table: Look, named: Named, used: set[str]) -> tuple[list[str], str]
         return list(named.target), "as asked"
     if not numbers:
         raise InputError(f"{table.path}: no column holds numbers to forecast; it has {table.listed()}")
-    others = [printable(name) for name in table.columns if name not in numbers and name not in used]
+    counters = [name for name in numbers if table.columns[name].counts_rows()]
+    numbers = [name for name in numbers if name not in counters] or numbers
+    others = [_with_cell(table.columns[name]) for name in table.columns if name not in (*numbers, *counters, *used)]
     others += map(printable, table.left_out)
     left_out = f"; {', '.join(others)} left out, as no numbers" if others else ""
-    listed = f": {', '.join(map(printable, numbers))}" if not others else ""
+    counted = [printable(name) for name in counters if name not in numbers]
+    left_out += f"; {', '.join(counted)} left out, as it counts the rows" if counted else ""
+    listed = f": {', '.join(map(printable, numbers))}" if not left_out else ""
     return numbers, f"forecast together{listed}{left_out}; or name some, and the others under features"
+
+
+def _with_cell(column: Column) -> str:
+    """Return the name of a column that is left out, with what may be numbers in another form, such as $1,234.50."""
+    cells = [cell for cell in column.filled if not any(map(str.isalpha, cell)) and any(map(str.isdigit, cell))]
+    if len(cells) < len(column.filled) / 2 or column.is_date_like() or column.is_time():
+        return printable(column.name)
+    other = next((cell for cell in column.filled if not NUMBER.fullmatch(cell)), cells[0] if cells else "")
+    return f"{printable(column.name)} ({shown(other, 20)})" if other else printable(column.name)
 
 
 def _step(time: Column, series: Column | None) -> tuple[str, int]:
@@ -225,26 +261,30 @@ def _step(time: Column, series: Column | None) -> tuple[str, int]:
         else [cell for cell, name in zip(time.cells, series.cells, strict=False) if name == series.cells[0]]
     )
     problems: list[Problem] = []
-    times = read_times(cells[:2000], range(len(cells[:2000])), time.name, problems).times
-    steps = np.diff(times)[np.diff(times) > 0]
+    clock = read_times(cells[:2000], range(len(cells[:2000])), time.name, problems)
+    # Rows that are out of order are named by the checks.
+    steps = np.diff(np.unique(clock.times))
     if not len(steps):
         return "unknown", 12
     seconds = float(np.median(steps)) / 1e6
+    if clock.form == SECONDS and int(clock.times.max()) < DOUBTFUL[0]:
+        return f"{seconds:g} of {printable(time.name)}", 12
     if seconds >= 27 * DAY:
         return ("a month", 12) if seconds < 32 * DAY else ("a year" if seconds > 360 * DAY else "a quarter", 4)
     season = HOUR / seconds if seconds < 300 else DAY / seconds if seconds < DAY else 7 if seconds < 7 * DAY else 4
     return str(timedelta(seconds=round(seconds, 6))), max(2, round(season))
 
 
-def _lengths(table: Look, named: Named, season: int, rows: int) -> tuple[int, int]:
-    """Return horizon and context, for which every split has steps enough."""
+def _lengths(table: Look, named: Named, season: int, rows: int, shortest: str) -> tuple[int, int]:
+    """Return horizon and context, for which every split of the shortest series, of so many rows, has steps enough."""
     horizon = named.horizon or max(1, min(season, int(SHARES[0] * rows) // 3))
     context = named.context or max(1, min(4 * season, int((1 - sum(SHARES)) * rows) // 3))
     if horizon > SHARES[0] * rows or context + horizon > (1 - sum(SHARES)) * rows:
+        of_series = f" of series {printable(shortest)}" if rows < table.rows else ""
+        least = " or leave the series out" if of_series else ""
         raise InputError(
-            f"{table.path}: {rows:,} steps{' of a series' if rows < table.rows else ''} are too few for a context of {context} "
-            f"and a horizon of {horizon} in each split; "
-            "give more rows, or smaller --context and --horizon"
+            f"{table.path}: {rows:,} steps{of_series} are too few for a context of {context} and a horizon of {horizon} in each "
+            f"split; give more rows,{least or ' or smaller --context and --horizon'}"
         )
     return horizon, context
 

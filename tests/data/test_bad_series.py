@@ -77,13 +77,18 @@ FAULTS: dict[str, tuple[Lines, set[tuple[str, str]], str]] = {
     ),
     "the newest row first": (
         rows()[::-1],
-        {("unsorted-time", f"s.csv:{row}") for row in range(3, HOURS + 2)},
-        "sort the rows by time",
+        {("unsorted-time", "s.csv:3")},
+        "the rows run backwards from here on, from 2024-01-03 11:00:00 to 2024-01-01 00:00:00; sort the rows by time",
     ),
     "a time twice": (
         [*rows()[:10], rows()[9], *rows()[10:]],
         {("duplicate-time", "s.csv:12")},
         "2024-01-01 09:00:00 is the same time as row 11",
+    ),
+    "minutes between the hours": (
+        [line.replace("20:00:00", "20:30:00") for line in rows()],
+        {("irregular-step", f"s.csv:{row}") for row in (22, 23, 46, 47)},
+        "expected a step of 1:00:00: bring all rows to even steps; missing: interpolate fills whole steps only",
     ),
     "an hour left out": (
         without(20),

@@ -28,6 +28,7 @@ def place(cells: list[str], allow_gaps: bool = False) -> tuple[list[int], int, l
         ("1467331200", "epoch seconds"),
         ("1467331200000", "epoch milliseconds"),
         ("1467331200000000", "epoch microseconds"),
+        ("1467331200000000000", "epoch nanoseconds"),
         ("1467331200.0", "epoch seconds"),
         ("2016-07-01", "dates without a time zone"),
         ("20160701", "dates without a time zone"),
@@ -110,3 +111,18 @@ def test_years_and_quarters_are_even() -> None:
 def test_what_is_no_time_is_named(cell: str) -> None:
     problems = read("2016-07-01", cell)[2]
     assert [(problem.rule, problem.where) for problem in problems] == [("unreadable-time", "s.csv:3")]
+
+
+@pytest.mark.parametrize(
+    "cells", [["42582", "42583", "42585"], ["42582.5", "42583.0", "42584.25"], ["201611", "201612", "201701"]]
+)
+def test_days_of_a_spreadsheet_and_months_without_a_sign_are_told_of(cells: list[str]) -> None:
+    problems = read(*cells)[2]
+    assert [(problem.rule, problem.severity, problem.where) for problem in problems] == [("early-times", "warning", "s.csv:2")]
+    assert f"numbers from {cells[0]} on are read as seconds since 1970, from 1970-01-" in problems[0].found
+    assert any("are these numbers seconds? write dates" in problem for problem in place(cells)[2])
+
+
+@pytest.mark.parametrize("cells", [["0", "1", "2"], ["1467331200", "1467331201", "1467331202"], ["2016", "2017", "2018"]])
+def test_counted_steps_and_recent_seconds_are_not_doubted(cells: list[str]) -> None:
+    assert read(*cells)[2] == []

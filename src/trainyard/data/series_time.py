@@ -1,7 +1,7 @@
 """The time column of a series: dates or epoch numbers onto one even grid, and what is wrong with them.
 
 Clocks that a column may show: ISO dates without a zone, ISO dates with one (compared in UTC), years, and epoch numbers
-in seconds, milliseconds or microseconds, told apart by their size. One column shows one of them.
+in seconds, milliseconds, microseconds or nanoseconds, told apart by their size. One column shows one of them.
 """
 
 from __future__ import annotations
@@ -18,8 +18,17 @@ from trainyard.data.problems import Problem
 
 Times = NDArray[np.int64]
 """Microseconds since 1970-01-01."""
-EPOCHS = (("epoch seconds", 1e11, 1_000_000), ("epoch milliseconds", 1e14, 1_000), ("epoch microseconds", 1e17, 1))
-"""Name, the size that its numbers stay below (for dates until the year 5138), and microseconds in one."""
+SECONDS = "epoch seconds"
+EPOCHS = (
+    (SECONDS, 1e11, 1_000_000, 1),
+    ("epoch milliseconds", 1e14, 1_000, 1),
+    ("epoch microseconds", 1e17, 1, 1),
+    ("epoch nanoseconds", 1e20, 1, 1_000),
+)
+"""Name, the size that its numbers stay below (for dates until the year 5138), and how many are how many microseconds."""
+DOUBTFUL = (10_000_000_000, 100_000_000_000_000)
+"""Microseconds since 1970: seconds from then to 1973, which are hardly ever meant. Days of a spreadsheet (42582 is
+2016-07-31), and months such as 201607, are such numbers; those of mere counters are smaller."""
 ZONED, PLAIN, YEAR = "dates with a time zone", "dates without a time zone", "years"
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
 START = datetime(1970, 1, 1)
@@ -60,7 +69,17 @@ def read_times(cells: Sequence[str], lines: Sequence[int], path: str, problems: 
         found = f"{len(offsets)} different offsets from UTC"
         expected = "times are compared in UTC; if they are not meant so, write one zone"
         problems.append(Problem(rule="time-zones", where=f"{path}:{line}", found=found, expected=expected, severity="warning"))
+    if is_doubtful(times, first):
+        found = f"numbers from {cells[0].strip()} on are read as seconds since 1970, from {_show(int(times[0]))} on"
+        expected = "if they are days of a spreadsheet, or months such as 201607, write dates such as 2016-07-31"
+        where = f"{path}:{lines[0]}"
+        problems.append(Problem(rule="early-times", where=where, found=found, expected=expected, severity="warning"))
     return Clock(times=times, form=first)
+
+
+def is_doubtful(times: Times, form: str) -> bool:
+    """Whether a column's numbers may be days or months rather than the seconds as which they are read."""
+    return form == SECONDS and len(times) > 0 and DOUBTFUL[0] <= int(times.min()) and int(times.max()) < DOUBTFUL[1]
 
 
 def grid(
@@ -77,6 +96,9 @@ def grid(
         problems: what is wrong with the times is added to it.
     """
     steps = np.diff(times)
+    if len(steps) > 1 and (steps < 0).all():
+        problems.append(_backwards(times, lines, path))
+        return np.arange(len(times)), 0
     for position in np.flatnonzero(steps <= 0):
         problems.append(_not_after(times, int(position), lines, path, clock))
     if len(steps) == 0 or (steps <= 0).any():
@@ -86,11 +108,14 @@ def grid(
     months = _months(times) if len(found) > 1 else None
     units, size = (steps, step) if months is None else (np.diff(months), int(np.diff(months).min()))
     even = units % size == 0 if allow_gaps else units == size
-    hint = "add the missing rows, or set missing: interpolate" if not allow_gaps else "interpolate fills whole steps only"
+    doubt = "; are these numbers seconds? write dates such as 2016-07-31" if is_doubtful(times, clock) else ""
     for position in np.flatnonzero(~even):
+        whole = units[position] % size == 0
+        hint = "add the missing rows, or set missing: interpolate" if whole else "bring all rows to even steps"
+        hint += "" if whole else "; missing: interpolate fills whole steps only"
         hour = clock == PLAIN and abs(abs(int(steps[position])) - step) == HOUR
         clock_hint = "; an hour at a clock change? write the times in UTC" if hour else ""
-        expected = f"expected a step of {_span(step) if months is None else f'{size} month(s)'}: {hint}{clock_hint}"
+        expected = f"expected a step of {_span(step) if months is None else f'{size} month(s)'}: {hint}{clock_hint}{doubt}"
         row = f"{path}:{lines[position + 1]}"
         text = f"a step of {_span(int(steps[position]))} to {_show(int(times[position + 1]))}"
         problems.append(Problem(rule="irregular-step", where=row, found=text, expected=expected))
@@ -101,6 +126,16 @@ def grid(
         problems.append(Problem(rule="irregular-step", where=f"{path}:{lines[0]}", found=text, expected=expected))
         return np.arange(len(times)), 0
     return places, 0 if months is not None else step
+
+
+def _backwards(times: Times, lines: NDArray[np.int64], path: str) -> Problem:
+    """Return the problem of rows that all are earlier than those before them."""
+    return Problem(
+        rule="unsorted-time",
+        where=f"{path}:{lines[1]}",
+        found=f"the rows run backwards from here on, from {_show(int(times[0]))} to {_show(int(times[-1]))}",
+        expected="sort the rows by time, the earliest first",
+    )
 
 
 def _not_after(times: Times, position: int, lines: NDArray[np.int64], path: str, clock: str) -> Problem:
@@ -133,11 +168,11 @@ def _read(cell: str) -> tuple[str, int, timedelta | None]:
     text = cell.strip()
     if re.fullmatch(r"\d{4}", text):
         return (YEAR, (datetime(int(text), 1, 1) - START) // timedelta(microseconds=1), None) if int(text) else ("", 0, None)
-    if NUMBER.fullmatch(text) and len(text) != len("20160701"):
+    if NUMBER.fullmatch(text) and not re.fullmatch(r"\d{8}", text):
         number = float(text)
-        for name, below, size in EPOCHS:
+        for name, below, size, of in EPOCHS:
             if abs(number) < below:
-                return name, round(number * size) if "." in text else int(text) * size, None
+                return name, round(number * size / of) if "." in text else int(text) * size // of, None
         return "", 0, None
     try:
         moment = datetime.fromisoformat(text)
