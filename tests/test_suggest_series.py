@@ -222,7 +222,7 @@ def test_neither_times_nor_texts_are_said_to_be_there(tmp_path: Path) -> None:
 
 def test_the_series_that_is_too_short_is_named(tmp_path: Path) -> None:
     rows = [f"{day},{shop},{n % 7}" for shop, days in (("a", 300), ("b", 3)) for n, day in enumerate(DAYS[:days])]
-    with pytest.raises(InputError, match="3 steps of series b are too few .*; give more rows, or leave the series out"):
+    with pytest.raises(InputError, match=r"3 steps of series b are too few .*; give more rows, or leave the series out"):
         suggest("mine", "lstm", table(tmp_path, rows, "date,shop,load"), "s.csv")
 
 

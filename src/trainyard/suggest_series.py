@@ -160,7 +160,8 @@ def _readable(table: Look, time: Column) -> Column:
 def refuse_odd_dates(table: Look) -> None:
     """Refuse a table whose only dates are written in a way that has several meanings, or is not read."""
     for column in table.columns.values():
-        cells, problems = column.filled[:TIMES_READ], []
+        cells = column.filled[:TIMES_READ]
+        problems: list[Problem] = []
         if column.is_date_like():
             read_times(cells, range(len(cells)), column.name, problems)
         bad = [problem for problem in problems if problem.severity != "warning"]
@@ -283,8 +284,8 @@ def _lengths(table: Look, named: Named, season: int, rows: int, shortest: str) -
         of_series = f" of series {printable(shortest)}" if rows < table.rows else ""
         least = " or leave the series out" if of_series else ""
         raise InputError(
-            f"{table.path}: {rows:,} steps{of_series} are too few for a context of {context} and a horizon of {horizon} in each "
-            f"split; give more rows,{least or ' or smaller --context and --horizon'}"
+            f"{table.path}: {rows:,} steps{of_series} are too few for a context of {context} and a horizon of {horizon} "
+            f"in each split; give more rows,{least or ' or smaller --context and --horizon'}"
         )
     return horizon, context
 
