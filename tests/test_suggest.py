@@ -168,7 +168,13 @@ def test_where_folders_are_no_classes_it_is_said_what_to_name_or_to_move(tmp_pat
         draw(tmp_path / place)
     for place in ("flat/labels.csv", "kaggle/train.csv"):
         (tmp_path / place).write_text("id,label\n0,cat\n")
+    for number, name in enumerate(("images.npy", "train-images-idx3-ubyte.gz", "data_batch_1.bin")):
+        (tmp_path / f"files{number}").mkdir()
+        (tmp_path / f"files{number}" / name).touch()
     for place, said in (
+        ("files0", "numpy_arrays reads images.npy: copy a recipe in params.yaml and name that under data.source"),
+        ("files1", "idx_files reads train-images-idx3-ubyte.gz"),
+        ("files2", "cifar_files reads data_batch_1.bin"),
         ("deep", "these lie in Pets/, so name .*deep/Pets"),
         ("flat", "labels in a table, such as labels.csv, are not read: move each image into the folder of its class"),
         ("kaggle", "1 images lie in no folder of a class; labels in a table, such as train.csv, are not read"),

@@ -194,16 +194,17 @@ def seen_sides(path: Path) -> tuple[Sides | None, int]:
 def look(folder: Path, files: Sequence[str]) -> Pictures:
     """Return what the headers of some of the files say, evenly chosen; what is no image is left to the checks."""
     sizes: Counter[tuple[int, int]] = Counter()
-    colour = False
+    colour, refused = False, ""
     for file in some(files, LOOKED_AT):
         try:
             facts = inspect(folder / file)
-        except (OSError, ImageFileError):
+        except (OSError, ImageFileError) as error:
+            refused = refused or f"{printable(file)}: {error}"
             continue
         sizes[facts.width, facts.height] += 1
         colour = colour or facts.channels == 3
     if not sizes:
-        raise InputError(f"{folder}: none of its files could be read as an image; look at {printable(files[0])}")
+        raise InputError(f"{folder}: none of its files could be read as an image; the first one is {refused}")
     return Pictures(count=len(files), sizes=sizes, colour=colour)
 
 
@@ -230,6 +231,15 @@ def _hint(path: Path, tree: Tree, depth: int) -> str:
     """Return what is to be done where the folders are no classes."""
     if depth == 1 and len(tops := _folders(tree, ())) == 1 and len(_folders(tree, (tops[0],))) > 1:
         return f": these lie in {printable(tops[0])}/, so name {printable(str(path / tops[0]))}"
+    for source, name in (
+        ("numpy_arrays", "images.npy"),
+        ("numpy_arrays", "train/images.npy"),
+        ("idx_files", "train-images*ubyte*"),
+        ("cifar_files", "data_batch_1.bin"),
+        ("cifar_files", "train.bin"),
+    ):
+        if found := next(path.glob(name), None):
+            return f"; {source} reads {found.relative_to(path)}: copy a recipe in params.yaml and name that under data.source"
     loose = sum(file.count("/") < depth for file in tree.files)
     flat = f"; {loose:,} images lie in no folder of a class" if loose else ""
     tables = sorted(entry.name for entry in path.iterdir() if entry.suffix.lower() in (".csv", ".tsv", ".xlsx", ".json"))

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tests.pets import make_pets, paint, read, refused
+from tests.pets import config, make_pets, paint, read, refused
 
 from trainyard.data import image_pieces
+from trainyard.data.check import check
 from trainyard.data.image_integrity import damage
 from trainyard.data.problems import DataError
 
@@ -294,3 +295,60 @@ def test_a_photograph_of_40_million_pixels_is_read_as_it_is(folder: Path) -> Non
     assert lines == [] and int(most) < 700e6
     raw = read(folder)
     assert np.abs(raw.arrays["images"][raw.names.index("cat/large.jpg"), :, 4, 4] - np.array([10, 20, 30])).max() <= 2
+
+
+# --- Values that are lost
+
+
+@pytest.mark.parametrize(("highest", "shades"), [(4095, 17), (1, None), (65535, None)])
+def test_images_of_12_bits_in_files_of_16_are_told_of(tmp_path: Path, highest: int, shades: int | None) -> None:
+    chance = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for number in range(10):
+            pixels = chance.integers(0, highest, (8, 6), dtype=np.uint16, endpoint=True)
+            pixels[0, 0] = highest
+            kind = np.uint8 if highest == 1 else np.uint16
+            Image.fromarray(pixels.astype(kind)).save(tmp_path / "pets" / name / f"{number}.png")
+    warnings = check(config(tmp_path / "pets"), tmp_path).warnings
+    said = [str(problem) for problem in warnings if problem.rule == "dark-images"]
+    assert len(said) == (highest < 65535)
+    assert shades is None or f"no pixel above {shades - 1} of 255 in 20 images that were looked at" in said[0]
+
+
+# --- Other formats under an image's name
+
+FOREIGN: dict[str, tuple[bytes, str, str]] = {
+    "a phone's photograph": (b"\0\0\0$ftypheic", "unknown-format", "a HEIC file; whole images of the formats"),
+    "a browser's picture": (b"\0\0\0 ftypavif", "unknown-format", "an AVIF file; "),
+    "a film": (b"\0\0\0 ftypisom", "unknown-format", "a film, or an image in a film's container; "),
+    "a scan of a clinic": (bytes(128) + b"DICM", "unknown-format", "a DICOM file; "),
+    "a volume": (b"\x5c\x01" + bytes(342) + b"n+1", "unknown-format", "a NIfTI file; "),
+    "an error of a server": (b"<!DOCTYPE html><html>", "unknown-format", "a web page; "),
+    "what git keeps": (
+        b"version https://git-lfs.github.com/spec/v1\n",
+        "unknown-format",
+        "fetch the file itself: git lfs pull",
+    ),
+    "zeros": (b"", "damaged-image", "only zeros; restore the file"),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_another_format_under_the_name_of_an_image_is_called_what_it_is(folder: Path, name: str) -> None:
+    start, rule, said = FOREIGN[name]
+    (folder / "cat" / "0.jpg").write_bytes(start + bytes(500))
+    with pytest.raises(DataError, match=said) as caught:
+        read(folder)
+    assert {(problem.rule, problem.where) for problem in caught.value.problems} == {(rule, "cat/0.jpg")}
+
+
+def test_a_tiff_of_many_channels_is_not_said_to_be_damaged(folder: Path) -> None:
+    pixels, bits = bytes(8 * 8 * 5 * 2), struct.pack("<5H", *[16] * 5)
+    tags = [(256, 3, 1, 8), (257, 3, 1, 8), (258, 3, 5, 8 + len(pixels)), (259, 3, 1, 1), (262, 3, 1, 1)]
+    tags += [(273, 4, 1, 8), (277, 3, 1, 5), (278, 3, 1, 8), (279, 4, 1, len(pixels))]
+    directory = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(4)
+    header = b"II*\0" + struct.pack("<I", 8 + len(pixels) + len(bits))
+    (folder / "cat" / "0.tif").write_bytes(header + pixels + bits + directory)
+    with pytest.raises(DataError, match="a TIFF of 5 channels of 16 bits; save it with 1 or 3 channels of 8 bits"):
+        read(folder)

@@ -40,6 +40,13 @@ def test_training_and_test_files_are_read_and_kept_apart(tmp_path: Path, ending:
     assert raw.split is not None and raw.split.tolist() == [TO_DIVIDE] * 7 + [2] * 5
 
 
+def test_names_with_a_point_before_idx_are_known(tmp_path: Path) -> None:
+    train = write(tmp_path / "raw", "train", 7)
+    for path in list((tmp_path / "raw").iterdir()):
+        path.rename(path.with_name(path.name.replace("-idx", ".idx")))
+    assert np.array_equal(read(tmp_path / "raw").arrays["images"][:, 0], train)
+
+
 def test_without_test_files_all_is_divided(tmp_path: Path) -> None:
     write(tmp_path / "raw", "train", 7)
     raw = read(tmp_path / "raw", ("a", "b", "c"))

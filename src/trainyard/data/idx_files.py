@@ -33,7 +33,7 @@ class IdxFilesConfig:
     """Where the four files are.
 
     They are named `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-images-idx3-ubyte` and `t10k-labels-idx1-ubyte`
-    (or `test-` for `t10k-`), with or without `.gz`.
+    (or `test-` for `t10k-`, and `.idx` for `-idx`), with or without `.gz`.
     """
 
     source: Literal["idx_files"]
@@ -99,7 +99,8 @@ def load(config: IdxFilesConfig, root: Path, scratch: Path) -> RawDataset:
 
 
 def _find(folder: Path, prefixes: tuple[str, ...], suffix: str) -> Path | None:
-    names = [f"{prefix}-{suffix}{ending}" for prefix in prefixes for ending in ("", ".gz")]
+    spelt = (suffix, suffix.replace("-idx", ".idx"))
+    names = [f"{prefix}-{name}{ending}" for prefix in prefixes for name in spelt for ending in ("", ".gz")]
     return next((folder / name for name in names if (folder / name).exists()), None)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from trainyard.data.dark_images import warn_of_dark
 from trainyard.data.duplicates import drop_duplicates, warn_of_copies
 from trainyard.data.group_split import divide_groups
 from trainyard.data.packed import SPLITS, SplitName
@@ -28,7 +29,8 @@ class Splits:
     """By split: (samples,) in ascending order."""
     duplicates_dropped: int
     warnings: tuple[Problem, ...] = ()
-    """Equal samples in two splits of the source, or with two labels; pictures in two splits that are almost equal."""
+    """Equal samples in two splits of the source, or with two labels; pictures in two splits that are almost equal; images
+    that are all dark."""
 
 
 def check_fractions(val_fraction: float, test_fraction: float) -> None:
@@ -106,7 +108,7 @@ def split_dataset(raw: RawDataset, *, val_fraction: float, test_fraction: float,
     for name, part in indices.items():
         if not len(part):
             raise InputError(f"split {name}: holds no samples out of {len(kept)}; add samples or raise its fraction")
-    warnings += warn_of_copies(raw, {str(name): part for name, part in indices.items()})
+    warnings += (*warn_of_copies(raw, {str(name): part for name, part in indices.items()}), *warn_of_dark(raw))
     return Splits(indices=indices, duplicates_dropped=len(raw) - len(kept), warnings=warnings)
 
 
