@@ -242,6 +242,10 @@ def _start(source: Path | bytes) -> bytes:
         return file.read(_READ_AT_ONCE)
 
 
+def _opened(source: Path | bytes) -> BinaryIO | io.BytesIO:
+    return io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+
+
 def _load(data: bytes, complaints: list[warnings.WarningMessage], max_pixels: int) -> tuple[Image.Image, ImageFacts]:
     """Return a decoded, upright image of which every byte was read."""
     image = Image.open(io.BytesIO(data), formats=FORMATS)
@@ -333,12 +337,13 @@ def _tiff_pixels(source: Path | bytes) -> str | None:
     from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
     try:
-        with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as file:
+        with _ONE_AT_A_TIME, warnings.catch_warnings(), _opened(source) as file:
+            warnings.simplefilter("ignore")
             tags = ImageFileDirectory_v2(file.read(8))
             file.seek(tags.next)
             tags.load(file)
             channels, bits, form = tags.get(277, 1), tags.get(258, (1,)), tags.get(339, (1,))
-            if channels <= 4 and (set(bits) <= {1, 2, 4, 8, 16} or channels == 1):
+            if channels <= 4 and (set(bits) <= {1, 2, 4, 8, 16} or (channels, *bits) == (1, 32)):
                 return None
             return f"{channels} channels of {', '.join(map(str, sorted(set(bits))))} bits{' (floats)' if 3 in form else ''}"
     except (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, struct.error):
