@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from tests.pets import config, make_pets, paint, read, refused
 
-from trainyard.data import image_pieces
+from trainyard.data import image_files, image_pieces
 from trainyard.data.check import check
 from trainyard.data.image_integrity import damage
 from trainyard.data.problems import DataError
@@ -352,3 +352,15 @@ def test_a_tiff_of_many_channels_is_not_said_to_be_damaged(folder: Path) -> None
     (folder / "cat" / "0.tif").write_bytes(header + pixels + bits + directory)
     with pytest.raises(DataError, match="a TIFF of 5 channels of 16 bits; save it with 1 or 3 channels of 8 bits"):
         read(folder)
+
+
+@pytest.mark.parametrize("end", ["png", "webp", "jpg"])
+def test_notes_of_a_camera_that_cannot_be_read_turn_nothing_and_damage_nothing(folder: Path, end: str) -> None:
+    upright = Image.fromarray(SOFT)
+    upright.save(folder / "cat" / f"a.{end}")
+    upright.save(folder / "dog" / f"b.{end}", exif=b"Exif\0\0MM\0\xee\0\0\0\x16")
+    first, second = (
+        image_files.read_image(path, channels=3, size=None, resize="stretch")
+        for path in (folder / "cat" / f"a.{end}", folder / "dog" / f"b.{end}")
+    )
+    assert np.array_equal(first, second) and len(read(folder)) == 10

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from trainyard.data import numpy_arrays
 from trainyard.data.numpy_arrays import NumpyArraysConfig, load
 from trainyard.data.problems import DataError
 from trainyard.data.raw import TO_DIVIDE, RawDataset
@@ -133,3 +135,18 @@ def test_masks_of_more_classes_than_they_can_hold_are_refused(tmp_path: Path) ->
 def test_a_class_that_is_named_twice_is_refused() -> None:
     with pytest.raises(ValueError, match="classes: 'cell' is named twice"):
         NumpyArraysConfig(source="numpy_arrays", path="raw", classes=("cell", "wall", "cell"))
+
+
+def test_arrays_of_several_splits_are_not_held_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(numpy_arrays, "ROWS_BYTES", 2**18)
+    for name in ("train", "test"):
+        masks = RANDOM.integers(0, 3, (200, 64, 64), dtype=np.int64)
+        save(tmp_path / "raw" / name, images=images(200, 3, 64, 64), masks=masks)
+    tracemalloc.start()
+    raw = load(NumpyArraysConfig(source="numpy_arrays", path="raw", classes=CLASSES), tmp_path, tmp_path / "scratch")
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 2**21
+    for kind in ("images", "masks"):
+        whole = np.concatenate([np.load(tmp_path / "raw" / name / f"{kind}.npy") for name in ("train", "test")])
+        assert np.array_equal(np.asarray(raw.arrays[kind]), whole)

@@ -369,7 +369,11 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
     """Return how to turn an image upright. Pillow itself turns a TIFF, and would decode a PNG to look for this."""
     if image.format == "TIFF" or not ("exif" in image.info or "xmp" in image.info):
         return None
-    return _TURNS.get(image.getexif().get(0x0112, 1))
+    try:
+        return _TURNS.get(image.getexif().get(0x0112, 1))
+    except (SyntaxError, ValueError, struct.error):
+        # Notes that cannot be read say nothing of it, as for every viewer; Pillow itself passes over those of a JPEG.
+        return None
 
 
 def _to_bytes(image: Image.Image) -> Image.Image:

@@ -6,6 +6,8 @@ Beside them, `groups.npy` may hold a number or a word for each image: images of 
 from __future__ import annotations
 
 import errno
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,12 +20,15 @@ from trainyard.data.groups import check_groups, number_groups
 from trainyard.data.links import leaves_project
 from trainyard.data.problems import FAILING, Problem, settle
 from trainyard.data.raw import MASK_CLASSES, TO_DIVIDE, Kind, RawDataset
+from trainyard.data.shards import Shards
 from trainyard.data.splits import check_fractions
 from trainyard.data.table_form import Findings
 from trainyard.params import Fraction, Seed
 
 Arrays = dict[str, NDArray[Any]]
 SPLIT_NAMES = ("train", "val", "test")
+ROWS_BYTES = 2**24
+"""Of an array that are looked at at once: it may be larger than the memory."""
 LISTED = 5
 """Samples of a kind that a message names."""
 
@@ -82,18 +87,16 @@ def load(config: NumpyArraysConfig, root: Path, scratch: Path) -> RawDataset:
     warnings, _ = settle(config.path, problems, "stop")
     target = targets.pop()
     kind: Kind = "image_classification" if target == "labels" else "segmentation"
-    merged = {
-        name: found[0][1][name] if len(found) == 1 else np.concatenate([arrays[name] for _, arrays in found])
-        for name in ("images", target)
-    }
-    count = len(merged["images"])
+    images, targets_found = (_joined([arrays[name] for _, arrays in found]) for name in ("images", target))
+    count = len(images)
+    answers = np.asarray(targets_found, dtype=np.int64) if target == "labels" else _in_bytes(targets_found, scratch)
     return RawDataset(
         kind=kind,
         classes=config.classes,
-        arrays={"images": merged["images"], target: _compact(merged[target], target)},
+        arrays={"images": images, target: answers},
         about=f"{count:,} images with {target} of {config.path}",
         groups=groups,
-        strata=_dominant(merged["masks"]) if target == "masks" else None,
+        strata=_dominant(answers) if target == "masks" else None,
         split=np.concatenate([np.full(len(arrays["images"]), number) for number, arrays in found]),
         warnings=warnings,
     )
@@ -183,7 +186,11 @@ def _check(arrays: Arrays, where: str, classes: int, problems: list[Problem]) ->
         if name == "masks" and classes > MASK_CLASSES:
             found = f"masks of {classes} classes"
             problems.append(_problem("masks-classes", where, found, f"{MASK_CLASSES} at most: masks are kept in 8 bits"))
-        bad = np.flatnonzero(((target < 0) | (target >= classes)).reshape(len(target), -1).any(axis=1))
+        outside = [
+            ((some < 0) | (some >= classes)).reshape(len(some), -1).any(axis=1)
+            for some in map(target.__getitem__, _few(target))
+        ]
+        bad = np.flatnonzero(np.concatenate(outside))
         if len(bad):
             values = sorted({int(value) for sample in bad[:LISTED] for value in np.unique(target[sample])})
             found = f"{len(bad):,} samples ({', '.join(map(str, bad[:LISTED]))}, ...) with the values {values}"
@@ -244,11 +251,31 @@ def _channels_first(images: NDArray[Any]) -> NDArray[Any]:
     return images if images.shape[1] in (1, 3) else images.transpose(0, 3, 1, 2)
 
 
-def _compact(target: NDArray[Any], name: str) -> NDArray[Any]:
-    return np.asarray(target, dtype=np.int64) if name == "labels" else np.asarray(target).astype(np.uint8)
+def _joined(parts: list[NDArray[Any]]) -> Any:
+    """Return arrays behind one another, as they lie on the disk."""
+    return parts[0] if len(parts) == 1 else Shards(parts)
 
 
-def _dominant(masks: NDArray[Any]) -> NDArray[np.int64]:
+def _in_bytes(masks: Any, scratch: Path) -> Any:
+    """Return masks as uint8: as they are, or written a few at a time below `scratch` and memory-mapped."""
+    if masks.dtype == np.uint8:
+        return masks
+    scratch.mkdir(parents=True, exist_ok=True)
+    path = scratch / "masks-in-bytes.npy"
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": masks.shape})
+        for rows in _few(masks):
+            file.write(np.ascontiguousarray(masks[rows].astype(np.uint8)).data)
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def _few(arrays: Any) -> Iterator[slice]:
+    """Yield slices of rows that are about 16 MiB each."""
+    step = max(1, ROWS_BYTES // max(1, arrays.dtype.itemsize * math.prod(arrays.shape[1:])))
+    return (slice(start, start + step) for start in range(0, len(arrays), step))
+
+
+def _dominant(masks: Any) -> NDArray[np.int64]:
     """Return the most frequent class but 0 of each mask (N, H, W), or 0 where there is no other."""
     return np.array([int(np.argmax(np.bincount(mask.ravel())[1:], axis=0)) + 1 if mask.any() else 0 for mask in masks])
 
