@@ -171,7 +171,14 @@ def test_where_folders_are_no_classes_it_is_said_what_to_name_or_to_move(tmp_pat
     for number, name in enumerate(("images.npy", "train-images-idx3-ubyte.gz", "data_batch_1.bin")):
         (tmp_path / f"files{number}").mkdir()
         (tmp_path / f"files{number}" / name).touch()
+    for name in ("cat", "dog"):
+        (tmp_path / "phone" / name).mkdir(parents=True)
+        (tmp_path / "phone" / name / "0.heic").write_bytes(b"x")
     for place, said in (
+        (
+            "phone",
+            "found 2 folders with 0 images; .*; of what lies there, .*/0.heic: a .heic file; save it as PNG, JPEG or TIFF",
+        ),
         ("files0", "numpy_arrays reads images.npy: copy a recipe in params.yaml and name that under data.source"),
         ("files1", "idx_files reads train-images-idx3-ubyte.gz"),
         ("files2", "cifar_files reads data_batch_1.bin"),

@@ -240,6 +240,8 @@ def _hint(path: Path, tree: Tree, depth: int) -> str:
     ):
         if found := next(path.glob(name), None):
             return f"; {source} reads {found.relative_to(path)}: copy a recipe in params.yaml and name that under data.source"
+    if not tree.files and tree.problems:
+        return f"; of what lies there, {tree.problems[0]}"
     loose = sum(file.count("/") < depth for file in tree.files)
     flat = f"; {loose:,} images lie in no folder of a class" if loose else ""
     tables = sorted(entry.name for entry in path.iterdir() if entry.suffix.lower() in (".csv", ".tsv", ".xlsx", ".json"))

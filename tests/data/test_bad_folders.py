@@ -359,7 +359,7 @@ def test_what_this_user_may_not_read_is_named(open_place: Path, closed: str, sai
 @pytest.mark.parametrize(
     ("number", "expected"),
     [
-        (errno.EACCES, {("unreadable-folder", "dog"), ("empty-class", "dog")}),
+        (errno.EACCES, {("unreadable-folder", "dog"), ("too-few-classes", ".")}),
         (errno.ENOENT, {("changed-while-read", "dog/1.png")}),
         (errno.EIO, {("changed-while-read", "dog/1.png")}),
     ],

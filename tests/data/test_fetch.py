@@ -146,6 +146,21 @@ def test_a_mirror_that_is_a_folder_is_checked_too(
     assert list((tmp_path / "here" / "toys").iterdir()) == []
 
 
+def test_a_mirror_that_may_not_be_read_is_not_taken_for_a_disk_that_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mirror" / "toys").mkdir(parents=True)
+    (tmp_path / "mirror" / "toys" / "a.bin").write_bytes(PLAIN["a.bin"])
+    monkeypatch.setenv("TRAINYARD_MIRROR", str(tmp_path / "mirror"))
+
+    def refuse(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_file", lambda path: refuse(path) if "mirror" in path.parts else os.path.isfile(path))
+    with pytest.raises(ServiceError, match=r"toys/a.bin: the mirror cannot be read \(Permission denied\); make it readable"):
+        fetch(TOYS, tmp_path / "here")
+
+
 def test_a_mirror_of_another_kind_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRAINYARD_MIRROR", "file:///tmp")
     with pytest.raises(InputError, match="TRAINYARD_MIRROR file:///tmp: is neither a folder nor an http or https address"):
@@ -189,6 +204,24 @@ def test_an_archive_that_is_refused_leaves_nothing_to_be_used(
         with pytest.raises(IntegrityError, match="has more than 1 members"):
             fetch(toys, tmp_path)
     assert [path.name for path in (tmp_path / "toys").iterdir()] == ["toys.zip"]
+
+
+def test_files_beside_an_archive_are_copied_where_there_are_no_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, archive: bytes
+) -> None:
+    contents = {"toys.zip": archive, "names.txt": b"cat dog"}
+    (tmp_path / "mirror" / "toys").mkdir(parents=True)
+    for name, content in contents.items():
+        (tmp_path / "mirror" / "toys" / name).write_bytes(content)
+    monkeypatch.setenv("TRAINYARD_MIRROR", str(tmp_path / "mirror"))
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("trainyard.data.fetch.os.link", refuse)
+    toys = described(published("toys.zip", archive, unpack=Unpack()), published("names.txt", b"cat dog"))
+    found = fetch(toys, tmp_path / "here")
+    assert (found.root / "toys" / "names.txt").read_bytes() == b"cat dog" and (found.root / "toys" / "cat").is_dir()
 
 
 def test_other_rules_of_unpacking_give_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, archive: bytes) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from trainyard.data import image_files
 from trainyard.data.image_masks import ImageMasksConfig, load
 from trainyard.data.problems import DataError
 from trainyard.data.raw import RawDataset
@@ -167,6 +169,19 @@ def test_resized_masks_hold_no_values_between_ids(folder: Path) -> None:
         # What is ground in the mask is dark in the image: both were moved alike.
         images = raw.arrays["images"][:, 0].astype(int)
         assert np.abs(images - raw.arrays["masks"].astype(int) * 90).mean() < 20
+
+
+def test_an_image_is_decoded_once_also_where_it_is_resized(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded = []
+    whole = image_files._whole
+
+    def spy(file: Any) -> bytes:
+        decoded.append(Path(os.readlink(f"/proc/self/fd/{file.fileno()}")).name)
+        return whole(file)
+
+    monkeypatch.setattr(image_files, "_whole", spy)
+    read(folder, size=(3, 5), channels=1)
+    assert sorted(decoded) == ["a.bmp", "a.png", "b.bmp", "b.png", "c.bmp", "c.png"]
 
 
 def test_jpeg_masks_are_refused_and_empty_ones_are_a_warning(folder: Path) -> None:

@@ -148,14 +148,17 @@ def _ways_out(descriptor: Descriptor, file: PublishedFile, target: Path, mirror:
 
 def _copy(source: Path, file: PublishedFile, target: Path) -> None:
     """Copy a file from a mirror that is a folder, and keep it only if it is the published one."""
-    if not source.is_file():
-        raise ServiceError(f"{source}: the mirror has no such file; put it there")
     part = target.with_name(f"{target.name}.part")
-    if source.stat().st_size == file.bytes:
+    try:
+        if not source.is_file():
+            raise ServiceError(f"{source}: the mirror has no such file; put it there")
+        with source.open("rb"):
+            same_size = source.stat().st_size == file.bytes
+    except OSError as error:
+        raise ServiceError(f"{source}: the mirror cannot be read ({error.strerror}); make it readable for this user") from None
+    if same_size:
         shutil.copyfile(source, part)
-        wrong = mismatch(part, file)
-    else:
-        wrong = mismatch(source, file)
+    wrong = mismatch(part if same_size else source, file)
     if wrong:
         part.unlink(missing_ok=True)
         raise IntegrityError(f"{source}: holds other bytes than were published: {wrong}; nothing of it is kept")
@@ -173,7 +176,7 @@ def _unpack_all(descriptor: Descriptor, folder: Path, tree: Path, tell: Progress
         inside.mkdir(parents=True)
         for file in descriptor.files:
             if file.unpack is None:
-                os.link(folder / file.name, inside / file.name)
+                _link(folder / file.name, inside / file.name)
                 continue
             tell(f"unpacks {file.name}")
             unpack(folder / file.name, inside, file.unpack)
@@ -186,6 +189,14 @@ def _unpack_all(descriptor: Descriptor, folder: Path, tree: Path, tell: Progress
     except (OSError, TrainyardError):
         shutil.rmtree(aside, ignore_errors=True)
         raise
+
+
+def _link(file: Path, place: Path) -> None:
+    try:
+        os.link(file, place)
+    except OSError:
+        # On exFAT and some network file systems there are no links.
+        shutil.copyfile(file, place)
 
 
 def _intact(tree: Path, tell: Progress) -> bool:

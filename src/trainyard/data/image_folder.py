@@ -215,6 +215,7 @@ def _classes(tree: Tree, top: bool, found: Sequence[tuple[str, int, str | None]]
     depth = 2 if top else 1
     folders = [folder for folder in tree.folders if len(folder.parts) == depth]
     filled = Counter((split, name) for _, split, name in found)
+    closed = {problem.where for problem in problems if problem.rule == "unreadable-folder"}
     seen: dict[tuple[str, ...], PurePosixPath] = {}
     for folder in folders:
         name = unicodedata.normalize("NFC", folder.name)
@@ -224,9 +225,9 @@ def _classes(tree: Tree, top: bool, found: Sequence[tuple[str, int, str | None]]
         twin = seen.setdefault((*folder.parts[:-1], name), folder)
         if twin is not folder:
             add(problems, "twin-names", str(folder), f"the same name as {str(twin)!a} to a reader", "rename one of them")
-        if not filled[split, name]:
+        if not filled[split, name] and str(folder) not in closed:
             elsewhere = split != 0 and filled[0, name] > 0
-            add(problems, "empty-class", str(folder), "no image in it", "add images, or delete the folder", warning=elsewhere)
+            add(problems, "empty-class", str(folder), "no image in it", "add images, or take the folder out", warning=elsewhere)
     nested = sorted({path.rpartition("/")[0] for path, _, _ in found if path.count("/") > depth})
     for where in nested:
         add(problems, "nested-folder", where, "a folder within a class", "its images count for the class", warning=True)

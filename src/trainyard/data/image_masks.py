@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import __version__ as pillow_version
 
 from trainyard.data.groups import check_options, number_groups, read_groups
-from trainyard.data.image_files import Channels, ImageFileError, Resize, read_image, read_mask, resize_mask
+from trainyard.data.image_files import Channels, ImageFileError, Resize, read_image_and_facts, read_mask, resize_mask
 from trainyard.data.image_folder import SPLIT_FOLDERS, add, common_shape, existing_folder, split_layout
 from trainyard.data.image_pieces import Progress, Row, Sample, decode, keep, unreadable
 from trainyard.data.image_tree import walk
@@ -290,22 +290,23 @@ def _decode(sample: Sample, shape: tuple[int, int, int], config: ImageMasksConfi
     problems = []
     image: NDArray[np.uint8] = np.empty(0, dtype=np.uint8)
     mask: NDArray[np.uint8] = np.empty(0, dtype=np.uint8)
+    own: tuple[int, ...] = ()
     try:
-        image = read_image(sample.image, channels=channels, size=None, resize=config.resize)
+        image, facts = read_image_and_facts(sample.image, channels=channels, size=shape[1:], resize=config.resize)
+        own = facts.height, facts.width
     except (ImageFileError, OSError) as error:
         problems.append(_problem(sample.name, error))
     try:
         mask = _read_classes(sample.mask or sample.image, config)
     except (ImageFileError, OSError) as error:
         problems.append(_problem(sample.mask_name, error))
-    if not problems and image.shape[1:] != mask.shape:
+    if not problems and own != mask.shape:
         found = f"{mask.shape[0]} x {mask.shape[1]} pixels high and wide"
-        expected = f"{sample.name} has {image.shape[1]} x {image.shape[2]}: make them the same"
+        expected = f"{sample.name} has {own[0]} x {own[1]}: make them the same"
         problems.append(Problem(rule="size-mismatch", where=sample.mask_name, found=found, expected=expected, sample=True))
     if problems:
         return {}, Row(problems=tuple(problems))
     if mask.shape != shape[1:]:
-        image = read_image(sample.image, channels=channels, size=shape[1:], resize=config.resize)
         mask = resize_mask(mask, shape[1:], config.resize)
     counts = np.bincount(mask.ravel(), minlength=len(config.classes))
     foreground = counts[1:]
