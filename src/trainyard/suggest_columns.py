@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from trainyard.data.problems import DataError, Problem, printable
+from trainyard.data.series_csv import NOTHING
 from trainyard.data.series_time import PLAIN, ZONED, read_times
 from trainyard.data.table_form import IN_THE_FILE, TableForm
 from trainyard.data.tables import CSV, open_table, read_blocks
@@ -23,8 +24,6 @@ LOOKED_AT = 20_000
 MOSTLY = 0.95
 """Share of the cells from which on they tell what a column holds."""
 NUMBER = re.compile(r"\s*[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?\s*")
-NOTHING = {"nan", "na", "n/a", "#n/a", "<na>", "null", "none", "nil", "missing", "-", "--", "?"}
-"""Words that stand for a number that is missing."""
 DATE_LIKE = re.compile(r"\s*\d{1,4}[./-]\d{1,2}([./-]\d{1,4})?(\D.*)?\s*|\s*[A-Za-z]{3,9}\.? \d{1,2},? \d{4}.*")
 """Dates in any way of writing them."""
 TIME_NAMES = ("date", "datetime", "timestamp", "time", "ds", "ts", "epoch", "unix", "year")

@@ -56,6 +56,16 @@ def test_series_without_a_header_are_told_by_their_number_of_columns(tmp_path: P
         assert values.tolist() == [[1, 3], [2, 3], [3, 3]]
 
 
+def test_series_in_json_have_decimal_points_and_words_for_nothing_whatever_the_training_had(tmp_path: Path) -> None:
+    trained = TableForm(delimiter=";")
+    signature = replace(SERIES, form=SeriesForm(time="hour", decimal=",", missing="interpolate"))
+    rows = "".join(f'{{"hour": "2024-01-0{n}", "load": {n}.5, "sun": "{n},5"}}\n' for n in (1, 2, 3))
+    [values] = asked(tmp_path / "new.jsonl", rows.encode(), trained, signature)
+    assert values.tolist() == [[1.5, 1.5], [2.5, 2.5], [3.5, 3.5]]
+    [values] = asked(tmp_path / "new.csv", b"hour;load;sun\n2024-01-01;NULL;1,5\n2024-01-02;2;NA\n", trained, signature)
+    assert str(values.tolist()) == "[[nan, 1.5], [2.0, nan]]"
+
+
 def test_a_table_of_another_form_is_named_without_a_key_of_a_recipe(tmp_path: Path) -> None:
     [said] = asked(tmp_path / "new.csv", b"one\nof\nfour\n")
     assert said.startswith(

@@ -19,15 +19,13 @@ from trainyard.data.problems import DataError, Problem, settle
 from trainyard.data.raw import RawDataset
 from trainyard.data.series_time import Clock, grid, read_times
 from trainyard.data.splits import check_fractions
-from trainyard.data.table_form import IN_THE_RECIPE, Block, Delimiter, Encoding, Findings, OpenTable, TableForm, shown
+from trainyard.data.table_form import IN_THE_RECIPE, Block, Delimiter, Encoding, Findings, Number, OpenTable, TableForm, shown
 from trainyard.data.tables import check_columns, open_table, read_blocks
 from trainyard.params import Count, Fraction
 
 Floats = NDArray[np.float64]
-CONSTANT = 1e-9
-"""A column whose spread is below this share of its size is constant."""
-LARGEST = 1e37
-"""Of a number: what is larger, or its distance from the mean, is none in the single precision that networks compute in."""
+NOTHING = {"nan", "na", "n/a", "#n/a", "<na>", "null", "none", "nil", "missing", "-", "--", "?", ".", "\\n"}
+"""What programs write for a number that is missing, in small letters: R, SQL, spreadsheets, SAS, MySQL."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +106,8 @@ def load(config: SeriesCSVConfig, root: Path, scratch: Path) -> RawDataset:
     Raises:
         DataError: listing everything that is wrong with the file.
     """
+    from trainyard.data.series_checks import check_numbers, check_stand_ins
+
     problems: list[Problem] = []
     series = () if config.series is None else (config.series,)
     named = (*(() if config.targets == "all" else config.targets), *config.features)
@@ -124,7 +124,8 @@ def load(config: SeriesCSVConfig, root: Path, scratch: Path) -> RawDataset:
         raise DataError(config.path, problems)
     ids = [""] * len(lines) if config.series is None else cells[config.series]
     parts, times, names = _by_series(config, values, clock, ids, lines, problems)
-    problems += _lengths(config, parts, names) + _large(config, parts, columns) + _constant(config, parts, columns)
+    problems += check_stand_ins(config.path, values, lines, columns)
+    problems += check_numbers(config, parts, names, columns, len(targets))
     warnings, _ = settle(config.path, problems, "stop")
     about = f"{len(parts)} series of {sum(map(len, parts)):,} steps from {config.path} ({table.about}); times are {clock.form}"
     return RawDataset(
@@ -169,20 +170,21 @@ def _read(
 def _numbers(config: SeriesCSVConfig, block: Block, name: str, found: Findings) -> Floats:
     """Return the numbers of a column in a block, NaN where a cell is empty; what is no number is added to `found`."""
     cells = block.cells[name]
-    if config.decimal == "." and "_" not in "".join(cells):
+    together = "\0".join(cells)
+    if "_" not in together and (config.decimal == "." or "." not in together):
         # Nearly always all of them are numbers, and then this is several times faster.
         with suppress(ValueError):
-            quick = np.fromiter(map(float, cells), dtype=np.float64, count=len(cells))
+            plain = cells if config.decimal == "." else together.replace(",", ".").split("\0")
+            quick = np.fromiter(map(float, plain), dtype=np.float64, count=len(cells))
             if np.isfinite(quick).all():
                 return quick
     values = np.full(len(cells), np.nan)
     for position, cell in enumerate(cells):
-        text = cell.strip()
-        number = math.nan if not text else read_number(text, config.decimal)
+        number = read_number(cell, config.decimal)
         expected = ""
         if number is None or math.isinf(number):
             expected = f"a finite number with a decimal {'point' if config.decimal == '.' else 'comma'}, or an empty cell"
-            if number is None and config.decimal == "." and read_number(text, ",") is not None:
+            if number is None and config.decimal == "." and read_number(cell, ",") is not None:
                 expected += "; for decimal commas, set data.decimal: ','"
         elif math.isnan(number) and config.missing == "refuse":
             expected = "a number; fill it in, or set missing: interpolate"
@@ -193,9 +195,12 @@ def _numbers(config: SeriesCSVConfig, block: Block, name: str, found: Findings) 
     return values
 
 
-def read_number(text: str, decimal: str) -> float | None:
-    """Return the number that a cell holds, which may be infinite or NaN; None where it holds none."""
-    if decimal == ",":
+def read_number(cell: str, decimal: str) -> float | None:
+    """Return the number that a cell holds, which may be infinite; NaN where it is missing; None where it is no number."""
+    text = cell.strip()
+    if not text or text.lower() in NOTHING:
+        return math.nan
+    if decimal == "," and not isinstance(cell, Number):
         if "." in text:
             return None
         text = text.replace(",", ".")
@@ -233,55 +238,3 @@ def _by_series(
         found, expected = f"series with {len(steps)} different time steps", "bring all series to one step"
         problems.append(Problem(rule="mixed-steps", where=config.path, found=found, expected=expected))
     return parts, times, names
-
-
-def _lengths(config: SeriesCSVConfig, parts: list[Floats], names: list[str]) -> list[Problem]:
-    """Return the series that are too short for a window in every split, or longer than what is used."""
-    from trainyard.data.series_windows import borders
-
-    problems = []
-    for name, values in zip(names, parts, strict=True):
-        ends = borders(len(values), config)
-        where = f"series {name}" if name else config.path
-        needs = {"train": config.context_length + config.horizon, "val": config.horizon, "test": config.horizon}
-        for (split, need), start, end in zip(needs.items(), ends[:-1], ends[1:], strict=True):
-            if end - start < need:
-                found = f"{len(values)} steps, of which {max(0, end - start)} go to {split}"
-                expected = f"{split} needs {need} (context_length {config.context_length}, horizon {config.horizon})"
-                problems.append(Problem(rule="short-series", where=where, found=found, expected=expected))
-        if len(values) > ends[-1]:
-            found, expected = f"{len(values) - ends[-1]:,} steps after the test split", "they are left out, as asked"
-            problems.append(Problem(rule="steps-left-out", where=where, found=found, expected=expected, severity="warning"))
-    return problems
-
-
-def _large(config: SeriesCSVConfig, parts: list[Floats], columns: tuple[str, ...]) -> list[Problem]:
-    """Return the columns with numbers that single precision does not hold."""
-    sizes = np.max([np.nan_to_num(np.abs(values)).max(axis=0) for values in parts], axis=0)
-    return [
-        Problem(
-            rule="large-number",
-            where=f"{config.path}:{name}",
-            found=f"numbers up to {size:g}",
-            expected=f"{LARGEST:g} at most: use another unit, or an empty cell where it stands for none",
-        )
-        for name, size in zip(columns, sizes, strict=True)
-        if size > LARGEST
-    ]
-
-
-def _constant(config: SeriesCSVConfig, parts: list[Floats], columns: tuple[str, ...]) -> list[Problem]:
-    """Return the columns that do not change in the training split, or hold nothing there."""
-    from trainyard.data.series_windows import borders
-
-    training = np.concatenate([values[: borders(len(values), config)[1]] for values in parts])
-    problems = []
-    for name, values in zip(columns, training.T, strict=True):
-        where, known = f"{config.path}:{name}", values[~np.isnan(values)]
-        if not len(known):
-            found, expected = "no number in the training split", "leave the column out, or raise the share of training"
-            problems.append(Problem(rule="no-numbers", where=where, found=found, expected=expected))
-        elif np.ptp(known) <= CONSTANT * float(np.abs(known).max()):
-            found, expected = f"always {known[0]:g} in the training split", "it teaches nothing there; leave it out"
-            problems.append(Problem(rule="constant-column", where=where, found=found, expected=expected, severity="warning"))
-    return problems

@@ -104,6 +104,12 @@ def form_from_json(values: dict[str, Any]) -> TableForm:
     return form
 
 
+class Number(str):
+    """A cell of which the file itself says that it is a number, written with a decimal point; no conversion has changed it."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
     """Some rows of the columns that were asked for."""

@@ -11,19 +11,13 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from trainyard.data.table_encoding import SHOWN_NAMES, add_bad_byte, find_encoding
-from trainyard.data.table_form import BLOCK_ROWS, Block, Findings, OpenTable, TableForm, shown
+from trainyard.data.table_form import BLOCK_ROWS, Block, Findings, Number, OpenTable, TableForm, shown
 from trainyard.params import nearest
 
 SAMPLE_ROWS = 200
 MOSTLY = 0.95
 """Share of the first rows from which on the others are taken to lack a key by mistake."""
 HALF = re.compile("[\ud800-\udfff]")
-
-
-class _Number(str):
-    """A number as it stands in the file, which no conversion has changed."""
-
-    __slots__ = ()
 
 
 def open_json(path: Path, form: TableForm, found: Findings) -> OpenTable | None:
@@ -61,7 +55,7 @@ def open_json(path: Path, form: TableForm, found: Findings) -> OpenTable | None:
 
 def _rows(file: TextIO, found: Findings) -> Iterator[tuple[int, dict[str, Any]]]:
     decoder = json.JSONDecoder(
-        object_pairs_hook=_object, parse_int=_Number, parse_float=_Number, parse_constant=_Number, strict=True
+        object_pairs_hook=_object, parse_int=Number, parse_float=Number, parse_constant=Number, strict=True
     )
     for number, line in enumerate(file, start=1):
         if not (text := line.strip()):
@@ -139,5 +133,5 @@ def _values(row: dict[str, Any], names: Sequence[str], texts: frozenset[str], li
             found.row("not-a-text", line, said, "put it in quotes, or correct the row")
             good = False
         else:
-            values.append(("true" if value else "false") if kind is bool else str(value))
+            values.append(("true" if value else "false") if kind is bool else value)
     return values if good else None

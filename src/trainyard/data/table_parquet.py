@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainyard.data.table_form import BLOCK_ROWS, Block, Findings, OpenTable
+from trainyard.data.table_form import BLOCK_ROWS, Block, Findings, Number, OpenTable
 from trainyard.errors import MachineError, first_line
 
 EXTENSION = b"ARROW:extension:name"
@@ -105,4 +105,4 @@ def _cells(column: Any) -> list[str]:
         return ["" if value is None else "true" if value else "false" for value in values]
     if types.is_timestamp(column.type) or types.is_date(column.type):
         return ["" if value is None else value.isoformat() for value in values]
-    return ["" if value is None else value if type(value) is str else str(value) for value in values]
+    return ["" if value is None else value if type(value) is str else Number(value) for value in values]

@@ -201,7 +201,7 @@ def _add(samples: Samples, block: Block, config: TextTableConfig, split: int, ta
             continue
         compare(samples, config.texts, parts, label)
         samples.texts.append(text)
-        samples.labels.append(label)
+        samples.labels.append(str(label))
         samples.groups.append(group.strip())
         samples.splits.append(number)
         samples.names.append(f"{file}:{line}")

@@ -215,9 +215,8 @@ def _add(
 
 
 def _number(cell: str, decimal: str) -> float | None:
-    """Return the number in a cell, NaN where the cell is empty, None where it holds no finite number."""
-    text = cell.strip()
-    number = read_number(text, decimal) if text else math.nan
+    """Return the number in a cell, NaN where it is missing, None where the cell holds no finite number."""
+    number = read_number(cell, decimal)
     return None if number is None or math.isinf(number) else number
 
 

@@ -2,7 +2,7 @@
 
 import { Problem, count } from "./problem.js";
 
-const MISSING = new Set(["", "na", "n/a", "nan", "null", "none", "-"]);
+const MISSING = new Set(["", "nan", "na", "n/a", "#n/a", "<na>", "null", "none", "nil", "missing", "-", "--", "?", ".", "\\n"]);
 const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
 const DATE = /^\d{4}-\d\d-\d\d/;
 export const MAX_ROWS = 100000;

@@ -2,7 +2,7 @@ package org.trainyard.phone.input
 
 // A pasted table to the numbers that a forecast goes on from: trainyard/serving/raw_inputs.py.
 
-private val MISSING = setOf("", "na", "n/a", "nan", "null", "none", "-")
+private val MISSING = setOf("", "nan", "na", "n/a", "#n/a", "<na>", "null", "none", "nil", "missing", "-", "--", "?", ".", "\\n")
 private val NUMBER = Regex("[+-]?([0-9]+\\.?[0-9]*|\\.[0-9]+)([eE][+-]?[0-9]+)?")
 private val DATE = Regex("^[0-9]{4}-[0-9]{2}-[0-9]{2}")
 private val SPACES = Regex("\\s+")

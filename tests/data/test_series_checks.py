@@ -1,0 +1,116 @@
+"""Numbers of a series that are numbers, and hardly meant: those that stand for none, and series of other sizes."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from trainyard.data.problems import DataError
+from trainyard.data.raw import RawDataset
+from trainyard.data.series_csv import NOTHING, SeriesCSVConfig, load
+
+DAYS = [str((datetime(2024, 1, 1) + timedelta(days=day)).date()) for day in range(120)]
+REPOSITORY = Path(__file__).parents[2]
+
+
+def config(**changes: Any) -> SeriesCSVConfig:
+    values = {"path": "s.csv", "time": "day", "targets": ("load",), "context_length": 4, "horizon": 2}
+    return SeriesCSVConfig(source="series_csv", **{**values, **changes})
+
+
+def read(root: Path, cells: list[str], **changes: Any) -> RawDataset:
+    lines = [f"{day},{cell}" for day, cell in zip(DAYS, cells, strict=True)]
+    (root / "s.csv").write_text("\n".join(["day,load", *lines]) + "\n", encoding="utf-8")
+    return load(config(**changes), root, root)
+
+
+def plain(count: int = len(DAYS)) -> list[str]:
+    return [f"{20 + 5 * np.sin(day):.2f}" for day in range(count)]
+
+
+@pytest.mark.parametrize("word", ["NULL", "NA", "N/A", "#N/A", "<NA>", "None", "nan", "-", "?", ".", "\\N"])
+def test_words_for_nothing_are_missing_numbers_where_gaps_are_filled(tmp_path: Path, word: str) -> None:
+    cells = plain()
+    cells[7] = word
+    raw = read(tmp_path, cells, missing="interpolate")
+    assert np.flatnonzero(np.isnan(raw.arrays["values"][:, 0])).tolist() == [7]
+    with pytest.raises(
+        DataError, match=r"s\.csv:9: column load holds .*; expected a number; fill it in, or set missing: interp"
+    ):
+        read(tmp_path, cells)
+
+
+@pytest.mark.parametrize(
+    ("file", "beginning"),
+    [
+        ("src/trainyard/web/page/rows.js", "MISSING = new Set("),
+        ("android/app/src/main/kotlin/org/trainyard/phone/input/Rows.kt", "MISSING = setOf"),
+    ],
+)
+def test_pages_and_the_phone_take_the_same_words_for_nothing(file: str, beginning: str) -> None:
+    found = re.search(re.escape(beginning) + r"[\[(](.*?)[\])]", (REPOSITORY / file).read_text(encoding="utf-8"))
+    assert found is not None
+    assert set(json.loads(f"[{found[1]}]")) == NOTHING | {""}
+
+
+@pytest.mark.parametrize(
+    ("number", "rows", "warned"),
+    [("-999", [9], True), ("-200", [9, 20], True), ("1e20", [9, 20], True), ("-200", [9], False), ("0", [9, 20], False)],
+)
+def test_a_number_that_may_stand_for_none_is_told_of(tmp_path: Path, number: str, rows: list[int], warned: bool) -> None:
+    cells = plain()
+    for row in rows:
+        cells[row] = number
+    found = [(problem.rule, problem.where, problem.found) for problem in read(tmp_path, cells).warnings]
+    count = "2 cells hold" if len(rows) == 2 else "1 cell holds"
+    said = f"{count} {float(number):g}, and all others 15 to 25"
+    assert found == ([("stand-in", "s.csv:11:load", said)] if warned else [])
+
+
+@pytest.mark.parametrize(
+    "cells", [["0"] * 90 + ["500"] * 30, [f"{day % 7}" for day in range(120)], ["-99"] * 60 + ["-98"] * 60]
+)
+def test_states_and_counts_are_not_told_of(tmp_path: Path, cells: list[str]) -> None:
+    assert read(tmp_path, cells, train_steps=100, val_steps=10, test_steps=10).warnings == ()
+
+
+def test_series_that_hardly_count_beside_a_large_one_are_named(tmp_path: Path) -> None:
+    lines = [
+        f"{day},{name},{float(cell) * size}"
+        for name, size in (("all", 1000), ("north", 1), ("south", 100))
+        for day, cell in zip(DAYS, plain(), strict=True)
+    ]
+    (tmp_path / "s.csv").write_text("\n".join(["day,place,load", *lines]) + "\n")
+    [warning] = load(config(series="place"), tmp_path, tmp_path).warnings
+    assert (warning.rule, warning.where) == ("unlike-series", "s.csv:load")
+    assert "in series all, and much less in 1 of 3: north by 3.5" in warning.found
+
+
+def test_numbers_of_a_typed_file_have_a_decimal_point_whatever_stands_in_texts(tmp_path: Path) -> None:
+    values = [float(cell) for cell in plain()]
+    parquet.write_table(pa.table({"day": DAYS, "load": values}), tmp_path / "s.parquet")
+    rows = [{"day": day, "load": value} for day, value in zip(DAYS, values, strict=True)]
+    texts = [{"day": day, "load": str(value).replace(".", ",")} for day, value in zip(DAYS, values, strict=True)]
+    for name, objects in (("n.jsonl", rows), ("t.jsonl", texts)):
+        (tmp_path / name).write_text("\n".join(map(json.dumps, objects)))
+    for name in ("s.parquet", "n.jsonl", "t.jsonl"):
+        raw = load(config(path=name, decimal=","), tmp_path, tmp_path)
+        assert raw.arrays["values"][:, 0].tolist() == values
+
+
+def test_decimal_commas_are_read_alike_with_and_without_a_gap(tmp_path: Path) -> None:
+    lines = [f"{day};{cell.replace('.', ',')}" for day, cell in zip(DAYS, plain(), strict=True)]
+    (tmp_path / "s.csv").write_text("\n".join(["day;load", *lines]) + "\n")
+    whole = load(config(decimal=","), tmp_path, tmp_path).arrays["values"]
+    lines[3] = f"{DAYS[3]};"
+    (tmp_path / "s.csv").write_text("\n".join(["day;load", *lines]) + "\n")
+    gap = load(config(decimal=",", missing="interpolate"), tmp_path, tmp_path).arrays["values"]
+    assert np.delete(whole, 3).tolist() == np.delete(gap, 3).tolist() == [float(c) for n, c in enumerate(plain()) if n != 3]
