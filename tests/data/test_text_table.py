@@ -16,6 +16,7 @@ from trainyard.data.prepare import prepare
 from trainyard.data.problems import DataError
 from trainyard.data.raw import TO_DIVIDE, RawDataset
 from trainyard.data.text_table import TextTableConfig, load
+from trainyard.errors import InputError
 
 WORDS = [
     "sun",
@@ -143,6 +144,34 @@ def test_words_for_nothing_are_texts_and_classes(tmp_path: Path) -> None:
     lines[0] = "null,None"
     raw = load(config(), write(tmp_path, lines))
     assert (raw.classes, raw.arrays["texts"][0]) == (("NA", "None"), "null")
+    assert warned(raw)["no-class"].startswith(
+        "t.csv:20 rows: class 'NA' reads like a label that is missing; if it is none, empty"
+    )
+
+
+@pytest.mark.parametrize("same", [("1", "1.0"), ("True", "1"), ("false", "0.0")])
+def test_one_label_written_in_two_ways_is_told_of(tmp_path: Path, same: tuple[str, str]) -> None:
+    raw = load(config(), write(tmp_path, rows(60, (*same, "7"))))
+    assert f"classes {', '.join(map(repr, sorted(same)))} are ways to write one value" in warned(raw)["like-classes"]
+    assert not load(config(), write(tmp_path, rows(60, ("True", "False", "7")))).warnings
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "said"), [("words", "needs tokenizer: bpe"), ("bpe", "raise data.vocabulary_size, of which")]
+)
+def test_texts_of_which_the_vocabulary_knows_little_are_told_of(tmp_path: Path, tokenizer: str, said: str) -> None:
+    lines = ["".join(chr(0x4E00 + (7 * number + 31 * place) % 3000) for place in range(20)) for number in range(60)]
+    root = write(tmp_path, [f"{line},{'ab'[number % 2]}" for number, line in enumerate(lines)])
+    changed = config(tokenizer=tokenizer, vocabulary_size=200)
+    [warning] = check(changed, root).warnings
+    assert (warning.rule, warning.where) == ("unknown-tokens", "data.tokenizer") and said in warning.expected
+    assert prepare("t", changed, tmp_path / "packed", root=root).warnings == (warning.to_json(),)
+
+
+def test_a_class_that_equal_texts_leave_too_small_is_said_to_be_that(tmp_path: Path) -> None:
+    root = write(tmp_path, [*rows(), *["the same,rare"] * 5])
+    with pytest.raises(InputError, match="class 'rare': has 1 samples, without 4 of all classes that equal others; it needs"):
+        check(config(), root)
 
 
 @pytest.mark.parametrize(

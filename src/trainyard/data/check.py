@@ -78,7 +78,7 @@ def _check_texts(config: DataConfig, raw: RawDataset, splits: Splits, root: Path
 
     As with `prepare`, training texts alone make the tokens.
     """
-    from trainyard.data.text import TextConfig, cut_warning, encode_counted
+    from trainyard.data.text import TextConfig, cut_warning, encode_counted, unknown_warning
     from trainyard.data.vocabulary import vocabulary_for
 
     if not isinstance(config, TextConfig):
@@ -86,7 +86,9 @@ def _check_texts(config: DataConfig, raw: RawDataset, splits: Splits, root: Path
     texts: list[str] = raw.arrays["texts"]
     chosen = {split: [texts[row] for row in rows] for split, rows in splits.indices.items()}
     vocabulary = vocabulary_for(config, chosen["train"], root)
-    longer = sum(encode_counted(vocabulary.tokenizer, part, config.max_tokens)[2] for part in chosen.values())
+    encoded = {split: encode_counted(vocabulary.tokenizer, part, config.max_tokens) for split, part in chosen.items()}
+    longer = sum(more for _, _, more in encoded.values())
     of_vectors = vocabulary.vectors.warnings if vocabulary.vectors else ()
     cut = cut_warning(longer, sum(map(len, chosen.values())), config.max_tokens)
-    return vocabulary.input(config.max_tokens), (*of_vectors, *cut)
+    unknown = unknown_warning([encoded[split][0] for split in ("val", "test")], config.tokenizer)
+    return vocabulary.input(config.max_tokens), (*of_vectors, *cut, *unknown)

@@ -165,7 +165,7 @@ def _pack(name: str, config: SampleConfig, raw: RawDataset, folder: Path, root: 
 def _pack_texts(config: SampleConfig, raw: RawDataset, rows: Mapping[SplitName, Indices], folder: Path, root: Path) -> _Packed:
     """Fit the tokenizer on the training texts, and write it, what is known of its words, and the tokens, offsets, labels and
     texts of each split."""
-    from trainyard.data.text import TextConfig, cut_warning, encode_counted
+    from trainyard.data.text import TextConfig, cut_warning, encode_counted, unknown_warning
     from trainyard.data.vocabulary import vocabulary_for
 
     if not isinstance(config, TextConfig):
@@ -180,14 +180,16 @@ def _pack_texts(config: SampleConfig, raw: RawDataset, rows: Mapping[SplitName, 
         packed.files[VECTORS] = write_array(folder / VECTORS, vectors.table)
         packed.about = f", with {vectors.about}"
         packed.warnings += vectors.warnings
-    longer = 0
+    longer, encoded = 0, []
     for split in SPLITS:
         chosen = [texts[row] for row in rows[split]]
         tokens, offsets, more = encode_counted(tokenizer, chosen, config.max_tokens)
         longer += more
         arrays = {"tokens": tokens, "offsets": offsets, "labels": raw.arrays["labels"][rows[split]]}
         packed.arrays[split] = write_arrays(folder, split, {**arrays, **string_arrays("text", chosen)})
+        encoded.append(tokens)
     packed.warnings += cut_warning(longer, sum(map(len, rows.values())), config.max_tokens)
+    packed.warnings += unknown_warning(encoded[1:], config.tokenizer)
     return packed
 
 

@@ -102,6 +102,7 @@ def split_dataset(raw: RawDataset, *, val_fraction: float, test_fraction: float,
             test_fraction=0.0 if len(parts[2]) else test_fraction,
             seed=seed,
             classes=names,
+            dropped=len(raw) - len(kept),
         )
         parts = [np.concatenate([part, rest[more]]) for part, more in zip(parts, positions, strict=True)]
     indices = {name: np.sort(part) for name, part in zip(SPLITS, parts, strict=True)}
@@ -120,6 +121,7 @@ def stratified_split(
     test_fraction: float,
     seed: int,
     classes: Sequence[str] = (),
+    dropped: int = 0,
 ) -> list[Indices]:
     """Return the positions of the training, validation and test samples.
 
@@ -130,12 +132,13 @@ def stratified_split(
         test_fraction: share of the test split; 0 for none.
         seed: of the shuffle.
         classes: names of the strata, for the error.
+        dropped: samples that were left out before, as they equal others, for the error.
 
     Raises:
         InputError: a class has too few samples to be in every split.
     """
     wanted = {"train": 1 - val_fraction - test_fraction, "val": val_fraction, "test": test_fraction}
-    _check_counts(strata, classes, [name for name, fraction in wanted.items() if fraction])
+    _check_counts(strata, classes, [name for name, fraction in wanted.items() if fraction], dropped)
     parts = (
         _cut_samples(strata, val_fraction, test_fraction, seed)
         if groups is None
@@ -186,14 +189,15 @@ def _take_samples(strata: NDArray[np.int64], fraction: float, seed: int) -> tupl
         ) from None
 
 
-def _check_counts(strata: NDArray[np.int64], classes: Sequence[str], splits: Sequence[str]) -> None:
+def _check_counts(strata: NDArray[np.int64], classes: Sequence[str], splits: Sequence[str], dropped: int) -> None:
+    without = f", without {dropped:,} of all classes that equal others" if dropped else ""
     found, counts = np.unique(strata, return_counts=True)
     present = dict(zip(found.tolist(), counts.tolist(), strict=True))
     for number in range(len(classes)) if classes else found:
         count = present.get(int(number), 0)
         if count < len(splits):
             raise InputError(
-                f"class {_name(number, classes)}: has {count} samples; it needs at least {len(splits)}, one for each "
+                f"class {_name(number, classes)}: has {count} samples{without}; it needs at least {len(splits)}, one for each "
                 f"of {', '.join(splits[:-1])} and {splits[-1]}: add samples of it or leave the class out"
             )
 

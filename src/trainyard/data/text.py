@@ -51,6 +51,8 @@ PADDING, UNKNOWN = "[PAD]", "[UNK]"
 SPECIAL = (PADDING, UNKNOWN)
 """Stand first in every vocabulary, and are no words."""
 UNKNOWN_ID = 1
+MANY_UNKNOWN = 1 / 3
+"""Share of the tokens of texts that were not trained on, from which on it is said that the vocabulary does not know them."""
 ENCODED_AT_ONCE = 5000
 """Texts."""
 
@@ -141,3 +143,26 @@ def cut_warning(longer: int, texts: int, max_tokens: int) -> list[Problem]:
     expected = "what comes after them is cut off; raise data.max_tokens to keep more"
     problem = Problem(rule="cut-texts", where="data.max_tokens", found=found, expected=expected, severity="warning")
     return [problem] if longer else []
+
+
+def unknown_warning(parts: Sequence[NDArray[np.int32]], kind: TokenizerKind) -> list[Problem]:
+    """Return what to say where a vocabulary knows little of the texts that it was not made from.
+
+    Args:
+        parts: tokens of the validation and the test split.
+        kind: of the tokenizer.
+    """
+    unknown, count = (
+        sum(numbers) for numbers in zip(*((int((part == UNKNOWN_ID).sum()), len(part)) for part in parts), strict=True)
+    )
+    if unknown < MANY_UNKNOWN * count:
+        return []
+    found = (
+        f"{unknown / count:.0%} of the tokens of the val and test texts are unknown: all of them look the same to the network"
+    )
+    expected = (
+        "text without spaces between words needs tokenizer: bpe, which knows pieces of words; else raise data.vocabulary_size"
+        if kind == "words"
+        else "raise data.vocabulary_size, of which single characters take half at most"
+    )
+    return [Problem(rule="unknown-tokens", where="data.tokenizer", found=found, expected=expected, severity="warning")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from trainyard.data.problems import printable
@@ -16,6 +16,11 @@ LEAK_SHARE = 0.2
 """Texts that hold their own label as a word, from which on it is said; and only where they hold others half as often."""
 LEAK_ROWS = 10
 ID_CLASSES = 10
+WHOLE = re.compile(r"[+-]?[0-9]{1,18}(\.0*)?")
+TRUTHS = {"true": "1", "false": "0"}
+"""As one program writes them, and another."""
+NO_LABEL = {"nan", "na", "n/a", "#n/a", "<na>", "null", "\\n"}
+"""What programs write where there is no label. `none` and the like are classes of many data sets."""
 
 
 @dataclass(slots=True)
@@ -99,17 +104,30 @@ def check_classes(samples: Samples, label: str, found: Findings) -> tuple[str, .
             found.add("rare-class", f"{count} row{'s' if count > 1 else ''}{place}", expected, at=printable(name))
         elif counts[name] == 1:
             found.add("rare-class", "1 row", "more are needed to learn it", at=printable(name), severity="warning")
-    _check_names(classes, found)
+    _check_names(counts, classes, found)
     return tuple(classes)
 
 
-def _check_names(classes: Sequence[str], found: Findings) -> None:
+def _check_names(counts: Mapping[str, int], classes: Sequence[str], found: Findings) -> None:
     alike: dict[str, list[str]] = defaultdict(list)
+    meant: dict[str, list[str]] = defaultdict(list)
     for label in classes:
-        alike[label.strip().casefold()].append(label)
+        plain = label.strip().casefold()
+        alike[plain].append(label)
+        if WHOLE.fullmatch(plain) or plain in TRUTHS:
+            meant[TRUTHS.get(plain) or str(int(plain.partition(".")[0]))].append(label)
+        if plain in NO_LABEL:
+            said, expected = (
+                f"class {label!r} reads like a label that is missing",
+                "if it is none, empty its cells, and see data.on_bad_sample",
+            )
+            found.add("no-class", said, expected, at=f"{counts[label]:,} rows", severity="warning")
+    expected = "they count as different ones; if they are one, write it one way"
     for same in alike.values():
         if len(same) > 1:
             said = f"classes {', '.join(map(repr, same))} differ in case or outer spaces only"
-            found.add(
-                "like-classes", said, "they count as different ones; if they are one, write it one way", severity="warning"
-            )
+            found.add("like-classes", said, expected, severity="warning")
+    for same in meant.values():
+        if len({label.strip().casefold() for label in same}) > 1:
+            said = f"classes {', '.join(map(repr, same))} are ways to write one value"
+            found.add("like-classes", said, expected, severity="warning")
