@@ -58,11 +58,13 @@ def find_sides(path: Path, tree: Tree, top: bool) -> Sides | None:
         parts = file.split("/")
         if len(parts) > start + 1:
             files[parts[start]].append(file)
-    stems = {name: {_stem(file, start): path / file for file in files[name]} for name in files}
     if {"images", "masks"} <= files.keys():
-        images, masks = stems["images"].keys(), stems["masks"].keys()
+        images, masks = ({_stem(file, start) for file in files[name]} for name in ("images", "masks"))
         return Sides(images="images", masks="masks", suffix="" if images & masks else suffix_of(images, masks))
     few = {name for name in files if _show_masks(path, files[name])}
+    if not few or len(few) == len(files):
+        return None
+    stems = {name: {_stem(file, start): path / file for file in files[name]} for name in files}
     for mask, image in ((mask, image) for mask in sorted(few) for image in sorted(files.keys() - few)):
         suffix = "" if stems[image].keys() & stems[mask].keys() else suffix_of(stems[image].keys(), stems[mask].keys())
         if (suffix or stems[mask].keys() <= stems[image].keys()) and _as_large(stems[image], stems[mask], suffix):

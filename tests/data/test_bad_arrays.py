@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -148,3 +149,25 @@ def test_a_path_without_arrays_is_refused(raw: Path, make: Callable[[Path], obje
     with pytest.raises(InputError, match=said) as caught:
         sources.load(CONFIG, raw.parent, raw.parent / "scratch")
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "said"),
+    [
+        ("labels", np.eye(2)[[0, 1, 0, 1, 0, 1]], r"of rows with a 1 at the class, save labels.argmax\(axis=1\)"),
+        ("labels", np.zeros((6, 1), dtype=np.int64), r"save labels.reshape\(-1\).astype\('int64'\)"),
+        ("labels", np.zeros(6), r"save labels.reshape\(-1\).astype\('int64'\)"),
+        ("images", IMAGES / 255, r"save \(images \* 255\).round\(\).astype\('uint8'\)"),
+    ],
+    ids=["one-hot", "a column", "floats", "images of floats"],
+)
+def test_numbers_of_another_form_are_said_how_to_save(raw: Path, name: str, array: np.ndarray, said: str) -> None:
+    np.save(raw / f"{name}.npy", array)
+    code, _, message = refused(raw)
+    assert code == 2 and re.search(said, message)
+
+
+def test_masks_of_true_and_false_are_said_how_to_save(raw: Path) -> None:
+    (raw / "labels.npy").unlink()
+    np.save(raw / "masks.npy", np.zeros((*IMAGES.shape, 1), dtype=bool))
+    assert f"save masks.reshape{IMAGES.shape}.astype('uint8')" in refused(raw)[2]

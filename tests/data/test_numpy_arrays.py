@@ -10,6 +10,8 @@ from trainyard.data import numpy_arrays
 from trainyard.data.numpy_arrays import NumpyArraysConfig, load
 from trainyard.data.problems import DataError
 from trainyard.data.raw import TO_DIVIDE, RawDataset
+from trainyard.data.splits import split_dataset
+from trainyard.errors import InputError
 
 RANDOM = np.random.default_rng(0)
 CLASSES = ("background", "cell", "wall")
@@ -150,3 +152,10 @@ def test_arrays_of_several_splits_are_not_held_in_memory(tmp_path: Path, monkeyp
     for kind in ("images", "masks"):
         whole = np.concatenate([np.load(tmp_path / "raw" / name / f"{kind}.npy") for name in ("train", "test")])
         assert np.array_equal(np.asarray(raw.arrays[kind]), whole)
+
+
+def test_a_class_that_is_tested_and_never_trained_on_is_refused(tmp_path: Path) -> None:
+    for name, labels in (("train", [0, 1] * 8), ("val", [0, 1]), ("test", [0, 1, 2])):
+        save(tmp_path / "raw" / name, images=images(len(labels), 8, 9), labels=np.array(labels))
+    with pytest.raises(InputError, match=r"class 'wall': has samples in test and none in train, .*; add some to train"):
+        split_dataset(read(tmp_path / "raw"), val_fraction=0.1, test_fraction=0.1, seed=0)

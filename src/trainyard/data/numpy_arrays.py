@@ -162,7 +162,9 @@ def _check(arrays: Arrays, where: str, classes: int, problems: list[Problem]) ->
     images = arrays["images"]
     if images.dtype != np.uint8 or images.ndim not in (3, 4):
         found = f"images of {images.dtype} with shape {images.shape}{_not_finite(images)}"
-        problems.append(_problem("images-type", where, found, "uint8 with shape (N, H, W), (N, C, H, W) or (N, H, W, C)"))
+        floats = "; of floats from 0 to 1, save (images * 255).round().astype('uint8')" if images.dtype.kind == "f" else ""
+        expected = f"uint8 with shape (N, H, W), (N, C, H, W) or (N, H, W, C){floats}"
+        problems.append(_problem("images-type", where, found, expected))
         return
     if not images.size:
         problems.append(_problem("no-images", where, f"images with shape {images.shape}", "one image or more, of some pixels"))
@@ -181,7 +183,8 @@ def _check(arrays: Arrays, where: str, classes: int, problems: list[Problem]) ->
         wanted = (len(images),) if name == "labels" else (len(images), *pixels.shape[-2:])
         if target.shape != wanted or target.dtype.kind not in "iu":
             found = f"{name} of {target.dtype} with shape {target.shape}"
-            problems.append(_problem(f"{name}-type", where, found, f"whole numbers with shape {wanted}"))
+            expected = f"whole numbers with shape {wanted}{_remedy(target, wanted, name)}"
+            problems.append(_problem(f"{name}-type", where, found, expected))
             continue
         if name == "masks" and classes > MASK_CLASSES:
             found = f"masks of {classes} classes"
@@ -197,6 +200,18 @@ def _check(arrays: Arrays, where: str, classes: int, problems: list[Problem]) ->
             problems.append(
                 _problem(f"{name}-values", f"{where}/{name}.npy", found, f"0 to {classes - 1}, one for each of classes")
             )
+
+
+def _remedy(target: NDArray[Any], wanted: tuple[int, ...], name: str) -> str:
+    """Return how numbers of another form become the ones that are wanted, or nothing where that cannot be told."""
+    flat = tuple(side for side in target.shape[1:] if side > 1) == tuple(side for side in wanted[1:] if side > 1)
+    if target.ndim == 2 and name == "labels" and target.shape[1] > 1:
+        return "; of rows with a 1 at the class, save labels.argmax(axis=1)"
+    if target.ndim and len(target) == wanted[0] and flat and target.dtype.kind in "biuf":
+        return (
+            f"; save {name}.reshape{wanted}.astype('uint8')" if name == "masks" else "; save labels.reshape(-1).astype('int64')"
+        )
+    return ""
 
 
 def _check_alike(images: list[NDArray[Any]], problems: list[Problem]) -> None:

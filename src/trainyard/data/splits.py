@@ -19,6 +19,8 @@ from trainyard.data.stratify import draw_samples
 from trainyard.errors import InputError
 
 Indices = NDArray[np.int64]
+NAMED = 8
+"""Classes that a message lists."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,8 +111,27 @@ def split_dataset(raw: RawDataset, *, val_fraction: float, test_fraction: float,
     for name, part in indices.items():
         if not len(part):
             raise InputError(f"split {name}: holds no samples out of {len(kept)}; add samples or raise its fraction")
+    if "labels" in raw.arrays:
+        _check_known(raw, indices)
     warnings += (*warn_of_copies(raw, {str(name): part for name, part in indices.items()}), *warn_of_dark(raw))
     return Splits(indices=indices, duplicates_dropped=len(raw) - len(kept), warnings=warnings)
+
+
+def _check_known(raw: RawDataset, indices: dict[SplitName, Indices]) -> None:
+    """Refuse classes that are tested without one sample to learn them from.
+
+    Raises:
+        InputError: naming them.
+    """
+    labels = {name: np.unique(np.asarray(raw.arrays["labels"])[rows]) for name, rows in indices.items()}
+    for split in ("val", "test"):
+        if len(missing := np.setdiff1d(labels[split], labels["train"])):
+            named = ", ".join(_name(number, raw.classes) for number in missing[:NAMED].tolist())
+            more = f" and {len(missing) - NAMED:,} more" if len(missing) > NAMED else ""
+            raise InputError(
+                f"class {named}{more}: has samples in {split} and none in train, after equal ones were left out; add some to "
+                f"train, or take the class out of {split}"
+            )
 
 
 def stratified_split(
