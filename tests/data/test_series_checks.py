@@ -94,6 +94,33 @@ def test_series_that_hardly_count_beside_a_large_one_are_named(tmp_path: Path) -
     assert "in series all, and much less in 1 of 3: north by 3.5" in warning.found
 
 
+@pytest.mark.parametrize(("level", "severity"), [(1e5, ""), (1e6, "warning"), (1e9, "error")])
+def test_changes_that_single_precision_does_not_hold_are_told_of_and_refused(
+    tmp_path: Path, level: float, severity: str
+) -> None:
+    cells = [f"{level + float(cell)}" for cell in plain()]
+    if severity == "error":
+        with pytest.raises(
+            DataError, match=r"s\.csv:load: numbers about 1e\+09 that change by 3\.5.* sees steps of 64; write diff"
+        ):
+            read(tmp_path, cells)
+    else:
+        assert [(problem.rule, problem.severity) for problem in read(tmp_path, cells).warnings] == (
+            [("lost-digits", severity)] if severity else []
+        )
+
+
+def test_one_series_of_several_that_loses_its_digits_is_named(tmp_path: Path) -> None:
+    lines = [
+        f"{day},{name},{float(cell) + at}"
+        for name, at in (("a", 0), ("b", 1e9))
+        for day, cell in zip(DAYS, plain(), strict=True)
+    ]
+    (tmp_path / "s.csv").write_text("\n".join(["day,place,load", *lines]) + "\n")
+    [warning] = load(config(series="place"), tmp_path, tmp_path).warnings
+    assert (warning.rule, warning.severity) == ("lost-digits", "warning") and "in series b" in warning.found
+
+
 def test_numbers_of_a_typed_file_have_a_decimal_point_whatever_stands_in_texts(tmp_path: Path) -> None:
     values = [float(cell) for cell in plain()]
     parquet.write_table(pa.table({"day": DAYS, "load": values}), tmp_path / "s.parquet")

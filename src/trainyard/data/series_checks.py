@@ -22,6 +22,8 @@ STAND_INS = (-99.0, -999.0, -9999.0, -99999.0, -999999.0, 9999.0, 99999.0, 99999
 """Numbers that often stand for none."""
 OTHER_NUMBERS = 10
 """Different ones that a column holds at least, where one far from them is said to be."""
+COARSE, LOST = 0.01, 0.5
+"""Step from one single-precision number to the next, as a share of a column's spread: told of, and refused."""
 MUCH_SMALLER = 0.01
 """Share of the largest spread of a series, below which errors in another one count for next to nothing."""
 LOOKED_AT = 1000
@@ -45,6 +47,7 @@ def check_numbers(
         *_lengths(config, parts, names),
         *_large(config, parts, columns),
         *_constant(config, parts, columns),
+        *_imprecise(config, parts, names, columns),
         *_much_smaller(config, parts, names, columns[:targets]),
     ]
 
@@ -117,6 +120,38 @@ def _constant(config: SeriesCSVConfig, parts: list[Floats], columns: tuple[str, 
         elif np.ptp(known) <= CONSTANT * float(np.abs(known).max()):
             found, expected = f"always {known[0]:g} in the training split", "it teaches nothing there; leave it out"
             problems.append(Problem(rule="constant-column", where=where, found=found, expected=expected, severity="warning"))
+    return problems
+
+
+def _imprecise(config: SeriesCSVConfig, parts: list[Floats], names: list[str], columns: tuple[str, ...]) -> list[Problem]:
+    """Return the columns whose changes are lost in the 7 digits of the single precision in which a model is asked."""
+    training = [values[: borders(len(values), config)[1]] for values in parts]
+    problems = []
+    for number, name in enumerate(columns):
+        spreads = np.array([_spread(values[:, number]) for values in training])
+        sizes = np.array([np.nan_to_num(np.abs(values[:, number])).max(initial=0.0) for values in training])
+        with np.errstate(over="ignore"):
+            steps = np.spacing(np.minimum(sizes, LARGEST).astype(np.float32)).astype(np.float64)
+        lost = np.flatnonzero(steps > COARSE * spreads)
+        if not len(lost):
+            continue
+        worst = int(lost[np.argmax(steps[lost] / spreads[lost])])
+        of_series = f" in series {printable(names[worst])}" if len(parts) > 1 else ""
+        found = (
+            f"numbers about {sizes[worst]:.7g} that change by {spreads[worst]:.3g}{of_series} (standard deviation of the "
+            f"training steps), where an exported model, in single precision, sees steps of {steps[worst]:g}"
+        )
+        # Where no series is seen as it is, a model that was scored well would forecast nothing.
+        all_lost = (steps > LOST * np.nan_to_num(spreads, nan=np.inf))[~np.isnan(spreads)].all()
+        problems.append(
+            Problem(
+                rule="lost-digits",
+                where=f"{config.path}:{name}",
+                found=found,
+                expected="write differences from a fixed number, or from the row before",
+                severity="error" if all_lost else "warning",
+            )
+        )
     return problems
 
 
