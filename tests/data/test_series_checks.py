@@ -141,3 +141,14 @@ def test_decimal_commas_are_read_alike_with_and_without_a_gap(tmp_path: Path) ->
     (tmp_path / "s.csv").write_text("\n".join(["day;load", *lines]) + "\n")
     gap = load(config(decimal=",", missing="interpolate"), tmp_path, tmp_path).arrays["values"]
     assert np.delete(whole, 3).tolist() == np.delete(gap, 3).tolist() == [float(c) for n, c in enumerate(plain()) if n != 3]
+
+
+def test_rows_without_their_series_and_series_written_in_two_ways_are_named(tmp_path: Path) -> None:
+    lines = [f"{day},{name},{cell}" for name in ("north", "North ") for day, cell in zip(DAYS, plain(), strict=True)]
+    (tmp_path / "s.csv").write_text("\n".join(["day,place,load", *lines]) + "\n")
+    [warning] = load(config(series="place"), tmp_path, tmp_path).warnings
+    assert (warning.rule, warning.where) == ("like-series", "s.csv:place")
+    assert warning.found == "'north' and 'North ' differ in case or outer spaces only"
+    (tmp_path / "s.csv").write_text("\n".join(["day,place,load", *lines, *(f"{day}, ,1" for day in DAYS)]) + "\n")
+    with pytest.raises(DataError, match=r"120 problems\n  s\.csv:242: nothing in column place; name the series of each row"):
+        load(config(series="place"), tmp_path, tmp_path)

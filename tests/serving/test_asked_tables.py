@@ -66,6 +66,14 @@ def test_series_in_json_have_decimal_points_and_words_for_nothing_whatever_the_t
     assert str(values.tolist()) == "[[nan, 1.5], [2.0, nan]]"
 
 
+def test_a_row_that_names_no_series_among_others_is_said_to_be_that(tmp_path: Path) -> None:
+    signature = replace(SERIES, form=SeriesForm(time="hour", series="place"))
+    rows = "".join(f"2024-01-0{n},{place},{n},3\n" for place in ("north", " ") for n in (1, 2, 3))
+    found = asked(tmp_path / "new.csv", f"hour,place,load,sun\n{rows}".encode(), TableForm(), signature)
+    assert found[0].tolist() == [[1, 3], [2, 3], [3, 3]]
+    assert found[1:] == ["nothing in column place; name the series of each row, or delete the row"]
+
+
 def test_a_table_of_another_form_is_named_without_a_key_of_a_recipe(tmp_path: Path) -> None:
     [said] = asked(tmp_path / "new.csv", b"one\nof\nfour\n")
     assert said.startswith(

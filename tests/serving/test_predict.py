@@ -101,6 +101,14 @@ def test_rows_of_a_table_are_answered_and_bad_ones_named(models: dict[str, Path]
     assert sum(summary.labels.values()) == 3
 
 
+def test_all_rows_that_cannot_be_read_are_counted(models: dict[str, Path], tmp_path: Path) -> None:
+    rows = ["title,body", *["sun,fine day"] * 3, *["one,two,three"] * 1500]
+    (tmp_path / "new.csv").write_text("\n".join(rows) + "\n")
+    predictor = Predictor.load(models["reviews"], threads=1)
+    summary = predict(predictor, [tmp_path / "new.csv"], tmp_path / "out.csv")
+    assert (summary.answered, summary.bad) == (3, 1500)
+
+
 def test_each_series_of_a_table_is_forecast_from_its_end(models: dict[str, Path], tmp_path: Path) -> None:
     predictor = Predictor.load(models["load"], threads=1)
     source = models["load"].parents[1] / "raw.csv"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +31,7 @@ MUCH_SMALLER = 0.01
 LOOKED_AT = 1000
 """Cells, to see whether a column holds many numbers."""
 LISTED = 5
+NAME_IT = "name the series of each row, or delete the row"
 
 
 def check_numbers(
@@ -50,6 +53,26 @@ def check_numbers(
         *_imprecise(config, parts, names, columns),
         *_much_smaller(config, parts, names, columns[:targets]),
     ]
+
+
+def check_names(config: SeriesCSVConfig, ids: Sequence[str], lines: NDArray[np.int64]) -> list[Problem]:
+    """Return the rows that name no series, and the names that are one but for their case and outer spaces."""
+    path = config.path
+    problems = [
+        Problem(rule="no-series", where=f"{path}:{line}", found=f"nothing in column {config.series}", expected=NAME_IT)
+        for line, name in zip(lines, ids, strict=True)
+        if not name.strip()
+    ]
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in dict.fromkeys(ids):
+        alike[name.strip().casefold()].append(name)
+    for same in alike.values():
+        if len(same) > 1 and same[0].strip():
+            found = f"{' and '.join(map(repr, same))} differ in case or outer spaces only"
+            expected = "they are series of their own; if they are one, write it one way"
+            where = f"{path}:{config.series}"
+            problems.append(Problem(rule="like-series", where=where, found=found, expected=expected, severity="warning"))
+    return problems
 
 
 def check_stand_ins(path: str, values: Floats, lines: NDArray[np.int64], columns: tuple[str, ...]) -> list[Problem]:

@@ -106,7 +106,7 @@ def load(config: SeriesCSVConfig, root: Path, scratch: Path) -> RawDataset:
     Raises:
         DataError: listing everything that is wrong with the file.
     """
-    from trainyard.data.series_checks import check_numbers, check_stand_ins
+    from trainyard.data.series_checks import check_names, check_numbers, check_stand_ins
 
     problems: list[Problem] = []
     series = () if config.series is None else (config.series,)
@@ -120,9 +120,10 @@ def load(config: SeriesCSVConfig, root: Path, scratch: Path) -> RawDataset:
         raise DataError(config.path, problems)
     cells, lines, values = _read(config, table, columns)
     clock = read_times(cells[config.time], lines.tolist(), config.path, problems)
+    ids = [""] * len(lines) if config.series is None else cells[config.series]
+    problems += check_names(config, ids, lines) if config.series is not None else []
     if any(problem.severity != "warning" for problem in problems):
         raise DataError(config.path, problems)
-    ids = [""] * len(lines) if config.series is None else cells[config.series]
     parts, times, names = _by_series(config, values, clock, ids, lines, problems)
     problems += check_stand_ins(config.path, values, lines, columns)
     problems += check_numbers(config, parts, names, columns, len(targets))

@@ -41,6 +41,8 @@ class Item:
     """A path, or `file:row`."""
     raw: Raw | None = None
     problem: str = ""
+    count: int = 1
+    """How many things it stands for, where it says how many more have a problem."""
     series: str = ""
     """Which of a file's series it is."""
     times: tuple[str, ...] = ()
@@ -143,7 +145,8 @@ def _told(path: Path, problems: list[Problem]) -> Iterator[Item]:
     for problem in problems:
         if problem.severity != "warning":
             place = problem.where.removeprefix(path.resolve().name)
-            yield Item(name=printable(f"{path}{place}"), problem=f"{printable(problem.found)}; {problem.expected}")
+            said = f"{printable(problem.found)}; {problem.expected}"
+            yield Item(name=printable(f"{path}{place}"), problem=said, count=problem.count)
     problems.clear()
 
 
@@ -181,6 +184,10 @@ def _series(path: Path, signature: Signature, form: SeriesForm) -> Iterator[Item
     yield from _told(path, problems)
     for name, series in every.items():
         if name in spoilt:
+            continue
+        if form.series and not name.strip() and len(every) > 1:
+            said = f"nothing in column {form.series}; name the series of each row, or delete the row"
+            yield Item(name=printable(f"{path}:{series.lines[0]}"), series=name, problem=said)
             continue
         if broken:
             yield Item(name=_of(path, name), series=name, problem="a row of the file could not be read; mend it first")

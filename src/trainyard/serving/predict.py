@@ -41,9 +41,9 @@ class Summary:
     labels: Counter[str] = field(default_factory=Counter)
     """Of classified inputs, how many got each label."""
 
-    def add_problem(self, name: str, problem: str) -> None:
-        """Count an input that could not be answered."""
-        self.bad += 1
+    def add_problem(self, name: str, problem: str, count: int = 1) -> None:
+        """Count an input that could not be answered, or several with one problem."""
+        self.bad += count
         if len(self.first) < LISTED:
             self.first.append(f"{name}: {problem}")
 
@@ -84,7 +84,7 @@ def write(
         for item, answer, problem in answers:
             file.add(item, answer, problem)
             if answer is None:
-                summary.add_problem(item.name, problem)
+                summary.add_problem(item.name, problem, item.count)
             else:
                 summary.answered += 1
                 if label := getattr(answer, "label", ""):
