@@ -202,19 +202,19 @@ def _mark_best(axes: Axes, epochs: Sequence[int], values: Sequence[float], prima
     best = int(np.argmax([merit(primary, value) if np.isfinite(value) else -np.inf for value in values]))
     axes.axvline(epochs[best], color=GREY, linewidth=1, linestyle=(0, (3, 3)), zorder=0)
     axes.plot(epochs[best], values[best], "o", color=BLUE, markersize=7, markeredgecolor="white", zorder=3)
-    late = best > len(values) / 2
-    # Below the best of a curve that rises; at the top of one that falls, whose best lies on the axis.
+    # In the corner that a curve leaves free which rises, or falls; where one does neither, the text hides it.
     falls = primary in LOWER_IS_BETTER
-    axes.annotate(
+    axes.text(
+        0.98,
+        0.97 if falls else 0.03,
         f"best: {values[best]:.4f}, epoch {epochs[best]}",
-        (epochs[best], 0.98 if falls else values[best]),
-        xycoords=axes.get_xaxis_transform() if falls else "data",
-        xytext=(-8 if late else 8, 0 if falls else -24),
-        textcoords="offset points",
-        ha="right" if late else "left",
-        va="top" if falls else "baseline",
+        transform=axes.transAxes,
+        ha="right",
+        va="top" if falls else "bottom",
         color=BLUE,
         fontweight="bold",
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 2},
+        zorder=4,
     )
 
 
