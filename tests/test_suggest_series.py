@@ -230,3 +230,9 @@ def test_a_title_above_the_names_of_the_columns_is_named(tmp_path: Path) -> None
     path = table(tmp_path, [f"{hour},{n % 7}" for n, hour in enumerate(HOURS)], "Loads of 2024\n\nwhen,load")
     with pytest.raises(InputError, match="holds one column, 'Loads of 2024'; a table has several, named in its first row"):
         suggest("mine", "lstm", path, "s.csv")
+
+
+def test_series_of_seconds_are_not_seen_for_hours(tmp_path: Path) -> None:
+    text, data = suggested(write(tmp_path, "when,load", "{time},{load}", timedelta(seconds=1), 12_000))
+    assert (data.horizon, data.context_length) == (96, 384)
+    assert "season: 3600 #" in text

@@ -20,6 +20,8 @@ SHARES = (0.1, 0.2)
 HOUR, DAY = 3600, 86_400
 STEPS = 1500
 """Optimizer steps that a suggested training has, as far as that makes a sensible number of epochs."""
+LONGEST_HORIZON, LONGEST_CONTEXT = 96, 384
+"""Steps that are suggested at most, as for quarters of an hour: a network goes through them one after the other."""
 COMMA = re.compile(r"[+-]?\d+,\d+")
 THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
 
@@ -278,8 +280,8 @@ def _step(time: Column, series: Column | None) -> tuple[str, int]:
 
 def _lengths(table: Look, named: Named, season: int, rows: int, shortest: str) -> tuple[int, int]:
     """Return horizon and context, for which every split of the shortest series, of so many rows, has steps enough."""
-    horizon = named.horizon or max(1, min(season, int(SHARES[0] * rows) // 3))
-    context = named.context or max(1, min(4 * season, int((1 - sum(SHARES)) * rows) // 3))
+    horizon = named.horizon or max(1, min(season, LONGEST_HORIZON, int(SHARES[0] * rows) // 3))
+    context = named.context or max(1, min(4 * season, LONGEST_CONTEXT, int((1 - sum(SHARES)) * rows) // 3))
     if horizon > SHARES[0] * rows or context + horizon > (1 - sum(SHARES)) * rows:
         of_series = f" of series {printable(shortest)}" if rows < table.rows else ""
         least = " or leave the series out" if of_series else ""

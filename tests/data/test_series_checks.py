@@ -152,3 +152,19 @@ def test_rows_without_their_series_and_series_written_in_two_ways_are_named(tmp_
     (tmp_path / "s.csv").write_text("\n".join(["day,place,load", *lines, *(f"{day}, ,1" for day in DAYS)]) + "\n")
     with pytest.raises(DataError, match=r"120 problems\n  s\.csv:242: nothing in column place; name the series of each row"):
         load(config(series="place"), tmp_path, tmp_path)
+
+
+def test_fewer_steps_than_are_asked_for_are_told_of(tmp_path: Path) -> None:
+    [warning] = read(tmp_path, plain(), train_steps=80, val_steps=30, test_steps=100).warnings
+    assert str(warning) == "s.csv: 120 steps of 210; test has 10 of them: lower train_steps or others"
+
+
+def test_series_whose_steps_differ_by_their_rounding_are_of_one_step(tmp_path: Path) -> None:
+    lines = [
+        f"{1467331200 + number / rate:.6f},{name},{number % 9}.5"
+        for name, rate in (("a", 30), ("b", 30.001))
+        for number in range(99)
+    ]
+    (tmp_path / "s.csv").write_text("\n".join(["day,place,load", *lines]) + "\n")
+    raw = load(config(series="place"), tmp_path, tmp_path)
+    assert raw.arrays["offsets"].tolist() == [0, 99, 198]

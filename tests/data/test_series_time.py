@@ -126,3 +126,25 @@ def test_days_of_a_spreadsheet_and_months_without_a_sign_are_told_of(cells: list
 @pytest.mark.parametrize("cells", [["0", "1", "2"], ["1467331200", "1467331201", "1467331202"], ["2016", "2017", "2018"]])
 def test_counted_steps_and_recent_seconds_are_not_doubted(cells: list[str]) -> None:
     assert read(*cells)[2] == []
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [f"{1467331200 + number / 30:.3f}" for number in range(100)],
+        [f"2024-03-{day}T00:00:00+0{1 + (day > 31)}:00" for day in range(10, 32)]
+        + [f"2024-04-{day:02d}T00:00:00+02:00" for day in range(1, 20)],
+        [f"2024-01-01T{hour:02d}:00:0{hour % 3}" for hour in range(24)],
+    ],
+    ids=["30 a second", "midnights of a zone with summer time", "seconds of delay"],
+)
+def test_steps_that_are_even_but_for_rounding_and_clock_changes_are_even(cells: list[str]) -> None:
+    places, step, problems = place(cells)
+    assert places == list(range(len(cells)))
+    assert problems[-1].startswith("nearly-even s.csv:2: steps of ") and "they are taken for even" in problems[-1]
+    assert step in (33_333, 24 * HOUR, HOUR + 1_000_000)
+
+
+def test_a_step_left_out_among_those_is_still_named() -> None:
+    cells = [f"{1467331200 + number / 30:.3f}" for number in range(100) if number != 50]
+    assert {problem.split()[0] for problem in place(cells)[2]} == {"irregular-step"}

@@ -110,6 +110,14 @@ def _lengths(config: SeriesCSVConfig, parts: list[Floats], names: list[str]) -> 
                 found = f"{len(values)} steps, of which {max(0, end - start)} go to {split}"
                 expected = f"{split} needs {need} (context_length {config.context_length}, horizon {config.horizon})"
                 problems.append(Problem(rule="short-series", where=where, found=found, expected=expected))
+        if config.train_steps and (asked := config.train_steps + (config.val_steps or 0) + (config.test_steps or 0)) > len(
+            values
+        ):
+            found, expected = (
+                f"{len(values):,} steps of {asked:,}",
+                f"test has {ends[3] - ends[2]:,} of them: lower train_steps or others",
+            )
+            problems.append(Problem(rule="fewer-steps", where=where, found=found, expected=expected, severity="warning"))
         if len(values) > ends[-1]:
             found, expected = f"{len(values) - ends[-1]:,} steps after the test split", "they are left out, as asked"
             problems.append(Problem(rule="steps-left-out", where=where, found=found, expected=expected, severity="warning"))

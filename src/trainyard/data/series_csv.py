@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from trainyard.data.problems import DataError, Problem, settle
 from trainyard.data.raw import RawDataset
-from trainyard.data.series_time import Clock, grid, read_times
+from trainyard.data.series_time import NEARLY, Clock, grid, read_times
 from trainyard.data.splits import check_fractions
 from trainyard.data.table_form import IN_THE_RECIPE, Block, Delimiter, Encoding, Findings, Number, OpenTable, TableForm, shown
 from trainyard.data.tables import check_columns, open_table, read_blocks
@@ -235,7 +235,11 @@ def _by_series(
         times.append(np.interp(np.arange(len(filled)), places, clock.times[rows]).astype(np.int64))
         if len(rows) > 1:
             steps.add(step)
-    if len(steps) > 1 and not any(problem.rule.endswith(("-time", "-step")) for problem in problems):
+    if (
+        len(steps) > 1
+        and max(steps) - min(steps) > NEARLY * max(steps)
+        and not any(problem.rule.endswith(("-time", "-step")) for problem in problems)
+    ):
         found, expected = f"series with {len(steps)} different time steps", "bring all series to one step"
         problems.append(Problem(rule="mixed-steps", where=config.path, found=found, expected=expected))
     return parts, times, names

@@ -34,6 +34,10 @@ NUMBER = re.compile(r"-?\d+(\.\d+)?")
 START = datetime(1970, 1, 1)
 HOUR = 3_600_000_000
 """Microseconds."""
+NEARLY = 0.05
+"""Of a step: how far times may be from even ones that are rounded (30 a second), or midnights of a zone with summer time."""
+ROUNDED = 0.005
+"""Of a step: how far the most frequent one may be from the mean of all, to be the series' own."""
 MOST_FILLED = 2
 """Steps for each row, from which on a series has more gaps than numbers."""
 
@@ -108,6 +112,11 @@ def grid(
     months = _months(times) if len(found) > 1 else None
     units, size = (steps, step) if months is None else (np.diff(months), int(np.diff(months).min()))
     even = units % size == 0 if allow_gaps else units == size
+    if months is None and not even.all() and (far := _off_grid(times)) <= NEARLY:
+        problems.append(_nearly_even(steps, far, f"{path}:{lines[0]}"))
+        mean = round(float(steps.mean()))
+        # What is rounded has two steps around its own; a change of the clock leaves its own the most frequent.
+        return np.arange(len(times)), step if abs(step - mean) < ROUNDED * mean else mean
     doubt = "; are these numbers seconds? write dates such as 2016-07-31" if is_doubtful(times, clock) else ""
     for position in np.flatnonzero(~even):
         whole = units[position] % size == 0
@@ -126,6 +135,23 @@ def grid(
         problems.append(Problem(rule="irregular-step", where=f"{path}:{lines[0]}", found=text, expected=expected))
         return np.arange(len(times)), 0
     return places, 0 if months is not None else step
+
+
+def _nearly_even(steps: Times, far: float, where: str) -> Problem:
+    """Return the warning of steps that are as even as they could be written."""
+    return Problem(
+        rule="nearly-even",
+        where=where,
+        found=f"steps of {_span(int(steps.min()))} to {_span(int(steps.max()))}, up to {far:.1%} of a step from even ones",
+        expected="they are taken for even, as of a clock that is rounded or changed",
+        severity="warning",
+    )
+
+
+def _off_grid(times: Times) -> float:
+    """Return how far the times (rows,) are from even ones between the first and the last, as a share of a step."""
+    even = np.linspace(0, float(times[-1] - times[0]), len(times))
+    return float(np.abs(times - times[0] - even).max() / even[1])
 
 
 def _backwards(times: Times, lines: NDArray[np.int64], path: str) -> Problem:
