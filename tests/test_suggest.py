@@ -190,6 +190,19 @@ def test_where_folders_are_no_classes_it_is_said_what_to_name_or_to_move(tmp_pat
             suggest("mine", "", tmp_path / place, place)
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_colours_of_masks_become_classes_with_the_names_that_stand_beside_them(tmp_path: Path, named: bool) -> None:
+    colours = np.array([[0, 0, 0], [250, 50, 83], [51, 221, 255]], dtype=np.uint8)
+    raw = masks_of(tmp_path / "raw", colours)
+    if named:
+        (raw / "labelmap.txt").write_text("# label:color_rgb:parts:actions\nbackground:0,0,0::\ncat:250,50,83::\ndog: x\n")
+    recipe = suggested(tmp_path, "unet", raw)
+    assert isinstance(recipe.data, ImageMasksConfig)
+    cat, other = ("cat", "class_1") if named else ("class_2", "class_1")
+    assert recipe.data.mask_values == {"background": (0, 0, 0), other: (51, 221, 255), cat: (250, 50, 83)}
+    assert sum(check(recipe.data, tmp_path).samples.values()) > 0
+
+
 def test_values_far_apart_become_no_classes_that_are_never_seen(tmp_path: Path) -> None:
     recipe = suggested(tmp_path, "unet", masks_of(tmp_path / "raw", np.array([0, 128, 255], dtype=np.uint8)))
     assert isinstance(recipe.data, ImageMasksConfig)
@@ -219,7 +232,11 @@ def test_damaged_masks_are_left_to_the_checks(tmp_path: Path) -> None:
             "jpg",
             r"masks/0\.jpg: a JPEG, which changes the ids at every edge; save masks as PNG",
         ),
-        (np.array([[0, 0, 0], [9, 0, 0]], dtype=np.uint8), "png", "masks of colours need a colour map"),
+        (
+            RANDOM.integers(0, 256, (999, 3), dtype=np.uint8),
+            "png",
+            r"colours in masks; expected one for each class, 256 at most",
+        ),
         (np.arange(300, dtype=np.uint16), "png", "300 different values, from 0 to 299"),
     ],
 )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trainyard.data.image_files import ImageFileError, inspect, read_image, read_mask
 from trainyard.data.image_masks import suffix_of
@@ -15,13 +17,15 @@ from trainyard.data.image_tree import Tree
 from trainyard.data.problems import printable
 from trainyard.data.raw import MASK_CLASSES
 from trainyard.errors import InputError
-from trainyard.recipe_text import quoted_path
+from trainyard.recipe_text import in_quotes, quoted_path
 
 MASKS_LOOKED_AT = 50
 SIDES_LOOKED_AT = 5
 """Files of a folder that show whether it holds masks."""
 VALUES_OF_MASKS = 48
 """Colours or values that a mask has at most, where a folder of another name is taken for one of masks."""
+LONGEST_LABELMAP = 2**16
+"""Signs that are read of it."""
 SINGLE_OBJECTS = 5
 """Different numbers of values among masks that count from 1, from which on they look like those of single objects."""
 SOFT_VALUES = 16
@@ -97,10 +101,9 @@ def _show_masks(path: Path, files: Sequence[str]) -> bool:
         if file.lower().endswith((".jpg", ".jpeg")):
             return False
         try:
-            red, green, blue = read_image(path / file, channels=3, size=None, resize="stretch").astype(np.int64)
+            colours = len(np.unique(_packed(path / file)))
         except (OSError, ImageFileError):
             return False
-        colours = len(np.unique(red << 16 | green << 8 | blue))
         if colours > VALUES_OF_MASKS:
             return False
         most = max(most, colours)
@@ -121,9 +124,9 @@ def mask_classes(folder: Path, masks: Sequence[str]) -> list[str]:
         except ImageFileError as error:
             if error.rule == "damaged-image":
                 continue
-            hint = "write the recipe by hand, with mask_values: {class: [red, green, blue]}"
-            expected = f"masks of colours need a colour map: {hint}" if error.rule == "mask-colours" else error.expected
-            raise InputError(f"{folder / file}: {error.found}; {expected}") from None
+            if error.rule == "mask-colours":
+                return _colour_lines(folder, masks)
+            raise InputError(f"{folder / file}: {error.found}; {error.expected}") from None
         except OSError:
             continue
     if not pixels:
@@ -133,6 +136,53 @@ def mask_classes(folder: Path, masks: Sequence[str]) -> list[str]:
     if counts_up and len(counted_up) >= SINGLE_OBJECTS:
         lines[0] += ", in each mask from 1 on: if these number single objects, make 0 and 1 of them"
     return lines
+
+
+def _colour_lines(folder: Path, masks: Sequence[str]) -> list[str]:
+    """Return names for the colours of masks, those of labelmap.txt (as CVAT writes it) where they stand there."""
+    pixels: Counter[int] = Counter()
+    for file in some(masks, MASKS_LOOKED_AT):
+        try:
+            values, counts = np.unique(_packed(folder / file), return_counts=True)
+        except (OSError, ImageFileError):
+            continue
+        pixels.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+        if len(pixels) > MASK_CLASSES:
+            raise InputError(
+                f"{folder / file}: with this mask, {len(pixels):,} colours in masks; expected one for each class, "
+                f"{MASK_CLASSES} at most: save masks as PNG, with neither soft edges nor shades"
+            )
+    known = _labelmap(folder)
+    first = 0 if 0 in pixels or len(pixels) < 2 else pixels.most_common(1)[0][0]
+    colours = [first, *sorted(pixels.keys() - {first})]
+    names = [known.get(colour, "background" if not number else f"class_{number}") for number, colour in enumerate(colours)]
+    if len(set(names)) < len(names):
+        names = ["background", *(f"class_{number}" for number in range(1, len(names)))]
+    pairs = ", ".join(
+        f"{in_quotes(name)}: [{colour >> 16}, {colour >> 8 & 255}, {colour & 255}]"
+        for name, colour in zip(names, colours, strict=True)
+    )
+    return [
+        f"  classes: [{', '.join(map(in_quotes, names))}] # the first one counts as background",
+        f"  mask_values: {{{pairs}}} # red, green, blue, as found",
+    ]
+
+
+def _packed(mask: Path) -> NDArray[np.int64]:
+    """Return the colour of each pixel (H, W) as one number."""
+    red, green, blue = read_image(mask, channels=3, size=None, resize="stretch").astype(np.int64)
+    packed: NDArray[np.int64] = red << 16 | green << 8 | blue
+    return packed
+
+
+def _labelmap(folder: Path) -> dict[int, str]:
+    """Return names by colour from lines such as `cat:128,0,0::`."""
+    try:
+        text = (folder / "labelmap.txt").read_text(encoding="utf-8")[:LONGEST_LABELMAP]
+    except (OSError, UnicodeDecodeError):
+        return {}
+    found = re.findall(r"^([^#:\n][^:\n]*):(\d{1,3}),(\d{1,3}),(\d{1,3}):", text, flags=re.MULTILINE)
+    return {int(red) << 16 | int(green) << 8 | int(blue): name.strip() for name, red, green, blue in found}
 
 
 def _refuse_soft_edges(folder: Path, pixels: Counter[int]) -> None:

@@ -72,6 +72,14 @@ def test_a_folder_that_is_laid_out_wrongly_is_refused_at_its_place(folder: Path,
     assert refused(folder) == expected
 
 
+@pytest.mark.parametrize("clutter", ["@eaDir/0.png", "__MACOSX/cat", "lost+found", "$RECYCLE.BIN", ".ipynb_checkpoints"])
+def test_what_systems_put_beside_the_data_is_passed_over(folder: Path, clutter: str) -> None:
+    for place in (folder, folder / "cat"):
+        paint(place / clutter / "0.jpg")
+    raw = read(folder)
+    assert len(raw) == 8 and raw.classes == ("cat", "dog") and not raw.warnings
+
+
 def test_classes_may_be_named_after_trains_and_tests(folder: Path) -> None:
     for name in ("train", "train station", "crash_test", "strain", "latest"):
         paint(folder / name / "0.png")

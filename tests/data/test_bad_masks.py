@@ -60,7 +60,7 @@ FAULTS: dict[str, tuple[Fault, set[tuple[str, str]], str]] = {
     "lying instead of standing": (
         lambda folder: save(IDS.T.copy(), folder / "masks" / "b.png"),
         {("size-mismatch", "masks/b.png")},
-        "8 x 6 pixels high and wide; images/b.bmp has 6 x 8",
+        "images/b.bmp has 6 x 8: make them the same; images are turned as their camera notes, so turn the mask",
     ),
     "no mask": (
         lambda folder: (folder / "masks" / "b.png").unlink(),

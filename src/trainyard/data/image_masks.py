@@ -303,6 +303,8 @@ def _decode(sample: Sample, shape: tuple[int, int, int], config: ImageMasksConfi
     if not problems and own != mask.shape:
         found = f"{mask.shape[0]} x {mask.shape[1]} pixels high and wide"
         expected = f"{sample.name} has {own[0]} x {own[1]}: make them the same"
+        if own == mask.shape[::-1]:
+            expected += "; images are turned as their camera notes, so turn the mask, or take the note out of the image"
         problems.append(Problem(rule="size-mismatch", where=sample.mask_name, found=found, expected=expected, sample=True))
     if problems:
         return {}, Row(problems=tuple(problems))

@@ -35,7 +35,8 @@ UNREADABLE = {
 """Of images in formats that are not read."""
 FileState = tuple[int, int]
 """Size in bytes, and time of the last change in nanoseconds: another state is another file."""
-_CLUTTER = {"thumbs.db", "desktop.ini", "__macosx"}
+_CLUTTER = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"}
+"""What Windows, macOS, network storage (small copies of all images) and file systems put beside the data."""
 
 
 @dataclass(slots=True)
