@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from trainyard.data.problems import Problem
-from trainyard.data.series_time import grid, read_times
+from trainyard.data.series_time import following, grid, read_times
 
 HOUR = 3_600_000_000
 
@@ -148,3 +148,24 @@ def test_steps_that_are_even_but_for_rounding_and_clock_changes_are_even(cells: 
 def test_a_step_left_out_among_those_is_still_named() -> None:
     cells = [f"{1467331200 + number / 30:.3f}" for number in range(100) if number != 50]
     assert {problem.split()[0] for problem in place(cells)[2]} == {"irregular-step"}
+
+
+@pytest.mark.parametrize(
+    ("cells", "after"),
+    [
+        (["2023-11-01", "2023-12-01", "2024-01-01"], ["2024-02-01", "2024-03-01"]),
+        (["2023-07-01 06:00", "2023-08-01 06:00", "2023-09-01 06:00"], ["2023-10-01 06:00", "2023-11-01 06:00"]),
+        (["2023-10-31", "2023-11-30", "2023-12-31"], ["2024-01-31", "2024-02-29"]),
+        (["2023-03-31", "2023-06-30", "2023-09-30"], ["2023-12-31", "2024-03-31"]),
+        (["2022", "2023"], ["2024-01-01", "2025-01-01"]),
+        (["2024-02-28", "2024-02-29"], ["2024-03-01", "2024-03-02"]),
+        (["2024-01-31", "2024-02-28", "2024-03-27"], ["2024-04-24", "2024-05-22"]),
+        (["2024-01-01"], []),
+    ],
+)
+def test_times_go_on_by_whole_months_where_they_did(cells: list[str], after: list[str]) -> None:
+    problems: list[Problem] = []
+    clock = read_times(cells, range(len(cells)), "s.csv", problems)
+    step = grid(clock.times, np.arange(len(cells)), "s.csv", clock.form, True, problems)[1]
+    found = [f"{moment:%Y-%m-%d %H:%M}".removesuffix(" 00:00") for moment in following(clock.times, step, 2)]
+    assert (found, problems) == (after, [])

@@ -32,6 +32,8 @@ DOUBTFUL = (10_000_000_000, 100_000_000_000_000)
 ZONED, PLAIN, YEAR = "dates with a time zone", "dates without a time zone", "years"
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
 START = datetime(1970, 1, 1)
+SHORTEST_MONTH = 28 * 24 * 3_600_000_000
+"""Microseconds."""
 HOUR = 3_600_000_000
 """Microseconds."""
 NEARLY = 0.05
@@ -146,6 +148,29 @@ def _nearly_even(steps: Times, far: float, where: str) -> Problem:
         expected="they are taken for even, as of a clock that is rounded or changed",
         severity="warning",
     )
+
+
+def following(times: Times, step: int, count: int) -> list[datetime]:
+    """Return the times after the last one, as many as are asked for; none after a single time, which has no step.
+
+    Args:
+        times: (rows,) of one series, on an even grid.
+        step: of the grid, as `grid` returns it.
+        count: of times.
+    """
+    last, numbers = int(times[-1]), range(1, count + 1)
+    months = _months(times) if len(times) > 1 and (step == 0 or step >= SHORTEST_MONTH) else None
+    if months is None:
+        return [START + timedelta(microseconds=last + step * number) for number in numbers] if step else []
+    size = int(np.diff(months).min())
+    later = np.datetime64(int(months[-1]), "M") + size * np.arange(1, count + 1)
+    moments = times.astype("datetime64[us]")
+    within = moments - moments.astype("datetime64[M]").astype("datetime64[us]")
+    before_next = (moments.astype("datetime64[M]") + 1).astype("datetime64[us]") - moments
+    # The same distance from the start of each month, or else from its end.
+    same = len(np.unique(within)) == 1
+    found = later.astype("datetime64[us]") + within[-1] if same else (later + 1).astype("datetime64[us]") - before_next[-1]
+    return [START + timedelta(microseconds=int(moment)) for moment in found.astype(np.int64)]
 
 
 def _off_grid(times: Times) -> float:

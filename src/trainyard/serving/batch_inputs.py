@@ -7,18 +7,16 @@ import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from trainyard.data.image_files import MAX_BYTES
 from trainyard.data.image_tree import SUFFIXES as IMAGE_SUFFIXES
 from trainyard.data.problems import Problem, printable
 from trainyard.data.raw_form import ImageForm, SeriesForm, TextForm
 from trainyard.data.series_csv import read_number
-from trainyard.data.series_time import grid, read_times
+from trainyard.data.series_time import following, grid, read_times
 from trainyard.data.table_form import Block
 from trainyard.data.tables import SUFFIXES as TABLE_SUFFIXES
 from trainyard.data.tables import check_columns, read_blocks
@@ -244,18 +242,6 @@ def _end(series: _Series, name: str, signature: Signature, form: SeriesForm, tim
     filled = np.full((places[-1] + 1, values.shape[1]), np.nan)
     filled[places] = values
     known = dict(zip(places.tolist(), rows, strict=True))
-    times = _times(clock.times, step, signature.horizon)
+    times = tuple(moment.isoformat(" ") for moment in following(clock.times, step, signature.horizon))
     every = tuple(known.get(place, "") for place in range(len(filled)))
     return Item(name=_of(path, name), series=name, raw=filled, times=times, places=every)
-
-
-def _times(times: NDArray[np.int64], step: int, horizon: int) -> tuple[str, ...]:
-    """Return when the steps after the last time are; nothing where steps are months, which differ in length."""
-    if step == 0:
-        return ()
-    start = datetime(1970, 1, 1, tzinfo=UTC)
-    last = int(times[-1])
-    return tuple(
-        (start + timedelta(microseconds=last + step * number)).replace(tzinfo=None).isoformat(" ")
-        for number in range(1, horizon + 1)
-    )
