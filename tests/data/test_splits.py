@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
+from trainyard.data.duplicates import drop_duplicates
 from trainyard.data.packed import SPLITS
 from trainyard.data.raw import TO_DIVIDE, RawDataset
 from trainyard.data.splits import ordered_split, split_dataset
@@ -93,3 +96,21 @@ def test_in_order_every_split_has_a_sample_or_the_data_are_refused() -> None:
     assert ordered_split(["a1", "a2", "b"], val_fraction=0.01, test_fraction=0.01).tolist() == [0, 1, 2]
     with pytest.raises(InputError, match="split of 3 samples in order: none is left to train on"):
         ordered_split(["a1", "a2", "b"], val_fraction=0.3, test_fraction=0.6)
+
+
+def test_equal_samples_are_looked_for_in_little_memory() -> None:
+    texts = [f"text {number % 49_000}" for number in range(50_000)]
+    raw = RawDataset(
+        kind="text_classification",
+        classes=("a",),
+        arrays={"texts": texts, "labels": np.zeros(len(texts), dtype=np.int64)},
+        about="",
+    )
+    tracemalloc.start()
+    try:
+        kept, _ = drop_duplicates(raw)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert kept.tolist() == list(range(49_000))
+    assert most < 400 * len(texts)

@@ -35,7 +35,8 @@ def drop_duplicates(raw: RawDataset) -> tuple[NDArray[np.int64], tuple[Problem, 
     pieces = [range(start, min(start + HASHED_AT_ONCE, len(inputs))) for start in range(0, len(inputs), HASHED_AT_ONCE)]
     # Texts are held in memory and hashed at once; images are read from the disk.
     workers = -1 if len(pieces) > 1 and raw.kind != "text_classification" else 1
-    digests = np.array([digest for part in in_order(partial(_digests, inputs=inputs), pieces, workers) for digest in part])
+    parts = in_order(partial(_digests, inputs=inputs), pieces, workers)
+    digests = np.fromiter((digest for part in parts for digest in part), dtype="S32", count=len(inputs))
     order = np.arange(len(raw)) if raw.split is None else np.argsort(-raw.split, kind="stable")
     _, first, inverse = np.unique(digests[order], return_index=True, return_inverse=True)
     stays = np.empty(len(raw), dtype=np.int64)
@@ -104,14 +105,14 @@ def _name(raw: RawDataset, sample: int | np.int64) -> str:
     return raw.names[int(sample)] if raw.names else f"sample {sample}"
 
 
-def _digests(rows: range, inputs: Any) -> list[str]:
+def _digests(rows: range, inputs: Any) -> list[bytes]:
     return [_digest(inputs[row]) for row in rows]
 
 
-def _digest(sample: str | NDArray[np.uint8]) -> str:
+def _digest(sample: str | NDArray[np.uint8]) -> bytes:
     """Return the same hash for equal samples; texts that differ in case, spaces or width are equal to any tokenizer here."""
     if isinstance(sample, str):
         content = " ".join(unicodedata.normalize("NFKC", sample).casefold().split()).encode("utf-8", "surrogatepass")
     else:
         content = sample.tobytes()
-    return hashlib.sha256(content).hexdigest()
+    return hashlib.sha256(content).digest()
