@@ -343,6 +343,20 @@ def test_another_format_under_the_name_of_an_image_is_called_what_it_is(folder: 
     assert {(problem.rule, problem.where) for problem in caught.value.problems} == {(rule, "cat/0.jpg")}
 
 
+@pytest.mark.parametrize(("photometric", "expected"), [(0, 255 - 16), (1, 16)], ids=["0 is white", "0 is black"])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_negatives_in_a_tiff_become_positives_whatever_their_bits(
+    folder: Path, bits: int, photometric: int, expected: int
+) -> None:
+    pixels = np.full(64, 16 if bits == 8 else 16 * 257, dtype="<u1" if bits == 8 else "<u2").tobytes()
+    tags = [(256, 3, 1, 8), (257, 3, 1, 8), (258, 3, 1, bits), (259, 3, 1, 1), (262, 3, 1, photometric)]
+    tags += [(273, 4, 1, 8), (277, 3, 1, 1), (278, 3, 1, 8), (279, 4, 1, len(pixels))]
+    directory = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(4)
+    path = folder / "cat" / "a.tif"
+    path.write_bytes(b"II*\0" + struct.pack("<I", 8 + len(pixels)) + pixels + directory)
+    assert np.unique(image_files.read_image(path, channels=1, size=None, resize="stretch")).tolist() == [expected]
+
+
 def test_a_tiff_of_many_channels_is_not_said_to_be_damaged(folder: Path) -> None:
     pixels, bits = bytes(8 * 8 * 5 * 2), struct.pack("<5H", *[16] * 5)
     tags = [(256, 3, 1, 8), (257, 3, 1, 8), (258, 3, 5, 8 + len(pixels)), (259, 3, 1, 1), (262, 3, 1, 1)]

@@ -4,7 +4,8 @@ Formats go by content: PNG, JPEG, BMP, GIF, TIFF and WebP. The orientation that 
 frames the first is taken. To 8 bits:
 
 - 1 bit: 0 and 255. A palette: its colours. CMYK and YCbCr: RGB, without colour profiles.
-- 16 bits, grey: divided by 257 and rounded. 16 bits, colour: the upper byte, as Pillow reads it.
+- 16 bits, grey: divided by 257 and rounded; where a TIFF says that 0 is white, it is.
+- 16 bits, colour: the upper byte, as Pillow reads it.
 - float: 0 to 1 become 0 to 255; anything else is refused. So are 32-bit integers, which have no stated range.
 - alpha: composed over black.
 
@@ -44,9 +45,12 @@ Resize = Literal["stretch", "crop", "pad"]
 Channels = Literal[1, 3]
 Size = tuple[int, int]
 """Height and width in pixels."""
-RULES = 2
+RULES = 3
 """Number of the rules above, and of what is noted of each image: what was decoded by others is decoded again."""
 
+_PHOTOMETRIC = 262
+"""Tag of a TIFF; 0 there: the value 0 is white."""
+_ZERO_IS_WHITE = "zero is white"
 _ONE_AT_A_TIME = threading.Lock()
 """What is warned of goes to whoever listens in the process: two threads that decode would hear each other's warnings."""
 _GREY = {"1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
@@ -257,6 +261,9 @@ def _load(data: bytes, complaints: list[warnings.WarningMessage], max_pixels: in
         broken = str(complaints[0].message) if facts.format == "TIFF" and complaints else None
     if broken:
         raise ImageFileError("damaged-image", f"damaged {facts.format}: {broken}", "restore the file, or take it out")
+    if facts.format == "TIFF" and facts.mode.startswith("I;16") and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0:
+        # Pillow itself turns round the greys of 8 bits alone.
+        image.info[_ZERO_IS_WHITE] = True
     turn = _turn(image)
     upright = image if turn is None else image.transpose(turn)
     # A PNG may say behind its pixels that it lies on its side, which its header does not know.
@@ -380,9 +387,15 @@ def _to_bytes(image: Image.Image) -> Image.Image:
     """Return an image of 8 bits, without palette or alpha."""
     if image.mode.startswith("I;16"):
         values = np.asarray(image).astype(np.uint32)
+        if image.info.get(_ZERO_IS_WHITE):
+            values = 65535 - values
         return Image.fromarray(((values + 128) // 257).astype(np.uint8))
     if image.mode == "I":
-        raise ImageFileError("pixel-type", "32-bit integers", "save it with 8 or 16 bits, so that black and white are stated")
+        raise ImageFileError(
+            "pixel-type",
+            "32-bit integers, or ones with a sign",
+            "save it with 8 or 16 bits, so that black and white are stated",
+        )
     if image.mode == "F":
         return _from_floats(np.asarray(image))
     if image.mode in _ALPHA or "transparency" in image.info:
