@@ -185,7 +185,10 @@ def look(path: Path, named: Named) -> Look:
         raise DataError(str(path), problems)
     once = [column for column in dict.fromkeys(table.columns) if column and table.columns.count(column) == 1]
     if len(table.columns) < 2 and Path(name).suffix.lower() in CSV:
-        expected = "a table has several, named in its first row: delete what stands above their names, such as a title"
+        expected = (
+            "a table has several, named in its first row, with commas, semicolons, tabs or bars between them: "
+            "delete what stands above, such as a title, and write one of these between the fields"
+        )
         raise InputError(f"{path}: holds one column, '{printable(table.columns[0])}'; {expected}")
     known = [column for column in once if column in wanted or column not in table.not_plain]
     left_out = {column: "as it holds no plain values in each row" for column in once if column not in known}

@@ -168,3 +168,16 @@ def test_series_whose_steps_differ_by_their_rounding_are_of_one_step(tmp_path: P
     (tmp_path / "s.csv").write_text("\n".join(["day,place,load", *lines]) + "\n")
     raw = load(config(series="place"), tmp_path, tmp_path)
     assert raw.arrays["offsets"].tolist() == [0, 99, 198]
+
+
+def test_a_column_that_is_mostly_missing_and_a_test_of_filled_in_numbers_are_told_of(tmp_path: Path) -> None:
+    cells = [cell if day % 10 == 0 else "" for day, cell in enumerate(plain())]
+    found = {warning.rule: str(warning) for warning in read(tmp_path, cells, missing="interpolate").warnings}
+    assert (
+        "s.csv:load: 90% of its numbers are missing; windows whose last seen step lacks one are left out"
+        in found["mostly-missing"]
+    )
+    assert "s.csv: 91.7% of the numbers to be forecast in the test split are missing; straight lines" in found["filled-in"]
+    some = [cell if day != 110 else "" for day, cell in enumerate(plain())]
+    assert [warning.rule for warning in read(tmp_path, some, missing="interpolate").warnings] == ["filled-in"]
+    assert not read(tmp_path, [cell if day != 3 else "" for day, cell in enumerate(plain())], missing="interpolate").warnings

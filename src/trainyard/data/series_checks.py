@@ -26,6 +26,10 @@ OTHER_NUMBERS = 10
 """Different ones that a column holds at least, where one far from them is said to be."""
 COARSE, LOST = 0.01, 0.5
 """Step from one single-precision number to the next, as a share of a column's spread: told of, and refused."""
+MOSTLY_MISSING = 0.5
+"""Share of a column's numbers."""
+FILLED_IN = 0.01
+"""Share of the test split's numbers from which on it is said that a part of the score is of them."""
 MUCH_SMALLER = 0.01
 """Share of the largest spread of a series, below which errors in another one count for next to nothing."""
 LOOKED_AT = 1000
@@ -51,6 +55,7 @@ def check_numbers(
         *_large(config, parts, columns),
         *_constant(config, parts, columns),
         *_imprecise(config, parts, names, columns),
+        *_missing(config, parts, columns, targets),
         *_much_smaller(config, parts, names, columns[:targets]),
     ]
 
@@ -151,6 +156,24 @@ def _constant(config: SeriesCSVConfig, parts: list[Floats], columns: tuple[str, 
         elif np.ptp(known) <= CONSTANT * float(np.abs(known).max()):
             found, expected = f"always {known[0]:g} in the training split", "it teaches nothing there; leave it out"
             problems.append(Problem(rule="constant-column", where=where, found=found, expected=expected, severity="warning"))
+    return problems
+
+
+def _missing(config: SeriesCSVConfig, parts: list[Floats], columns: tuple[str, ...], targets: int) -> list[Problem]:
+    """Return the columns that are mostly missing, and how much of what is scored is filled in."""
+    problems = []
+    empty = np.concatenate([np.isnan(values) for values in parts])
+    for name, share in zip(columns, empty.mean(axis=0), strict=True):
+        if MOSTLY_MISSING < share < 1:
+            found = f"{share:.0%} of its numbers are missing"
+            expected = "windows whose last seen step lacks one are left out, so most are: fill the column in, or leave it out"
+            where = f"{config.path}:{name}"
+            problems.append(Problem(rule="mostly-missing", where=where, found=found, expected=expected, severity="warning"))
+    tested = np.concatenate([np.isnan(values[slice(*borders(len(values), config)[2:])]) for values in parts])[:, :targets]
+    if tested.size and (share := float(tested.mean())) >= FILLED_IN:
+        found = f"{share:.1%} of the numbers to be forecast in the test split are missing"
+        expected = "straight lines fill them in, and are scored like numbers that were measured"
+        problems.append(Problem(rule="filled-in", where=config.path, found=found, expected=expected, severity="warning"))
     return problems
 
 
