@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -190,6 +191,30 @@ def test_a_redirect_to_another_port_of_the_mirrors_machine_is_refused(tmp_path: 
         with pytest.raises(IntegrityError, match=r"127\.0\.0\.1 is not a public address"):
             bring(web, tmp_path)
         assert inner.asked == []
+
+
+@pytest.mark.parametrize("place", ["http://[::bad", "http://example.org:port/x", "//host:99999999/x"])
+def test_a_redirect_to_no_address_is_named(tmp_path: Path, place: str) -> None:
+    with (
+        Web({"/data.bin": CONTENT}, [redirect(place)]) as web,
+        pytest.raises(ServiceError, match="sends one on to what is no address"),
+    ):
+        bring(web, tmp_path)
+
+
+@pytest.mark.parametrize("length", [True, False])
+def test_a_page_in_place_of_the_file_is_called_one_and_asked_for_once(tmp_path: Path, length: bool) -> None:
+    def page(handler: Any, content: bytes) -> None:
+        text = b"<html>please log in</html>"
+        handler.head(
+            200, Content_Type="text/html; charset=utf-8", **({"Content_Length": 26} if length else {"Connection": "close"})
+        )
+        handler.wfile.write(text)
+        handler.close_connection = True
+
+    with Web({"/data.bin": CONTENT}, [page]) as web, pytest.raises(TrainyardError, match="of a web page: it may ask to log in"):
+        bring(web, tmp_path)
+    assert len(web.asked) == 1 and list(tmp_path.iterdir()) == []
 
 
 def test_redirects_in_a_circle_end(tmp_path: Path) -> None:

@@ -161,9 +161,10 @@ def test_a_mirror_that_may_not_be_read_is_not_taken_for_a_disk_that_is_full(
         fetch(TOYS, tmp_path / "here")
 
 
-def test_a_mirror_of_another_kind_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TRAINYARD_MIRROR", "file:///tmp")
-    with pytest.raises(InputError, match="TRAINYARD_MIRROR file:///tmp: is neither a folder nor an http or https address"):
+@pytest.mark.parametrize("mirror", ["file:///tmp", "http://[::bad", "http://host:port"])
+def test_a_mirror_of_another_kind_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mirror: str) -> None:
+    monkeypatch.setenv("TRAINYARD_MIRROR", mirror)
+    with pytest.raises(InputError, match=r"TRAINYARD_MIRROR .*: is neither a folder nor an http or https address"):
         fetch(TOYS, tmp_path)
 
 

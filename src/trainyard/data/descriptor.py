@@ -12,6 +12,7 @@ from hashlib import sha256
 from json import dumps
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field
 
@@ -78,7 +79,7 @@ class PublishedFile:
         if not self.urls:
             raise ValueError(f"{self.name}: urls is empty; give at least one")
         for url in self.urls:
-            if not url.startswith(("http://", "https://")):
+            if not is_web_address(url):
                 raise ValueError(f"{self.name}: url {url} is neither http nor https; give a web address")
         if self.unpack is not None and not self.name.endswith(ARCHIVES):
             raise ValueError(f"{self.name}: unpack is for {', '.join(ARCHIVES)}; remove unpack")
@@ -173,6 +174,15 @@ def read_descriptor(path: Path) -> Descriptor:
         ParamsError: listing every unknown or missing key, wrong type or contradiction, with its line.
     """
     return Params(path).read(Descriptor)
+
+
+def is_web_address(url: str) -> bool:
+    """Whether a text is an http or https address with a host, and a port that can be one, or none."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def check_inside(key: str, path: str) -> None:

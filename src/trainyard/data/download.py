@@ -209,12 +209,17 @@ def _open(
     for _ in range(MOST_REDIRECTS):
         check_url(url, trusted)
         timeout = (patience.connect_seconds, patience.silence_seconds)
-        response = session.get(url, headers=headers, stream=True, allow_redirects=False, timeout=timeout)
-        location = response.headers.get("location")
-        if response.status_code not in (301, 302, 303, 307, 308) or location is None:
-            return response
-        response.close()
-        url = urljoin(url, location)
+        try:
+            response = session.get(url, headers=headers, stream=True, allow_redirects=False, timeout=timeout)
+            location = response.headers.get("location")
+            if response.status_code not in (301, 302, 303, 307, 308) or location is None:
+                return response
+            response.close()
+            url = urljoin(url, location)
+            host_and_port(url)
+        except ValueError as error:
+            # Of the libraries too, which look at where a redirect leads though they are told not to follow it.
+            raise UrlError(f"sends one on to what is no address ({printable(str(error))[:200]})") from None
     raise UrlError(f"more than {MOST_REDIRECTS} redirects, the last to {shown_url(url)}")
 
 
@@ -240,7 +245,7 @@ def _start(response: requests.Response, file: PublishedFile, part: Path, have: i
         _forget(part)
         raise IntegrityError(
             f"{shown_url(url)}: serves another file than was published: {int(length) + start:,} bytes, expected "
-            f"{file.bytes:,} with {_published_hash(file)}"
+            f"{file.bytes:,} with {_published_hash(file)}{_page(response)}"
         )
     return start
 
@@ -280,7 +285,11 @@ def _append(
         out.flush()
         os.fsync(out.fileno())
     if meter.have < file.bytes:
-        raise PassingError(f"ends after {meter.have:,} of {file.bytes:,} bytes")
+        said = f"ends after {meter.have:,} of {file.bytes:,} bytes"
+        if start == 0 and (page := _page(response)):
+            _forget(part)
+            raise UrlError(f"{said}{page}")
+        raise PassingError(said)
 
 
 class _Meter:
@@ -312,6 +321,12 @@ class _Meter:
                 f"{self.file.name}: {human_bytes(self.have)} of {human_bytes(self.file.bytes)}, {human_bytes(speed)}/s, "
                 f"{left // 60}:{left % 60:02d} left"
             )
+
+
+def _page(response: requests.Response) -> str:
+    """Return words on what is served where that is a page and no file."""
+    is_page = response.headers.get("content-type", "").lower().startswith("text/html")
+    return ", of a web page: it may ask to log in, or say what is wrong" if is_page else ""
 
 
 def _published_hash(file: PublishedFile) -> str:

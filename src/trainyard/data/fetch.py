@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainyard.data.arrange import arrange
-from trainyard.data.descriptor import Descriptor, PublishedFile, human_bytes, plain
+from trainyard.data.descriptor import Descriptor, PublishedFile, human_bytes, is_web_address, plain
 from trainyard.data.download import PATIENCE, Patience, download, mismatch, trusted_mirror
 from trainyard.data.packed import file_sha256
 from trainyard.data.unpack import unpack
@@ -128,7 +128,7 @@ def _fetch_file(descriptor: Descriptor, file: PublishedFile, target: Path, tell:
         if mirror and "://" not in mirror:
             _copy(Path(mirror).expanduser() / descriptor.name / file.name, file, target)
             return
-        if mirror and not mirror.startswith(("http://", "https://")):
+        if mirror and not is_web_address(mirror):
             raise InputError(f"TRAINYARD_MIRROR {mirror}: is neither a folder nor an http or https address; give one of them")
         urls = [f"{mirror}/{descriptor.name}/{file.name}"] if mirror else file.urls
         download(file, urls, target, trusted=trusted_mirror(mirror), patience=patience, progress=tell)
