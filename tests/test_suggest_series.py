@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from trainyard import suggest_columns
 from trainyard.data.check import check
 from trainyard.data.series_csv import SeriesCSVConfig
 from trainyard.errors import InputError
@@ -236,3 +237,17 @@ def test_series_of_seconds_are_not_seen_for_hours(tmp_path: Path) -> None:
     text, data = suggested(write(tmp_path, "when,load", "{time},{load}", timedelta(seconds=1), 12_000))
     assert (data.horizon, data.context_length) == (96, 384)
     assert "season: 3600 #" in text
+
+
+def test_remarks_in_some_rows_do_not_make_texts_of_a_series(tmp_path: Path) -> None:
+    rows = [f"{hour},{n % 7},{'the sensor was replaced' if n % 50 == 0 else ''}" for n, hour in enumerate(HOURS)]
+    text, data = suggested(table(tmp_path, rows, "when,load,remark"))
+    assert data.targets == ("load",) and "remark left out, as no numbers" in text
+
+
+def test_columns_are_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    read = suggest_columns.read_times
+    monkeypatch.setattr(suggest_columns, "read_times", lambda *given: seen.append(given[2]) or read(*given))
+    suggested(table(tmp_path, [f"{hour},{n % 7},{n % 5}" for n, hour in enumerate(HOURS)], "when,load,heat"))
+    assert sorted(seen) == ["heat", "load", "when"]

@@ -163,3 +163,12 @@ def test_labels_that_a_program_has_written_as_numbers_with_a_fraction_of_nothing
     text, data = suggested(path)
     assert data.label == "label"
     assert "3 classes (0.0 67, 1.0 67, 2.0 66)" in text
+
+
+def test_what_few_rows_have_is_no_text_and_names_with_spaces_are_quoted(tmp_path: Path) -> None:
+    path = write(tmp_path, "v1,v2,Unnamed: 2", "{label},some words of number {n},")
+    path.write_text(path.read_text().replace("number 3,", "number 3,and what came after a comma"))
+    assert suggested(path)[1].text == "v2"
+    path = write(tmp_path, "v1,first half,other half", "{label},some words of number {n},more words of {n}")
+    with pytest.raises(InputError, match="such as --text 'first half' --text 'other half'"):
+        suggest("mine", "lstm", path, "t.csv")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,8 @@ NUMBER = re.compile(r"\s*[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?\s*")
 DATE_LIKE = re.compile(r"\s*\d{1,4}[./-]\d{1,2}([./-]\d{1,4})?(\D.*)?\s*|\s*[A-Za-z]{3,9}\.? \d{1,2},? \d{4}.*")
 """Dates in any way of writing them."""
 TIME_NAMES = ("date", "datetime", "timestamp", "time", "ds", "ts", "epoch", "unix", "year")
+AMOUNT = re.compile(r"[\d\s.,:/+%€$£¥()\u2212-]*")
+"""Signs of numbers alone, with spaces between thousands, currencies and the like."""
 TIME_PARTS = {"year", "yr", "month", "mnth", "day", "hour", "hours", "hr", "minute", "minutes", "second", "seconds", "time"}
 """Words in the names of columns that say a part of a time only."""
 CLOCK = re.compile(r"\s*\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?\s*([AaPp][Mm])?\s*")
@@ -64,20 +67,24 @@ class Named:
         return [f"--{field.name}" for field in fields(self) if getattr(self, field.name)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Column:
-    """The first cells of a column."""
+    """The first cells of a column; what was found of them is kept, as it is asked for again and again."""
 
     name: str
     cells: list[str]
 
-    @property
+    @cached_property
     def filled(self) -> list[str]:
         """The cells that are not empty."""
         return [cell for cell in self.cells if cell.strip()]
 
     def is_number(self) -> bool:
         """Whether what it holds are numbers."""
+        return self._numbers
+
+    @cached_property
+    def _numbers(self) -> bool:
         said = [cell for cell in self.filled if cell.strip().lower() not in NOTHING]
         return bool(said) and sum(NUMBER.fullmatch(cell) is not None for cell in said) >= MOSTLY * len(said)
 
@@ -87,6 +94,10 @@ class Column:
 
     def is_time(self) -> bool:
         """Whether what it holds are dates, or numbers under a name for times."""
+        return self._times
+
+    @cached_property
+    def _times(self) -> bool:
         cells = self.filled[:TIMES_READ]
         problems: list[Problem] = []
         clock = read_times(cells, range(len(cells)), self.name, problems)
@@ -121,9 +132,10 @@ class Column:
     def is_text(self) -> bool:
         """Whether what it holds are sentences or the like: words, and mostly different ones in each row."""
         filled = self.filled
-        if not filled or self.is_number() or self.is_time() or self.is_date_like():
+        # Remarks in some rows, and what was cut off at a comma, are not what is to be learned.
+        if len(filled) < max(1, len(self.cells) / 2) or self.is_number() or self.is_time() or self.is_date_like():
             return False
-        if sum(any(map(str.isalpha, cell)) for cell in filled) < len(filled) / 2:
+        if sum(AMOUNT.fullmatch(cell) is not None for cell in filled) > len(filled) / 2:
             return False
         # Several scripts have no spaces between words.
         length = sum(len(cell.split()) if cell.isascii() else max(len(cell.split()), len(cell) / 4) for cell in filled)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from datetime import timedelta
+from shlex import quote
 
 import numpy as np
 
@@ -59,7 +60,7 @@ def is_series(table: Look, named: Named) -> bool:
     if times and numbers and texts:
         raise InputError(
             f"{table.path}: holds texts ({', '.join(texts)}) and measurements over time ({', '.join(numbers)}, at {times[0]}); "
-            f"say what to learn: --label COLUMN for texts, or --target {numbers[0]} for a series"
+            f"say what to learn: --label COLUMN for texts, or --target {quote(numbers[0])} for a series"
         )
     return bool(times and numbers)
 
@@ -131,7 +132,7 @@ def _time(table: Look, named: Named) -> Column:
         if not found:
             refuse_odd_dates(table)
         said = f"columns {names} all hold times" if found else "no column holds times"
-        option = found[0].name if found else "COLUMN"
+        option = quote(found[0].name) if found else "COLUMN"
         raise InputError(f"{table.path}: {said}; it has {table.listed()}: say which, such as --time {option}")
     return _readable(table, chosen)
 
@@ -222,7 +223,7 @@ def _series(table: Look, named: Named, time: Column) -> Column | None:
     names = ", ".join(column.name for column in found) or "none"
     raise InputError(
         f"{table.path}: times in {time.name} come more than once, so it holds several series; "
-        f"columns that may tell them apart: {names}; say which, such as --series {found[0].name if found else 'COLUMN'}"
+        f"columns that may tell them apart: {names}; say which, such as --series {quote(found[0].name) if found else 'COLUMN'}"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from shlex import quote
 
 import numpy as np
 
@@ -96,7 +97,7 @@ def _texts(table: Look, named: Named) -> tuple[list[Column], str]:
             if found
             else "no column looks like texts"
         )
-        option = "".join(f" --text {column.name}" for column in found[:2]) or " --text COLUMN"
+        option = "".join(f" --text {quote(column.name)}" for column in found[:2]) or " --text COLUMN"
         raise InputError(f"{table.path}: {said}; it has {table.listed()}: say which, such as{option} (several are joined)")
     others = ", ".join(printable(column.name) for column in found if column is not chosen)
     return [chosen], "words, and mostly others in each row" + (f"; so are {others}" if others else "")
@@ -116,7 +117,7 @@ def _label(table: Look, named: Named, texts: list[Column]) -> tuple[Column, str]
             if found
             else "no column looks like labels"
         )
-        option = found[0].name if found else "COLUMN"
+        option = quote(found[0].name) if found else "COLUMN"
         raise InputError(f"{table.path}: {said}; it has {table.listed()}: say which, such as --label {option}")
     others = ", ".join(printable(column.name) for column in found if column is not chosen)
     return chosen, f"{chosen.classes()} values, each in many rows" + (f"; so are those of {others}" if others else "")
