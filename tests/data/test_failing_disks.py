@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from trainyard.data.cifar_files import CifarFilesConfig
 from trainyard.data.numpy_arrays import NumpyArraysConfig
 from trainyard.data.prepare import prepare
 from trainyard.errors import MachineError
+from trainyard.file_lock import take
 
 
 def refusal(number: int, path: Path | None = None) -> OSError:
@@ -93,3 +95,18 @@ def test_a_packed_folder_that_cannot_be_written_is_still_named(tmp_path: Path, m
     monkeypatch.setattr("trainyard.data.prepare._pack", refuse)
     with pytest.raises(MachineError, match=r"/out: cannot be written \(Permission denied; .* bytes free\); make room there"):
         prepare("x", config(folder), tmp_path / "out", root=tmp_path)
+
+
+def test_what_a_killed_check_left_is_deleted_and_what_another_one_uses_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, place = make_pets(tmp_path), tmp_path / "temporary"
+    for name in ("trainyard-check-killed", "trainyard-check-at-work", "trainyard-check-foreign"):
+        (place / name).mkdir(parents=True)
+        (place / name / "images.npy").write_bytes(bytes(100))
+    (place / "trainyard-check-killed" / "in-use").touch()
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    with (place / "trainyard-check-at-work" / "in-use").open("w") as file:
+        assert take(file)
+        check(config(folder, val_fraction=0.25, test_fraction=0.25), tmp_path)
+    assert sorted(path.name for path in place.iterdir()) == ["trainyard-check-at-work", "trainyard-check-foreign"]

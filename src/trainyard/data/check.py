@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +16,11 @@ from trainyard.data.raw import Kind, RawDataset
 from trainyard.data.series_csv import SeriesCSVConfig
 from trainyard.data.sources import DataConfig, load
 from trainyard.data.splits import Splits, split_dataset
+from trainyard.file_lock import take
+
+SCRATCH = "trainyard-check-"
+"""How the names of its temporary folders begin."""
+LOCK = "in-use"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +55,27 @@ def check(config: DataConfig, root: Path, progress: Callable[[str], None] | None
         raise problem from error
 
 
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """Give a temporary folder, and delete those of checks that were killed: all pixels of a data set may lie there."""
+    place = Path(tempfile.gettempdir())
+    for left in place.glob(f"{SCRATCH}*"):
+        with suppress(OSError):
+            # Of others nothing is opened: they might have put anything there.
+            if not left.is_symlink() and left.stat().st_uid == os.getuid():
+                with (left / LOCK).open("r") as file:
+                    if take(file):
+                        shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(prefix=SCRATCH) as folder, (Path(folder) / LOCK).open("w") as file:
+        # Without locks on this file system, nothing is deleted there either.
+        with suppress(OSError):
+            take(file)
+        yield Path(folder)
+
+
 def _check(config: DataConfig, root: Path, progress: Callable[[str], None] | None) -> Checked:
-    with tempfile.TemporaryDirectory(prefix="trainyard-check-") as scratch:
-        raw = load(config, root, Path(scratch), progress)
+    with _scratch() as scratch:
+        raw = load(config, root, scratch, progress)
         if isinstance(config, SeriesCSVConfig):
             packed = series_windows.pack(raw, config)
             return Checked(
