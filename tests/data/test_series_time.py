@@ -32,6 +32,9 @@ def place(cells: list[str], allow_gaps: bool = False) -> tuple[list[int], int, l
         ("1467331200.0", "epoch seconds"),
         ("2016-07-01", "dates without a time zone"),
         ("20160701", "dates without a time zone"),
+        ("2016070100", "dates without a time zone"),
+        ("201607010000", "dates without a time zone"),
+        ("20160701000000", "dates without a time zone"),
         ("2016-07-01T02:00+02:00", "dates with a time zone"),
         ("2016-07-01 00:00Z", "dates with a time zone"),
     ],
@@ -169,3 +172,12 @@ def test_times_go_on_by_whole_months_where_they_did(cells: list[str], after: lis
     step = grid(clock.times, np.arange(len(cells)), "s.csv", clock.form, True, problems)[1]
     found = [f"{moment:%Y-%m-%d %H:%M}".removesuffix(" 00:00") for moment in following(clock.times, step, 2)]
     assert (found, problems) == (after, [])
+
+
+def test_hours_without_signs_between_them_go_on_after_midnight() -> None:
+    assert place(["2016070122", "2016070123", "2016070200"]) == ([0, 1, 2], HOUR, [])
+
+
+@pytest.mark.parametrize("cell", ["2019999999", "201613010000", "1967331200"])
+def test_numbers_that_are_no_such_dates_are_epoch_numbers(cell: str) -> None:
+    assert read(cell)[1].startswith("epoch ")

@@ -1,13 +1,15 @@
 """The time column of a series: dates or epoch numbers onto one even grid, and what is wrong with them.
 
-Clocks that a column may show: ISO dates without a zone, ISO dates with one (compared in UTC), years, and epoch numbers
-in seconds, milliseconds, microseconds or nanoseconds, told apart by their size. One column shows one of them.
+Clocks that a column may show: ISO dates without a zone (also 2016070118 and the like), ISO dates with one (compared in
+UTC), years, and epoch numbers in seconds, milliseconds, microseconds or nanoseconds, told apart by their size. One column
+shows one of them.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -30,6 +32,9 @@ DOUBTFUL = (10_000_000_000, 100_000_000_000_000)
 """Microseconds since 1970: seconds from then to 1973, which are hardly ever meant. Days of a spreadsheet (42582 is
 2016-07-31), and months such as 201607, are such numbers; those of mere counters are smaller."""
 ZONED, PLAIN, YEAR = "dates with a time zone", "dates without a time zone", "years"
+COMPACT = re.compile(r"(19|20)\d{8}(\d{2}){0,2}")
+"""Dates with the hour, and minutes and seconds, as weather services write them. As epoch numbers they would be of 2030 to
+2036, of 1976, or of the year 2572 on."""
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
 START = datetime(1970, 1, 1)
 SHORTEST_MONTH = 28 * 24 * 3_600_000_000
@@ -219,6 +224,11 @@ def _read(cell: str) -> tuple[str, int, timedelta | None]:
     text = cell.strip()
     if re.fullmatch(r"\d{4}", text):
         return (YEAR, (datetime(int(text), 1, 1) - START) // timedelta(microseconds=1), None) if int(text) else ("", 0, None)
+    if COMPACT.fullmatch(text):
+        with suppress(ValueError):
+            # Python reads them with a sign between date and time.
+            moment = datetime.fromisoformat(f"{text[:8]}T{text[8:]}")
+            return PLAIN, (moment - START) // timedelta(microseconds=1), None
     if NUMBER.fullmatch(text) and not re.fullmatch(r"\d{8}", text):
         number = float(text)
         for name, below, size, of in EPOCHS:
