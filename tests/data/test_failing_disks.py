@@ -105,8 +105,14 @@ def test_what_a_killed_check_left_is_deleted_and_what_another_one_uses_is_not(
         (place / name).mkdir(parents=True)
         (place / name / "images.npy").write_bytes(bytes(100))
     (place / "trainyard-check-killed" / "in-use").touch()
+    (place / "trainyard-check-new").mkdir()
+    (place / "trainyard-check-new" / "in-use").touch()
+    for path in place.iterdir():
+        if path.name != "trainyard-check-new":
+            os.utime(path, (0, 0))
     monkeypatch.setattr(tempfile, "tempdir", str(place))
     with (place / "trainyard-check-at-work" / "in-use").open("w") as file:
         assert take(file)
+        os.utime(place / "trainyard-check-at-work", (0, 0))
         check(config(folder, val_fraction=0.25, test_fraction=0.25), tmp_path)
-    assert sorted(path.name for path in place.iterdir()) == ["trainyard-check-at-work", "trainyard-check-foreign"]
+    assert sorted(path.name[16:] for path in place.iterdir()) == ["at-work", "foreign", "new"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from trainyard.file_lock import take
 SCRATCH = "trainyard-check-"
 """How the names of its temporary folders begin."""
 LOCK = "in-use"
+NEW_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +64,10 @@ def _scratch() -> Iterator[Path]:
     for left in place.glob(f"{SCRATCH}*"):
         with suppress(OSError):
             # Of others nothing is opened: they might have put anything there.
-            if not left.is_symlink() and left.stat().st_uid == os.getuid():
+            if left.is_symlink() or left.stat().st_uid != os.getuid():
+                continue
+            # A new one may not have its lock yet.
+            if time.time() - left.stat().st_mtime > NEW_SECONDS:
                 with (left / LOCK).open("r") as file:
                     if take(file):
                         shutil.rmtree(left)
