@@ -65,6 +65,16 @@ def test_no_more_epochs_are_drawn_than_were_trained(tmp_path: Path, image_split:
     assert widths[2] - widths[0] == pytest.approx(6 * WIDTHS["image_classification"] * 110, abs=2)
 
 
+def test_wide_images_have_low_rows_and_more_room_each(tmp_path: Path, image_split: Split) -> None:
+    square = pixels(augmented_samples(saved(AugmentConfig(shift=1), IMAGES, 7), image_split, tmp_path, tmp_path / "a.png"))
+    image_split.arrays["images"] = np.full((40, 1, 6, 120), 200, dtype=np.uint8)
+    wide = pixels(augmented_samples(saved(AugmentConfig(shift=1), IMAGES, 7), image_split, tmp_path, tmp_path / "a.png"))
+    assert wide.shape[1] == pytest.approx(square.shape[1], abs=2)
+    assert wide.shape[0] < 0.6 * square.shape[0]
+    # As wide as two squares are.
+    assert (wide == 200).all(axis=2).sum(axis=1).max() > 4 * 1.8 * WIDTHS["image_classification"] * 110
+
+
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_masks_are_drawn_over_their_images(tmp_path: Path, mask_split: Split, channels: int) -> None:
     mask_split.arrays["images"] = np.repeat(mask_split.arrays["images"], channels, axis=1)

@@ -1,12 +1,19 @@
+import logging
 import re
+import warnings
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 from PIL import Image
 
 from trainyard.data.packed import Split
-from trainyard.evaluation.figures import class_bars, compact, confusion_matrix, learning_curves, shorten
+from trainyard.evaluation import figures, samples
+from trainyard.evaluation.figures import class_bars, compact, confusion_matrix, learning_curves
 from trainyard.evaluation.predictions import Predictions, label_predictions, mask_predictions
 from trainyard.evaluation.samples import (
     OUTCOMES,
@@ -27,6 +34,39 @@ def is_drawn(path: Path) -> bool:
     """Return whether a file is a picture with something on it."""
     with Image.open(path) as image:
         return image.format == "PNG" and len(image.convert("RGB").getcolors(1 << 24) or []) > 20
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> dict[str, Bbox]:
+    """Where each text of the last figure stands, in pixels; its own size is under an empty text."""
+    places: dict[str, Bbox] = {}
+
+    def measure(figure: Figure, path: Path) -> Path:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph .* missing from")
+            figure.draw_without_rendering()
+        places.clear()
+        texts = [text for text in figure.findobj(Text) if text.get_text().strip() and text.get_visible()]
+        places.update({f"{number} {text.get_text()}": text.get_window_extent() for number, text in enumerate(texts)})
+        places[""] = figure.bbox
+        return path
+
+    for module in (figures, samples):
+        monkeypatch.setattr(module, "save", measure)
+    return places
+
+
+def overlapping(places: dict[str, Bbox]) -> list[tuple[str, str]]:
+    """Return the texts that run into each other, or out of the figure."""
+    whole = places[""].padded(1)
+    outside = [
+        (name, "the figure") for name, box in places.items() if not (whole.containsx(box.x0) and whole.containsx(box.x1))
+    ]
+    named = [(name, box) for name, box in places.items() if name]
+    both = [
+        (a, b) for (a, first), (b, second) in combinations(named, 2) if Bbox.intersection(first.padded(-1), second.padded(-1))
+    ]
+    return outside + both
 
 
 def random_predictions(split: Split, classes: int) -> Predictions:
@@ -72,6 +112,91 @@ def test_of_hundreds_of_classes_the_worst_and_the_best_have_bars_that_can_be_rea
         assert image.height >= 0.36 * 40 * 110
     model[40:] = np.nan
     assert is_drawn(class_bars(model, None, names, "f1", "", tmp_path / "few.png"))
+
+
+@pytest.mark.parametrize("shown", [1, 3, 12])
+def test_long_names_of_classes_run_into_no_other_image_and_not_out_of_the_figure(
+    tmp_path: Path, image_split: Split, written: dict[str, Bbox], shown: int
+) -> None:
+    names = [f"Corn_(maize)___Cercospora leaf spot, kind {number}" for number in range(3)]
+    for draw in (image_samples, worst_images):
+        draw(image_split, random_predictions(image_split, 3), names, shown, tmp_path / "a.png")
+        assert overlapping(written) == []
+        # What tells them apart is at their end.
+        assert all(any(f"nd {number}" in text for text in written) for number in range(3)) or shown < 12
+
+
+def test_images_as_wide_as_a_line_of_text_are_not_a_line_themselves(tmp_path: Path, image_split: Split) -> None:
+    image_split.arrays["images"] = np.full((40, 1, 8, 160), 40, dtype=np.uint8)
+    path = image_samples(image_split, random_predictions(image_split, 3), CLASSES, 2, tmp_path / "a.png")
+    with Image.open(path) as image:
+        dark = np.asarray(image.convert("L")) == 40
+    assert dark.any(axis=1).sum() > 20
+
+
+def test_the_legend_of_many_classes_with_long_names_lies_within_the_figure(
+    tmp_path: Path, mask_split: Split, written: dict[str, Bbox]
+) -> None:
+    names = [f"a class with a long name, number {number}" for number in range(21)]
+    mask_split.arrays["masks"] = (np.indices((12, 24, 24)).sum(axis=0) % 21).astype(np.uint8)
+    mask_samples(mask_split, random_predictions(mask_split, 21), names, 6, tmp_path / "a.png")
+    assert overlapping(written) == []
+    assert all(any(text.endswith(f"er {number}") for text in written) for number in range(1, 21))
+
+
+def test_masks_of_wide_images_stand_close_below_each_other(tmp_path: Path, mask_split: Split) -> None:
+    heights = []
+    for side in (24, 4):
+        split = Split("segmentation", "test", {name: array[..., :side, :] for name, array in mask_split.arrays.items()})
+        path = mask_samples(split, random_predictions(split, 3), CLASSES, 6, tmp_path / "a.png")
+        with Image.open(path) as image:
+            heights.append(image.height)
+    assert heights[1] < 0.6 * heights[0]
+
+
+@pytest.mark.parametrize("text", ["用来测试图表是否能够正确显示" * 9, "WIDE LETTERS " * 40, "a text without an end " * 20])
+def test_texts_of_any_script_end_with_their_panel(
+    tmp_path: Path, text_split: Split, written: dict[str, Bbox], text: str
+) -> None:
+    content = [text.encode()] * 30
+    text_split.arrays["text"] = np.frombuffer(b"".join(content), dtype=np.uint8)
+    text_split.arrays["text_offsets"] = np.arange(31) * len(content[0])
+    text_samples(text_split, random_predictions(text_split, 2), CLASSES, 4, tmp_path / "a.png")
+    panels = [box for name, box in written.items() if text[:20] in name]
+    middle = written[""].width / 2
+    assert len([box for box in panels if box.x1 <= middle + 5]) == 2
+    assert len([box for box in panels if middle < box.x0 and box.x1 <= written[""].x1]) == 2
+
+
+def test_long_or_wide_names_move_no_note_out_of_the_figure(tmp_path: Path, written: dict[str, Bbox]) -> None:
+    names = ["狗" * 20, "a class with a very long name " * 3, "short"]
+    class_bars(
+        np.array([0.9, 0.5, 0.1]), np.array([0.4, 0.6, 0.2]), names, "iou", "a forest of many trees " * 9, tmp_path / "a.png"
+    )
+    assert overlapping(written) == []
+
+
+def test_a_first_loss_of_a_million_hides_no_later_one(tmp_path: Path) -> None:
+    history = tmp_path / "history.csv"
+    rows = [f"{epoch},{1e6 if epoch == 1 else 1 / epoch},1,0.5" for epoch in range(1, 20)]
+    history.write_text("\n".join(["epoch,val/loss,train/loss,val/accuracy", *rows]) + "\n")
+    drawn = learning_curves(history, "accuracy", tmp_path / "curves.svg").read_text()
+    assert "<!-- 0.1 -->" in drawn
+    assert "<!-- 100000 -->" in drawn
+
+
+def test_the_best_of_small_errors_is_not_nothing(tmp_path: Path) -> None:
+    history = tmp_path / "history.csv"
+    history.write_text("epoch,val/loss,train/loss,val/mse\n1,1,1,0.00002\n2,1,1,0.0000123\n")
+    assert "best: 1.23e-05, epoch 2" in learning_curves(history, "mse", tmp_path / "curves.svg").read_text()
+
+
+def test_nothing_is_said_of_fonts_without_a_bold_face(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    figure = Figure()
+    figure.text(0, 0, "日本", fontfamily=["DejaVu Sans", "no such font"], fontweight=900)
+    figures.save(figure, tmp_path / "a.png")
+    assert caplog.text == ""
+    assert logging.getLogger("matplotlib.font_manager").level == logging.NOTSET
 
 
 def test_an_epoch_without_a_score_is_not_marked_as_the_best(tmp_path: Path) -> None:
@@ -145,10 +270,6 @@ def test_every_class_has_a_colour_of_its_own(count: int) -> None:
 )
 def test_counts_are_written_short(number: int, text: str) -> None:
     assert compact(number) == text
-
-
-def test_long_names_are_cut() -> None:
-    assert shorten("abcdef", 4) == "abc…"
 
 
 def test_each_pixel_is_a_true_or_false_positive_or_negative() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,8 @@ from numpy.typing import NDArray
 from trainyard.data.batches import Batch, gather
 from trainyard.data.packed import Split
 from trainyard.data.raw import Kind
-from trainyard.evaluation.figures import BLUE, GREY, INK, MUTED, STYLE, save, shorten
+from trainyard.evaluation.figures import BLUE, GREY, INK, MUTED, STYLE, save
+from trainyard.evaluation.lettering import shorten, wrap
 from trainyard.evaluation.samples import class_colours, show_image
 from trainyard.models.saved import SavedModel
 from trainyard.tasks.augment_config import used
@@ -28,6 +28,8 @@ EPOCHS = {"image_classification": 7, "segmentation": 5, "forecasting": 3, "text_
 """Epochs that are shown, at most."""
 WIDTHS = {"image_classification": 1.4, "segmentation": 2.1, "forecasting": 3.2, "text_classification": 4.0}
 """Of a column, in inches."""
+NAME_LETTERS = 12
+"""Of a sample's name beside it, for each inch of its height."""
 TEXT_WIDTH, TEXT_LINES = 62, 6
 
 
@@ -43,39 +45,54 @@ def augmented_samples(saved: SavedModel, train: Split, data_dir: Path, path: Pat
     recipe, kind = saved.recipe.train, saved.spec.kind
     augment = build_augmentation(recipe.augment, kind, recipe.seed, saved.spec.mean)
     chosen = np.unique(np.linspace(0, len(train) - 1, min(ROWS[kind], len(train))).astype(np.int64))
-    epochs = range(min(EPOCHS[kind], recipe.epochs))
     original = gather(train, chosen)
+    flatness = _flatness(train)
+    stretch = 2 if flatness < 0.5 else 1
+    epochs = range(min(EPOCHS[kind] // stretch, recipe.epochs))
     versions = [original, *(augment(gather(train, chosen, epoch=epoch)) for epoch in epochs)]
     title = ", ".join(f"{name}: {_shown(value)}" for name, value in (used(recipe.augment) if recipe.augment else {}).items())
     with rc_context(STYLE):
-        width = WIDTHS[kind] * len(versions)
+        width = WIDTHS[kind] * stretch * len(versions)
+        heading = wrap(f"Training samples, augmented by {title or 'nothing'}", int(10.5 * width))
         texts = _texts(versions, data_dir / "tokenizer.json") if kind == "text_classification" else []
-        heights = _heights(kind, len(chosen), texts)
-        figure = Figure(figsize=(width, sum(heights) + 0.75), layout="constrained")
+        heights = _heights(kind, len(chosen), texts, stretch * flatness)
+        figure = Figure(figsize=(width, sum(heights) + 0.55 + 0.2 * len(heading)), layout="constrained")
         grid = figure.subplots(len(chosen), len(versions), squeeze=False, height_ratios=heights)
         for axes, name in zip(grid[0], ["as it is", *(f"epoch {epoch + 1}" for epoch in epochs)], strict=True):
             axes.set_title(name, fontsize=9, loc="left" if texts else "center")
         match kind:
             case "image_classification" | "segmentation":
-                _draw_images(grid, versions, train, chosen, saved.spec.classes)
+                _draw_images(grid, versions, train, chosen, saved.spec.classes, int(NAME_LETTERS * heights[0]))
             case "forecasting":
                 _draw_series(grid, versions, train, saved.spec.classes)
             case "text_classification":
                 _write_texts(grid, texts)
-        heading = textwrap.fill(f"Training samples, augmented by {title or 'nothing'}", int(10.5 * width))
-        figure.suptitle(heading, x=0.01, ha="left", fontweight="bold", fontsize=11)
+        figure.suptitle("\n".join(heading), x=0.01, ha="left", fontweight="bold", fontsize=11)
         return save(figure, path)
 
 
-def _heights(kind: Kind, rows: int, texts: list[list[str]]) -> list[float]:
+def _flatness(train: Split) -> float:
+    """Return the height of images over their width, at most 1; 1 for other samples."""
+    if "images" not in train.arrays:
+        return 1.0
+    height, width = train.arrays["images"].shape[2:]
+    return float(min(1.0, height / width))
+
+
+def _heights(kind: Kind, rows: int, texts: list[list[str]], flatness: float) -> list[float]:
     """Return the height of each row in inches."""
     if texts:
         return [0.16 * max(text.count("\n") + 1 for text in row) + 0.12 for row in texts]
-    return [WIDTHS[kind] * (0.55 if kind == "forecasting" else 1.0)] * rows
+    return [max(WIDTHS[kind] * (0.55 if kind == "forecasting" else flatness), 0.5)] * rows
 
 
 def _draw_images(
-    grid: NDArray[Any], versions: Sequence[Batch], train: Split, chosen: NDArray[np.int64], classes: Sequence[str]
+    grid: NDArray[Any],
+    versions: Sequence[Batch],
+    train: Split,
+    chosen: NDArray[np.int64],
+    classes: Sequence[str],
+    letters: int,
 ) -> None:
     colours = class_colours(len(classes))
     has_masks = train.kind == "segmentation"
@@ -91,7 +108,7 @@ def _draw_images(
             show_image(axes, image)
             if column == 0:
                 name = train.sample_name(int(chosen[row])) if has_masks else classes[int(batch.targets[row])]
-                axes.set_ylabel(shorten(name, 18), fontsize=8.5, color=MUTED)
+                axes.set_ylabel(shorten(name, letters), fontsize=8.5, color=MUTED)
 
 
 def _draw_series(grid: NDArray[Any], versions: Sequence[Batch], train: Split, targets: Sequence[str]) -> None:
@@ -146,7 +163,7 @@ def _write_texts(grid: NDArray[Any], texts: list[list[str]]) -> None:
 
 
 def _wrapped(text: str) -> str:
-    lines = textwrap.wrap(text, TEXT_WIDTH) or ["(empty)"]
+    lines = wrap(text, TEXT_WIDTH) or ["(empty)"]
     return "\n".join(lines[:TEXT_LINES]) + (" …" if len(lines) > TEXT_LINES else "")
 
 

@@ -6,9 +6,10 @@ Drawn on matplotlib's Agg canvas without pyplot, so that no window system and no
 from __future__ import annotations
 
 import csv
-import textwrap
+import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
 from numpy.typing import NDArray
 
+from trainyard.evaluation.lettering import families, fill, shorten
 from trainyard.evaluation.metrics import Floats
 from trainyard.tasks.primary import LOWER_IS_BETTER, merit
 
@@ -25,7 +28,7 @@ INK, MUTED, GRID = "#1f2933", "#6b7785", "#e4e8ee"
 BLUE, ORANGE, GREY = "#2563c9", "#e07b26", "#b4bcc8"
 GREEN, RED = "#23864f", "#c93434"
 STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",
+    "font.family": families(font.name for font in fontManager.ttflist),
     "font.size": 10,
     "text.color": INK,
     "axes.titlesize": 11,
@@ -52,6 +55,8 @@ STYLE: dict[Any, Any] = {
 }
 MOST_COUNTED_CLASSES = 16
 """A larger confusion matrix shows colours alone; its numbers would be too small to read."""
+PEAK = 50
+"""Times the median loss from which on the axis is logarithmic."""
 MOST_NAMED_CLASSES = 40
 """Of more classes, a matrix names some, and bars are drawn for the lowest and the highest ones."""
 
@@ -69,6 +74,10 @@ def learning_curves(history_path: Path, primary: str, path: Path) -> Path:
         marker = "o" if len(epochs) < 3 else ""
         for name, colour in (("train", ORANGE), ("val", BLUE)):
             losses.plot(epochs, columns[f"{name}/loss"], colour, marker=marker, linewidth=1.8, label=name)
+        if _has_peak([*columns["train/loss"], *columns["val/loss"]]):
+            losses.set_yscale("log")
+            # The usual labels are formulas, which no figure here reads.
+            losses.yaxis.set_major_formatter("{x:g}")
         losses.set_title("Loss")
         losses.legend(loc="upper right")
         values = columns[f"val/{primary}"]
@@ -145,7 +154,8 @@ def class_bars(
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         axes.set_title(f"{readable(metric)} by class, test split")
-        axes.set_xlabel("\n".join(textwrap.fill(note, 84) for note in notes), color=MUTED, fontsize=8.5)
+        # Below the figure, not the axis: long names move the axis to the right, and the notes out of sight.
+        figure.supxlabel("\n".join(fill(note, 84) for note in notes), color=MUTED, fontsize=8.5)
         if baseline is not None:
             axes.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2, ncols=2)
         return save(figure, path)
@@ -167,11 +177,6 @@ def readable(metric: str) -> str:
     return names.get(metric, metric.replace("_", " "))
 
 
-def shorten(text: str, width: int) -> str:
-    """Return text of at most `width` characters."""
-    return text if len(text) <= width else text[: width - 1] + "…"
-
-
 def name_ticks(axes: Axes, classes: Sequence[str]) -> None:
     """Write class names on both axes of a matrix, every so many of them where there are too many to read."""
     step = -(-len(classes) // MOST_NAMED_CLASSES)
@@ -190,11 +195,29 @@ def name_ticks(axes: Axes, classes: Sequence[str]) -> None:
 def save(figure: Figure, path: Path) -> Path:
     """Write a figure as PNG or SVG, without the version and date that would make equal figures differ."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings():
-        # The user's texts may be in any script; what the font lacks is drawn as a box.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+    with _quiet_fonts():
         figure.savefig(path, metadata={"Date": None, "Creator": None} if path.suffix == ".svg" else {"Software": None})
     return path
+
+
+@contextmanager
+def _quiet_fonts() -> Iterator[None]:
+    """Say nothing of letters that no font has, which are drawn as boxes, and of fonts without a bold face."""
+    logger = logging.getLogger("matplotlib.font_manager")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph .* missing from")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _has_peak(losses: Sequence[float]) -> bool:
+    """Return whether some losses are so large that all others would be one line at the bottom."""
+    finite = np.array([loss for loss in losses if np.isfinite(loss)])
+    return bool(len(finite) and finite.min() > 0 and finite.max() > PEAK * np.median(finite))
 
 
 def _mark_best(axes: Axes, epochs: Sequence[int], values: Sequence[float], primary: str) -> None:
@@ -207,7 +230,7 @@ def _mark_best(axes: Axes, epochs: Sequence[int], values: Sequence[float], prima
     axes.text(
         0.98,
         0.97 if falls else 0.03,
-        f"best: {values[best]:.4f}, epoch {epochs[best]}",
+        f"best: {_score(values[best])}, epoch {epochs[best]}",
         transform=axes.transAxes,
         ha="right",
         va="top" if falls else "bottom",
@@ -216,6 +239,11 @@ def _mark_best(axes: Axes, epochs: Sequence[int], values: Sequence[float], prima
         bbox={"facecolor": "white", "edgecolor": "none", "pad": 2},
         zorder=4,
     )
+
+
+def _score(value: float) -> str:
+    """Return a score with four decimals, or with three digits where that would be nothing."""
+    return f"{value:.4f}" if not value or abs(value) >= 0.01 else f"{value:.3g}"
 
 
 def _write_counts(axes: Axes, confusion: NDArray[np.int64], shares: Floats) -> None:

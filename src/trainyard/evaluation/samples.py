@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,8 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from trainyard.data.packed import Split
-from trainyard.evaluation.figures import GREEN, GREY, INK, RED, STYLE, save, shorten
+from trainyard.evaluation.figures import GREEN, GREY, INK, RED, STYLE, save
+from trainyard.evaluation.lettering import room, shorten, wrap
 from trainyard.evaluation.metrics import SampleCounts
 from trainyard.evaluation.predictions import Predictions
 
@@ -46,12 +46,18 @@ OUTCOMES = (
 """What a pixel's label is, by its number, and its colour, which all eyes tell apart (Okabe and Ito 2008). Negatives stay as the
 image is."""
 COLUMNS = 6
-"""Images in a row."""
+"""Images in a row, where they are not much wider than high."""
+CELL, CAPTION = 1.75, 0.45
+"""Inches: least width of an image in a row, and height of its caption."""
+LETTER, HEADING_LETTER = 0.078, 0.098
+"""Inches that a small letter of a caption, or of a heading, is wide."""
 TEXT_WIDTH = 86
-"""Characters in a line of a text panel."""
+"""Small letters in a line of a text panel."""
 TEXT_LINES = 5
 MASK_ROWS = 6
 """Most images in the figure of masks."""
+LEGEND_NAME = 20
+"""Small letters of a name below masks, at most."""
 LARGE_SIDE = 256
 """Pixels from which images are shown larger, and fewer of them."""
 
@@ -80,17 +86,25 @@ def worst_images(split: Split, predictions: Predictions, classes: Sequence[str],
 
 def _image_grid(split: Split, chosen: NDArray[np.int64], captions: Sequence[tuple[str, str]], title: str, path: Path) -> Path:
     """Draw images in rows, each under its caption in a colour."""
-    columns = min(COLUMNS, len(chosen))
+    height, width = split.arrays["images"].shape[2:]
+    # Long images, as of lines of text, would be lines themselves where there are six in a row.
+    most = COLUMNS if width < 2 * height else 3 if width < 5 * height else 2
+    columns = min(most, len(chosen))
+    side = CELL * COLUMNS / most
+    cell = max(side, LETTER * max(room(line) for caption, _ in captions for line in caption.split("\n")) + 0.1)
+    cell_height = CAPTION + side * min(1.0, max(height / width, 0.05))
     rows = -(-len(chosen) // columns)
+    figure_width = max(cell * columns, 4.0)
+    heading = wrap(title, int(figure_width / HEADING_LETTER))
     with rc_context(STYLE):
-        figure = Figure(figsize=(1.75 * columns, 2.15 * rows + 0.4), layout="constrained")
+        figure = Figure(figsize=(figure_width, cell_height * rows + 0.2 + 0.2 * len(heading)), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False).ravel()
         for axes in grid:
             axes.axis("off")
         for axes, index, (caption, colour) in zip(grid, chosen, captions, strict=False):
             show_image(axes, split.arrays["images"][index])
             axes.set_title(caption, color=colour, fontsize=8.5, loc="center")
-        figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=11)
+        figure.suptitle("\n".join(heading), x=0.01, ha="left", fontweight="bold", fontsize=11)
         return save(figure, path)
 
 
@@ -111,8 +125,14 @@ def text_samples(split: Split, predictions: Predictions, classes: Sequence[str],
             axes.set_xlim(0, 1)
             points = {"xy": (0, 1), "xycoords": "axes fraction", "textcoords": "offset points", "va": "top"}
             heading = caption.replace("\n", "   ")
-            axes.annotate(heading, xytext=(9, 0), color=colour, fontsize=9, fontweight="bold", **points)
-            axes.annotate(text, xytext=(9, -15), fontsize=8.5, linespacing=1.35, **points)
+            # A line that is wider than thought ends with its panel, and moves none.
+            for note in (
+                axes.annotate(heading, xytext=(9, 0), color=colour, fontsize=9, fontweight="bold", **points),
+                axes.annotate(text, xytext=(9, -15), fontsize=8.5, linespacing=1.35, **points),
+            ):
+                note.set_in_layout(False)
+                note.set_clip_on(True)
+                note.set_clip_box(axes.bbox)
         figure.suptitle(_headline(split, predictions), x=0.01, ha="left", fontweight="bold", fontsize=11)
         return save(figure, path)
 
@@ -128,8 +148,12 @@ def mask_samples(split: Split, predictions: Predictions, classes: Sequence[str],
     others = ranked[np.linspace(len(worst), len(ranked) - 1, shown // 2).astype(int)]
     colours = class_colours(len(classes))
     outcome_colours = np.array([to_rgb(colour) for _, colour in OUTCOMES])
+    height, width = split.arrays["masks"].shape[1:]
     with rc_context(STYLE):
-        figure = Figure(figsize=(4 * inches + 0.4, inches * shown + 1.1), layout="constrained")
+        # A row of wide images is low.
+        figure = Figure(
+            figsize=(4 * inches + 0.4, max(inches * min(1, height / width), 0.7) * shown + 1.1), layout="constrained"
+        )
         grid = figure.subplots(shown, 4, squeeze=False)
         for axes, title in zip(grid[0], ("image", "truth", "prediction", "right and wrong"), strict=True):
             axes.set_title(title, loc="center")
@@ -146,7 +170,7 @@ def mask_samples(split: Split, predictions: Predictions, classes: Sequence[str],
         seen = np.union1d(split.arrays["masks"][[*worst, *others]], predictions.classes[[*worst, *others]])
         shown_classes = [(classes[number], tuple(colours[number].tolist())) for number in seen if number > 0]
         _legend(figure, [("right and wrong:", outcomes), ("classes:", shown_classes)])
-        title = f"Test samples: the {len(worst)} worst of {len(split):,}, then others"
+        title = f"Test samples: the {len(worst)} worst of {len(split):,}" + (", then others" if len(others) else "")
         figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=11)
         return save(figure, path)
 
@@ -208,13 +232,13 @@ def show_image(
 
 def _legend(figure: Figure, groups: Sequence[tuple[str, Sequence[tuple[str, Any]]]]) -> None:
     """Write groups of names and colours under a figure, each from a row of its own on, after its title."""
-    longest = max(len(name) for _, group in groups for name, _ in group)
-    columns = max(len(groups[0][1]), 10 if longest < 4 else 6 if longest < 12 else 4)
+    longest = max(room(shorten(name, LEGEND_NAME)) for _, group in groups for name, _ in group)
+    columns = int(np.clip((figure.get_figwidth() - 1.7) / (0.47 + 0.063 * longest), 2, 10))
     nothing = Patch(alpha=0, label=" ")
     rows = []
     for title, group in groups:
         # matplotlib leaves out a label that begins with an underscore.
-        patches = [Patch(color=colour, label=f" {shorten(name, 20)}") for name, colour in group]
+        patches = [Patch(color=colour, label=f" {shorten(name, LEGEND_NAME)}") for name, colour in group]
         for start in range(0, len(patches), columns):
             row = patches[start : start + columns]
             rows.append([nothing if start else Patch(alpha=0, label=title), *row, *[nothing] * (columns - len(row))])
@@ -224,7 +248,7 @@ def _legend(figure: Figure, groups: Sequence[tuple[str, Sequence[tuple[str, Any]
 
 
 def _percent(share: float) -> str:
-    return f"{share:.1%}" if share >= 0.001 else f"{100 * share:.2g}%"
+    return f"{share:.1%}" if share >= 0.001 else f"{100 * share:.2g}%" if share >= 1e-5 else "< 0.001%"
 
 
 def _caption(split: Split, predictions: Predictions, classes: Sequence[str], index: int, width: int) -> tuple[str, str]:
@@ -242,6 +266,6 @@ def _headline(split: Split, predictions: Predictions) -> str:
 
 
 def _wrapped(text: str) -> str:
-    lines = textwrap.wrap(text, TEXT_WIDTH) or ["(empty)"]
+    lines = wrap(text, TEXT_WIDTH) or ["(empty)"]
     kept = lines[:TEXT_LINES]
     return "\n".join([*kept[:-1], kept[-1] + (" …" if len(lines) > TEXT_LINES else "")])
