@@ -80,6 +80,20 @@ def test_what_systems_put_beside_the_data_is_passed_over(folder: Path, clutter: 
     assert len(raw) == 8 and raw.classes == ("cat", "dog") and not raw.warnings
 
 
+def test_a_test_folder_without_classes_is_one_problem_with_what_to_do(tmp_path: Path) -> None:
+    make_pets(tmp_path)
+    (tmp_path / "all").mkdir()
+    (tmp_path / "pets").rename(tmp_path / "all" / "train")
+    for number in range(50):
+        paint(tmp_path / "all" / "test" / f"{number}.png")
+    with pytest.raises(DataError) as caught:
+        read(tmp_path / "all")
+    assert [str(problem) for problem in caught.value.problems] == [
+        "test: 50 images outside of any class folder, such as 0.png; "
+        "put each into the folder of its class, or move those without a class elsewhere"
+    ]
+
+
 def test_classes_may_be_named_after_trains_and_tests(folder: Path) -> None:
     for name in ("train", "train station", "crash_test", "strain", "latest"):
         paint(folder / name / "0.png")

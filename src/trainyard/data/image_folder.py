@@ -31,6 +31,8 @@ from trainyard.errors import InputError
 from trainyard.params import Count, Fraction, Seed
 
 SPLIT_FOLDERS = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "test": 2, "testing": 2}
+MANY_LOOSE = 5
+"""Images of one folder and without a class, beyond which they are counted and not listed."""
 _SPLIT_IN_NAME = re.compile(rf"(?:^|[^a-z])({'|'.join(SPLIT_FOLDERS)})(?:_?(?:set|data|images?|imgs?))?(?:$|[^a-z])")
 
 
@@ -184,6 +186,7 @@ def add(problems: list[Problem], rule: str, where: str, found: str, expected: st
 def _places(paths: Sequence[str], top: bool, problems: list[Problem]) -> list[tuple[int, str | None]]:
     """Return the split and the class of each image, which are those of its folder where nothing is wrong there."""
     known: dict[str, tuple[int, str | None]] = {}
+    loose = Counter(path.rpartition("/")[0] for path in paths)
     places = []
     for path in paths:
         folder = path.rpartition("/")[0]
@@ -191,6 +194,13 @@ def _places(paths: Sequence[str], top: bool, problems: list[Problem]) -> list[tu
         if place is None:
             before = len(problems)
             place = _place(path, top, problems)
+            if place[1] is None and loose[folder] > MANY_LOOSE:
+                # One line for all of them, such as those of a test folder without labels.
+                found = f"{loose[folder]:,} images outside of any class folder, such as {path.rpartition('/')[2]}"
+                expected = "put each into the folder of its class, or move those without a class elsewhere"
+                problems[before:] = []
+                add(problems, "no-class", folder or ".", found, expected)
+                known[folder] = place
             if len(problems) == before:
                 known[folder] = place
         places.append(place)
