@@ -60,6 +60,23 @@ def test_an_empty_folder_names_the_files_that_are_missing(tmp_path: Path) -> Non
         read(tmp_path / "raw")
 
 
+@pytest.mark.parametrize(
+    ("classes", "names"), [((), ("1", "2", "3")), (("a", "b", "c"), ("a", "b", "c"))], ids=["without names", "with names"]
+)
+def test_labels_that_begin_at_1_are_classes_as_they_are(
+    tmp_path: Path, classes: tuple[str, ...], names: tuple[str, ...]
+) -> None:
+    write(tmp_path / "raw", "train", 9)
+    path = tmp_path / "raw" / "train-labels-idx1-ubyte"
+    content = bytearray(path.read_bytes())
+    content[8:] = bytes(value + 1 for value in content[8:])
+    path.write_bytes(content)
+    raw = read(tmp_path / "raw", classes)
+    assert raw.classes == names and raw.arrays["labels"].tolist() == [0, 1, 2] * 3
+    with pytest.raises(DataError, match="labels up to 3; 0 to 1, as classes has it"):
+        read(tmp_path / "raw", ("a", "b"))
+
+
 def test_too_few_class_names_are_refused(tmp_path: Path) -> None:
     write(tmp_path / "raw", "train", 7)
     with pytest.raises(DataError, match="labels up to 2; 0 to 1, as classes has it"):

@@ -40,7 +40,7 @@ class IdxFilesConfig:
     path: str
     """Folder, relative to params.yaml."""
     classes: tuple[str, ...] = ()
-    """Names of the labels 0, 1, 2, ...; empty: the numbers themselves."""
+    """Names of the labels 0, 1, 2, ..., or of 1, 2, 3, ... where these are all; empty: the numbers that occur."""
     seed: Seed = 0
     """Of the split."""
     val_fraction: Fraction = 0.1
@@ -81,18 +81,23 @@ def load(config: IdxFilesConfig, root: Path, scratch: Path) -> RawDataset:
                 problems.append(_problem("lengths", prefixes[0], found, "as many labels as images"))
     if len({images.shape[1:] for _, images, _ in parts}) > 1:
         problems.append(_problem("sizes", ".", "training and test images of two sizes", "one size"))
-    highest = max((int(labels.max(initial=0)) for _, _, labels in parts), default=0)
-    classes = config.classes or tuple(map(str, range(highest + 1)))
-    if highest >= len(classes):
+    present = np.unique(np.concatenate([np.zeros(0, dtype=np.uint8), *(labels for _, _, labels in parts)]))
+    classes = config.classes or tuple(map(str, present))
+    highest = int(present.max(initial=0))
+    # Those of EMNIST's letters begin at 1.
+    from_one = len(present) > 0 and present[0] == 1 and highest == len(classes)
+    if config.classes and highest >= len(classes) + from_one:
         problems.append(
             _problem("labels-values", "labels", f"labels up to {highest}", f"0 to {len(classes) - 1}, as classes has it")
         )
     settle(config.path, problems, "stop")
     images = np.concatenate([images for _, images, _ in parts])
+    numbers = np.concatenate([labels for _, _, labels in parts]).astype(np.int64)
+    numbers = numbers - from_one if config.classes else np.searchsorted(present, numbers).astype(np.int64)
     return RawDataset(
         kind="image_classification",
         classes=classes,
-        arrays={"images": images[:, None], "labels": np.concatenate([labels for _, _, labels in parts]).astype(np.int64)},
+        arrays={"images": images[:, None], "labels": numbers},
         about=f"{len(images):,} grey images of {images.shape[1]} x {images.shape[2]} pixels, from idx files",
         split=np.concatenate([np.full(len(labels), split) for split, _, labels in parts]),
     )
