@@ -85,6 +85,42 @@ def test_a_class_that_is_too_small_for_the_splits_to_be_made_is_named() -> None:
         split_dataset(raw, val_fraction=0.2, test_fraction=0.2, seed=0)
 
 
+def masked(strata: list[int], groups: list[int] | None = None) -> RawDataset:
+    """Images with masks, each of which shows most of one class, and of others."""
+    count = len(strata)
+    images = np.arange(count, dtype=np.uint16).view(np.uint8).reshape(count, 1, 1, 2)
+    return RawDataset(
+        kind="segmentation",
+        classes=tuple(f"class {number}" for number in range(max(strata) + 1)),
+        arrays={"images": images, "masks": np.zeros((count, 1, 2), dtype=np.uint8)},
+        about="",
+        names=tuple(f"{number}.png" for number in range(count)),
+        strata=np.array(strata),
+        groups=None if groups is None else np.array(groups),
+    )
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize(
+    "strata",
+    [[0] * 40 + [1] * 40 + [2], [0] * 40 + [1] * 40 + [2, 3, 4, 5] * 3, [number % 20 for number in range(80)]],
+    ids=["one", "some", "all"],
+)
+def test_masks_of_which_few_show_most_of_a_class_are_divided_all_the_same(strata: list[int], grouped: bool) -> None:
+    raw = masked(strata, [number // 2 for number in range(len(strata))] if grouped else None)
+    parts = split_dataset(raw, val_fraction=0.1, test_fraction=0.2, seed=0).indices
+    assert sorted(np.concatenate([*parts.values()]).tolist()) == list(range(len(strata)))
+    assert abs(len(parts["test"]) - 0.2 * len(strata)) <= 4
+    for number in (0, 1):
+        if strata.count(number) == 40:
+            assert abs(np.count_nonzero(np.array(strata)[parts["test"]] == number) - 8) <= 2
+
+
+def test_two_masks_are_too_few_for_three_splits() -> None:
+    with pytest.raises(InputError, match="split of 2 samples: each of train, val and test needs one; add samples"):
+        split_dataset(masked([1, 2]), val_fraction=0.1, test_fraction=0.2, seed=0)
+
+
 def test_in_order_the_last_samples_are_tested_and_those_before_them_validated() -> None:
     names = [f"image/{number}.png" for number in sorted(range(20), key=str)]
     split = ordered_split(names, val_fraction=0.1, test_fraction=0.2)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,8 @@ from trainyard.errors import InputError
 Indices = NDArray[np.int64]
 NAMED = 8
 """Classes that a message lists."""
+RARE = 10
+"""Masks below which those that show most of the same class are divided together with others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,17 +99,18 @@ def split_dataset(raw: RawDataset, *, val_fraction: float, test_fraction: float,
     parts = [kept[given[kept] == number] for number in range(len(SPLITS))]
     rest = kept[given[kept] == TO_DIVIDE]
     if len(rest):
-        groups = None if raw.groups is None else raw.groups[rest]
-        names = raw.classes if raw.strata is None else ()
-        positions = stratified_split(
-            strata[rest],
-            groups,
+        divide = partial(
+            stratified_split,
+            groups=None if raw.groups is None else raw.groups[rest],
             val_fraction=0.0 if len(parts[1]) else val_fraction,
             test_fraction=0.0 if len(parts[2]) else test_fraction,
             seed=seed,
-            classes=names,
             dropped=len(raw) - len(kept),
         )
+        if raw.strata is None:
+            positions = divide(strata[rest], classes=raw.classes)
+        else:
+            positions = _divide_by_what_is_shown(strata[rest], divide)
         parts = [np.concatenate([part, rest[more]]) for part, more in zip(parts, positions, strict=True)]
     indices = {name: np.sort(part) for name, part in zip(SPLITS, parts, strict=True)}
     for name, part in indices.items():
@@ -115,6 +120,19 @@ def split_dataset(raw: RawDataset, *, val_fraction: float, test_fraction: float,
         _check_known(raw, indices)
     warnings += (*warn_of_copies(raw, {str(name): part for name, part in indices.items()}), *warn_of_dark(raw))
     return Splits(indices=indices, duplicates_dropped=len(raw) - len(kept), warnings=warnings)
+
+
+def _divide_by_what_is_shown(strata: NDArray[np.int64], divide: Callable[[NDArray[np.int64]], list[Indices]]) -> list[Indices]:
+    """Return the positions of the splits, each with its share of what masks show most of, as far as that can be.
+
+    A mask shows other classes, too. So one that few masks show most of is no reason to refuse them: those few are divided
+    together, or all masks are.
+    """
+    _, stratum_of, sizes = np.unique(strata, return_inverse=True, return_counts=True)
+    for tried in (strata, np.where(sizes[stratum_of] < RARE, -1, strata)):
+        with suppress(InputError):
+            return divide(tried)
+    return divide(np.zeros_like(strata))
 
 
 def _check_known(raw: RawDataset, indices: dict[SplitName, Indices]) -> None:
@@ -213,6 +231,10 @@ def _take_samples(strata: NDArray[np.int64], fraction: float, seed: int) -> tupl
 def _check_counts(strata: NDArray[np.int64], classes: Sequence[str], splits: Sequence[str], dropped: int) -> None:
     without = f", without {dropped:,} of all classes that equal others" if dropped else ""
     found, counts = np.unique(strata, return_counts=True)
+    if not classes and len(found) == 1 and counts[0] < len(splits):
+        raise InputError(
+            f"split of {counts[0]} samples{without}: each of {', '.join(splits[:-1])} and {splits[-1]} needs one; add samples"
+        )
     present = dict(zip(found.tolist(), counts.tolist(), strict=True))
     for number in range(len(classes)) if classes else found:
         count = present.get(int(number), 0)
