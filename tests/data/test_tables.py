@@ -216,6 +216,12 @@ def test_texts_full_of_commas_do_not_hide_the_delimiter(tmp_path: Path) -> None:
     assert "no such column" in said(read(tmp_path, "t.csv", delimiter=",")[1])
 
 
+def test_commas_in_names_and_numbers_do_not_hide_semicolons(tmp_path: Path) -> None:
+    root = written(tmp_path, "day;load, MW;heat, C\n2024-01-01;1,5;2,5\n2024-01-02;1,7;2,25\n")
+    table = open_table(root, "t.csv", TableForm(), [])
+    assert table is not None and table.columns == ("day", "load, MW", "heat, C")
+
+
 def test_the_delimiter_is_the_one_that_gives_the_columns_that_are_asked_for(tmp_path: Path) -> None:
     written(tmp_path, "text;label;note, if any\none;a;so, so\ntwo;b;so, so;\n")
     rows, problems, _ = read(tmp_path, "t.csv")

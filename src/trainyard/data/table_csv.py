@@ -117,7 +117,11 @@ def _delimiter(sample: str, form: TableForm, wanted: Sequence[str]) -> str:
         alike = sum(len(row) == width for row in rows) / max(1, len(rows))
         return len(first) > 1, sum(name in first for name in wanted), alike, len(first)
 
-    return max(DELIMITERS.values(), key=fit)
+    fits = {delimiter: fit(delimiter) for delimiter in DELIMITERS.values()}
+    if fits[","] == max(fits.values()) and fits[","][0]:
+        # As many commas as other signs may be those of numbers, and of names such as `power, kW`.
+        return next(delimiter for delimiter in (";", "\t", "|", ",") if fits[delimiter] == fits[","])
+    return max(fits, key=fits.__getitem__)
 
 
 def _first_row(path: Path, layout: _Layout, found: Findings) -> list[str] | None:
