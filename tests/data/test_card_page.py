@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from trainyard.data.card_page import COLOURS, overlay, write_page
 from trainyard.data.digit_scenes import DigitScenesConfig
 from trainyard.data.docstrings import DocstringsConfig
+from trainyard.data.image_folder import ImageFolderConfig
 from trainyard.data.packed import read_card
 from trainyard.data.prepare import prepare
 
@@ -31,6 +33,23 @@ def test_a_page_shows_classes_counts_hashes_and_pictures_and_fetches_nothing(pac
 def test_masks_and_texts_have_pages_too(tmp_path: Path, config: DigitScenesConfig | DocstringsConfig, shown: str) -> None:
     prepare("x", config, tmp_path / "out")
     assert shown in (tmp_path / "out" / "card.html").read_text()
+
+
+def test_pictures_of_long_images_are_no_wider_than_half_the_page(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (tmp_path / "lines" / name).mkdir(parents=True)
+        for number in range(12):
+            Image.fromarray(rng.integers(0, 256, (8, 600), dtype=np.uint8)).save(tmp_path / "lines" / name / f"{number}.png")
+    prepare("lines", ImageFolderConfig(source="image_folder", path="lines"), tmp_path / "out", root=tmp_path)
+    page = (tmp_path / "out" / "card.html").read_text()
+    assert set(re.findall(r'<img width="(\d+)" height="(\d+)"', page)) == {("480", "6")}
+
+
+def test_every_class_of_masks_has_a_colour_of_its_own() -> None:
+    mask = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    shown = overlay(np.full((1, 8, 8), 100, dtype=np.uint8), mask).reshape(3, -1).T
+    assert len(np.unique(shown, axis=0)) == 64
 
 
 def test_what_users_named_cannot_become_code_in_the_page(digits_copy: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import colorsys
 import io
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -22,6 +23,8 @@ MASKS_SHOWN = 12
 BINS = 32
 POINTS = 1000
 """Of a curve."""
+PICTURE = (480, 96)
+"""Most width and height of a picture on the page, in pixels."""
 VALUES_READ = 2_000_000
 """Pixels that the histogram of values is made of."""
 COLOURS = ("#2563cb", "#e07b27", "#2a9d5b", "#d33f3f", "#8a5fc9", "#8c5a3c", "#e377b4", "#a3a31a", "#1fa9bd", "#1f2d6b")
@@ -40,6 +43,7 @@ blockquote { margin: .3rem 0 .6rem; padding-left: .8rem; border-left: 3px solid 
 .histogram { display: flex; align-items: flex-end; height: 6rem; gap: 1px; border-bottom: 1px solid var(--line); }
 .histogram span { flex: 1; background: var(--bar); min-height: 1px; }
 .axis { display: flex; justify-content: space-between; font-size: .8rem; color: var(--soft); }
+.named { display: inline-block; }
 .key { display: inline-block; width: .8rem; height: .8rem; border-radius: 2px; margin: 0 .3rem 0 .8rem; }
 """
 
@@ -124,7 +128,7 @@ def _samples(train: Split, card: Card) -> list[str]:
 
 def _masks(train: Split, card: Card) -> list[str]:
     keys = "".join(
-        f'<span class="key" style="background:{COLOURS[(number - 1) % len(COLOURS)]}"></span>{_text(name)}'
+        f'<span class="named"><span class="key" style="background:{_colour(number)}"></span>{_text(name)}</span> '
         for number, name in enumerate(card.classes)
         if number
     )
@@ -136,11 +140,21 @@ def _masks(train: Split, card: Card) -> list[str]:
     return [f"<p>{keys}</p>", *figures]
 
 
+def _colour(number: int) -> str:
+    """Return the colour of a class of masks, counted from 1; behind the first ones, hues that are far from the one before."""
+    if number <= len(COLOURS):
+        return COLOURS[number - 1]
+    hue = number * (5**0.5 - 1) / 2 % 1
+    red, green, blue = colorsys.hsv_to_rgb(hue, (0.9, 0.5)[number % 2], (0.95, 0.6, 0.8)[number % 3])
+    return f"#{round(255 * red):02x}{round(255 * green):02x}{round(255 * blue):02x}"
+
+
 def overlay(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return an image (C, H, W) as (3, H, W) with the classes of its mask (H, W), but 0, in half-transparent colours."""
     shown = np.broadcast_to(image if len(image) == 3 else image[:1], (3, *mask.shape)).astype(np.float64)
-    palette = np.array([[int(colour[start : start + 2], 16) for start in (1, 3, 5)] for colour in COLOURS], dtype=np.float64)
-    colours = palette[(mask.astype(np.int64) - 1) % len(COLOURS)].transpose(2, 0, 1)
+    codes = [_colour(number) for number in range(1, int(mask.max(initial=0)) + 1)]
+    palette = [(0, 0, 0), *([int(code[start : start + 2], 16) for start in (1, 3, 5)] for code in codes)]
+    colours = np.array(palette, dtype=np.float64)[mask].transpose(2, 0, 1)
     return np.where(mask > 0, (shown + colours) / 2, shown).astype(np.uint8)
 
 
@@ -171,7 +185,7 @@ def _curves(train: Split, card: Card) -> list[str]:
             f'width="100%" height="70"><polyline points="{line}" fill="none" stroke="#2563cb" '
             f'vector-effect="non-scaling-stroke"/></svg>'
         )
-    return [*parts, *_more(len(card.columns) - CLASSES_SHOWN)]
+    return [*parts, *_more(len(card.columns) - CLASSES_SHOWN, "columns")]
 
 
 def _values(train: Split, card: Card) -> list[str]:
@@ -242,20 +256,23 @@ def _table(header: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def _picture(image: NDArray[np.uint8], title: str) -> str:
-    """Return an image (C, H, W) as an element, 96 pixels high, its file within."""
+    """Return an image (C, H, W) as an element, 96 pixels high where that is not too wide, its file within."""
     from PIL import Image
 
     pixels = np.asarray(image)
     picture = Image.fromarray(pixels[0] if len(pixels) != 3 else pixels.transpose(1, 2, 0))
-    picture.thumbnail((192, 192))
+    scale = min(most / side for most, side in zip(PICTURE, picture.size, strict=True))
+    width, height = (max(2, round(scale * side)) for side in picture.size)
+    picture.thumbnail((2 * width, 2 * height))
     content = io.BytesIO()
     picture.save(content, format="PNG")
     encoded = base64.b64encode(content.getvalue()).decode()
-    return f'<img height="96" alt="{_text(title)}" title="{_text(title)}" src="data:image/png;base64,{encoded}">'
+    size = f'width="{width}" height="{height}"'
+    return f'<img {size} alt="{_text(title)}" title="{_text(title)}" src="data:image/png;base64,{encoded}">'
 
 
-def _more(left: int) -> list[str]:
-    return [f'<p class="soft">and {left:,} classes more</p>'] if left > 0 else []
+def _more(left: int, noun: str = "classes") -> list[str]:
+    return [f'<p class="soft">and {left:,} {noun} more</p>'] if left > 0 else []
 
 
 def _text(text: str) -> str:
