@@ -21,6 +21,7 @@ SHARED = {
     "src/trainyard/data/image_files.py",
     "src/trainyard/data/image_folder.py",
     "src/trainyard/data/image_integrity.py",
+    "src/trainyard/data/image_kinds.py",
     "src/trainyard/data/image_pieces.py",
     "src/trainyard/data/image_tree.py",
     "src/trainyard/data/links.py",

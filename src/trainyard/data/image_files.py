@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from trainyard.data.image_integrity import damage, kind_of
+from trainyard.data.image_kinds import GIT_LFS, foreign, foreign_pixels
 from trainyard.data.problems import Problem, Severity
 from trainyard.errors import InputError
 
@@ -65,29 +66,6 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS = {_TURNS[number] for number in (5, 6, 7, 8)}
-_FOREIGN = {
-    b"8BPS": "a PSD file",
-    b"SIMPLE": "a FITS file",
-    b"%PDF": "a PDF file",
-    b"\x93NUMPY": "a NumPy file",
-    b"PK\x03\x04": "a ZIP file",
-    b"\x1f\x8b": "a gzip file",
-    b"<svg": "an SVG file",
-    b"<!doctype html": "a web page",
-    b"<html": "a web page",
-    b"\0\0\0\x0cjp  ": "a JPEG 2000 file",
-    b"\0\0\0\x0cjxl ": "a JPEG XL file",
-    b"version https://git-lfs": "a pointer of Git LFS instead of the file",
-}
-"""By how files begin, whatever the case of letters."""
-_BRANDS = {
-    b"avif": "an AVIF file",
-    b"avis": "an AVIF file",
-    b"heic": "a HEIC file",
-    b"heix": "a HEIC file",
-    b"mif1": "a HEIC file",
-}
-"""By what stands behind `ftyp`."""
 
 
 class ImageFileError(InputError):
@@ -315,45 +293,24 @@ def _unknown(source: Path | bytes) -> ImageFileError:
     data = _start(source)
     start = data[:16]
     kind = kind_of(start)
-    if kind == "TIFF" and (pixels := _tiff_pixels(source)):
+    if kind == "TIFF" and (pixels := _pixels_of_tiff(source)):
         return ImageFileError("pixel-type", f"a TIFF of {pixels}", "save it with 1 or 3 channels of 8 bits, or 1 of 16 bits")
-    name = _foreign(data)
+    name = foreign(data)
     if name is None and (kind or not start.strip(b"\0")):
         found = f"damaged {kind}: {damage(data, kind) or 'its header cannot be read'}" if kind else "only zeros"
         return ImageFileError("damaged-image", found if start else "an empty file", "restore the file, or take it out")
-    if name == _FOREIGN[b"version https://git-lfs"]:
+    if name == GIT_LFS:
         return ImageFileError("unknown-format", name, "fetch the file itself: git lfs pull")
     expected = f"whole images of the formats {', '.join(FORMATS)} are read"
     return ImageFileError("unknown-format", name or f"begins with {start[:8]!r}", expected)
 
 
-def _foreign(data: bytes) -> str | None:
-    """Return what else a file is by its first bytes, or None where that is not known."""
-    if data[128:132] == b"DICM":
-        return "a DICOM file"
-    if data[344:347] in (b"n+1", b"ni1"):
-        return "a NIfTI file"
-    if data[4:8] == b"ftyp":
-        return _BRANDS.get(data[8:12], "a film, or an image in a film's container")
-    start = data[:64].lstrip().lower()
-    return next((name for magic, name in _FOREIGN.items() if start.startswith(magic.lower())), None)
-
-
-def _tiff_pixels(source: Path | bytes) -> str | None:
-    """Return which pixels a TIFF says that it holds, or None where they are of a kind that is read, or nothing says so."""
-    from PIL.TiffImagePlugin import ImageFileDirectory_v2
-
+def _pixels_of_tiff(source: Path | bytes) -> str | None:
     try:
         with _ONE_AT_A_TIME, warnings.catch_warnings(), _opened(source) as file:
             warnings.simplefilter("ignore")
-            tags = ImageFileDirectory_v2(file.read(8))
-            file.seek(tags.next)
-            tags.load(file)
-            channels, bits, form = tags.get(277, 1), tags.get(258, (1,)), tags.get(339, (1,))
-            if channels <= 4 and (set(bits) <= {1, 2, 4, 8, 16} or (channels, *bits) == (1, 32)):
-                return None
-            return f"{channels} channels of {', '.join(map(str, sorted(set(bits))))} bits{' (floats)' if 3 in form else ''}"
-    except (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, struct.error):
+            return foreign_pixels(file)
+    except OSError:
         return None
 
 
