@@ -193,10 +193,12 @@ def test_numbers_in_another_form_are_shown_where_they_are_left_out(tmp_path: Pat
     assert "; price ('$1,000.50'), place left out, as no numbers" in text
 
 
-@pytest.mark.parametrize("first", ["45292", "202401"])
-def test_days_of_a_spreadsheet_are_not_taken_for_seconds(tmp_path: Path, first: str) -> None:
-    path = table(tmp_path, [f"{int(first) + n},{n % 7}.5" for n in range(100)], "date,load")
-    with pytest.raises(InputError, match=rf"column date: numbers from {first} on are read as seconds since 1970"):
+@pytest.mark.parametrize(
+    "dates", [[str(45292 + n) for n in range(100)], [f"{2024 + n // 12}{n % 12 + 1:02d}" for n in range(100)]]
+)
+def test_days_of_a_spreadsheet_and_months_are_not_taken_for_seconds(tmp_path: Path, dates: list[str]) -> None:
+    path = table(tmp_path, [f"{date},{n % 7}.5" for n, date in enumerate(dates)], "date,load")
+    with pytest.raises(InputError, match=rf"column date: numbers from {dates[0]} on are read as seconds since 1970"):
         suggest("mine", "lstm", path, "s.csv")
 
 

@@ -10,7 +10,7 @@ from shlex import quote
 import numpy as np
 
 from trainyard.data.problems import Problem, printable
-from trainyard.data.series_time import DOUBTFUL, PLAIN, SECONDS, ZONED, is_doubtful, read_times
+from trainyard.data.series_time import COUNTED, PLAIN, SECONDS, ZONED, is_doubtful, read_times
 from trainyard.data.table_form import shown
 from trainyard.errors import InputError
 from trainyard.suggest_columns import NUMBER, TIME_NAMES, TIMES_READ, Column, Look, Named, choose, no_header, quoted
@@ -153,7 +153,8 @@ def _readable(table: Look, time: Column) -> Column:
     if clock.form in (PLAIN, ZONED) and not named:
         raise no_header(table, time.name)
     problems.clear()
-    if is_doubtful(read_times(cells, range(len(cells)), time.name, problems).times, SECONDS):
+    clock = read_times(time.filled, range(len(time.filled)), time.name, problems)
+    if is_doubtful(clock.times, clock.form):
         raise InputError(
             f"{table.path}: column {printable(time.name)}: {printable(problems[-1].found)}; {problems[-1].expected}"
         )
@@ -271,7 +272,7 @@ def _step(time: Column, series: Column | None) -> tuple[str, int]:
     if not len(steps):
         return "unknown", 12
     seconds = float(np.median(steps)) / 1e6
-    if clock.form == SECONDS and int(clock.times.max()) < DOUBTFUL[0]:
+    if clock.form == SECONDS and int(clock.times.max()) < COUNTED:
         return f"{seconds:g} of {printable(time.name)}", 12
     if seconds >= 27 * DAY:
         return ("a month", 12) if seconds < 32 * DAY else ("a year" if seconds > 360 * DAY else "a quarter", 4)

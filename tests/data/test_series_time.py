@@ -126,7 +126,16 @@ def test_days_of_a_spreadsheet_and_months_without_a_sign_are_told_of(cells: list
     assert any("are these numbers seconds? write dates" in problem for problem in place(cells)[2])
 
 
-@pytest.mark.parametrize("cells", [["0", "1", "2"], ["1467331200", "1467331201", "1467331202"], ["2016", "2017", "2018"]])
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["0", "1", "2"],
+        ["12000", "12100", "90000"],
+        ["190050", "190051", "190052"],
+        ["1467331200", "1467331201", "1467331202"],
+        ["2016", "2017", "2018"],
+    ],
+)
 def test_counted_steps_and_recent_seconds_are_not_doubted(cells: list[str]) -> None:
     assert read(*cells)[2] == []
 

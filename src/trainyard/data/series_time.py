@@ -28,9 +28,12 @@ EPOCHS = (
     ("epoch nanoseconds", 1e20, 1, 1_000),
 )
 """Name, the size that its numbers stay below (for dates until the year 5138), and how many are how many microseconds."""
-DOUBTFUL = (10_000_000_000, 100_000_000_000_000)
-"""Microseconds since 1970: seconds from then to 1973, which are hardly ever meant. Days of a spreadsheet (42582 is
-2016-07-31), and months such as 201607, are such numbers; those of mere counters are smaller."""
+COUNTED = 100_000_000_000_000
+"""Microseconds since 1970, in 1973: what seconds are mostly above, and mere counters below."""
+SHEET_DAYS = (20_000, 80_000)
+"""Days of a spreadsheet, such as 42582 for 2016-07-31: from 1954 to 2119."""
+SHEET_MONTHS = (180_001, 210_012)
+"""Months such as 201607."""
 ZONED, PLAIN, YEAR = "dates with a time zone", "dates without a time zone", "years"
 COMPACT = re.compile(r"(19|20)\d{8}(\d{2}){0,2}")
 """Dates with the hour, and minutes and seconds, as weather services write them. As epoch numbers they would be of 2030 to
@@ -90,7 +93,13 @@ def read_times(cells: Sequence[str], lines: Sequence[int], path: str, problems: 
 
 def is_doubtful(times: Times, form: str) -> bool:
     """Whether a column's numbers may be days or months rather than the seconds as which they are read."""
-    return form == SECONDS and len(times) > 0 and DOUBTFUL[0] <= int(times.min()) and int(times.max()) < DOUBTFUL[1]
+    if form != SECONDS or not len(times):
+        return False
+    numbers = times // 1_000_000
+    low, high = int(numbers.min()), int(numbers.max())
+    days = SHEET_DAYS[0] <= low and high < SHEET_DAYS[1]
+    months = SHEET_MONTHS[0] <= low and high <= SHEET_MONTHS[1]
+    return days or (months and bool(((numbers % 100 >= 1) & (numbers % 100 <= 12)).all()))
 
 
 def grid(
