@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from trainyard.evaluation.lettering import families, fill, room, shorten, wrap
@@ -39,4 +41,11 @@ def test_text_is_broken_at_spaces_and_where_there_are_none_anywhere() -> None:
     assert wrap("aaaaaaaaaaaa b", 5) == ["aaaaa", "aaaaa", "aa b"]
     assert wrap("", 5) == []
     assert [len(line) for line in wrap("图" * 20, 22)] == [10, 10]
+    assert wrap("aa bbbbbbbb", 4) == ["aa", "bbbb", "bbbb"]
     assert fill("one two", 4) == "one\ntwo"
+
+
+def test_a_text_of_a_million_letters_without_a_space_is_broken_in_one_pass() -> None:
+    began = time.monotonic()
+    assert len(wrap("x" * 1_000_000, 50)) == 20_000
+    assert time.monotonic() - began < 5

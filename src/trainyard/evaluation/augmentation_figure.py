@@ -163,7 +163,7 @@ def _write_texts(grid: NDArray[Any], texts: list[list[str]]) -> None:
 
 
 def _wrapped(text: str) -> str:
-    lines = wrap(text, TEXT_WIDTH) or ["(empty)"]
+    lines = wrap(text[: 4 * TEXT_WIDTH * TEXT_LINES], TEXT_WIDTH) or ["(empty)"]
     return "\n".join(lines[:TEXT_LINES]) + (" …" if len(lines) > TEXT_LINES else "")
 
 

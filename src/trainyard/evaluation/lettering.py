@@ -48,17 +48,26 @@ def wrap(text: str, width: int) -> list[str]:
             continue
         if line:
             lines.append(line)
-        line = word
-        while room(line) > width:
-            first = _fitting(line, width)
-            lines.append(first)
-            line = line[len(first) :]
+        *whole, line = _pieces(word, width)
+        lines += whole
     return [*lines, line] if line else lines
 
 
 def fill(text: str, width: int) -> str:
     """Return text with line breaks, as `wrap` sets them."""
     return "\n".join(wrap(text, width))
+
+
+def _pieces(word: str, width: int) -> list[str]:
+    """Return a word in pieces that fit, the last one of what is left; in one pass, as a text without spaces is one word."""
+    pieces, start, used = [], 0, 0.0
+    for end, letter in enumerate(word):
+        needed = _room(letter)
+        if end > start and used + needed > width:
+            pieces.append(word[start:end])
+            start, used = end, 0.0
+        used += needed
+    return [*pieces, word[start:]]
 
 
 def _room(letter: str) -> float:

@@ -266,6 +266,7 @@ def _headline(split: Split, predictions: Predictions) -> str:
 
 
 def _wrapped(text: str) -> str:
-    lines = wrap(text, TEXT_WIDTH) or ["(empty)"]
+    # No more of a text of megabytes than can be shown.
+    lines = wrap(text[: 4 * TEXT_WIDTH * TEXT_LINES], TEXT_WIDTH) or ["(empty)"]
     kept = lines[:TEXT_LINES]
     return "\n".join([*kept[:-1], kept[-1] + (" …" if len(lines) > TEXT_LINES else "")])
