@@ -46,6 +46,11 @@ def test_pictures_of_long_images_are_no_wider_than_half_the_page(tmp_path: Path)
     assert set(re.findall(r'<img width="(\d+)" height="(\d+)"', page)) == {("480", "6")}
 
 
+def test_long_paths_and_names_break_within_their_cell(packed_digits: Path) -> None:
+    rules = re.findall(r"^([^{\n]+) \{[^}]*overflow-wrap: anywhere", (packed_digits / "card.html").read_text(), re.MULTILINE)
+    assert {"td", "figcaption", "blockquote"} <= {name for rule in rules for name in rule.split(", ")}
+
+
 def test_every_class_of_masks_has_a_colour_of_its_own() -> None:
     mask = np.arange(64, dtype=np.uint8).reshape(8, 8)
     shown = overlay(np.full((1, 8, 8), 100, dtype=np.uint8), mask).reshape(3, -1).T

@@ -32,7 +32,10 @@ STYLE = """
 :root { color-scheme: light dark; --line: #d0d7de; --soft: #6b7280; --bar: #2563cb; }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { margin-bottom: 0; } h2 { margin-top: 2.2rem; font-size: 1.15rem; }
-.soft, small { color: var(--soft); } code { font-size: .85em; overflow-wrap: anywhere; }
+.soft, small { color: var(--soft); } code { font-size: .85em; }
+/* Paths and names without spaces. */
+td, code, h1, h3, p, figcaption, blockquote { overflow-wrap: anywhere; }
+.whole td { overflow-wrap: normal; }
 table { border-collapse: collapse; width: 100%; } th { text-align: left; font-weight: 600; }
 td, th { padding: .2rem .6rem .2rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
@@ -102,7 +105,8 @@ def _balance(card: Card) -> list[str]:
         numbers = "".join(f'<td class="number">{card.counts[split][name]:,}</td>' for split in SPLITS)
         rows.append(f'<tr><td>{_text(name)}</td>{numbers}<td style="width:40%">{bar}</td></tr>')
     numbers = "".join(f'<th class="number">{split}</th>' for split in SPLITS)
-    header = f"<th>class</th>{numbers}<th>{unit} of the training split</th>"
+    noun = "target" if card.kind == "forecasting" else "class"
+    header = f"<th>{noun}</th>{numbers}<th>{unit} of the training split</th>"
     table = f"<table><tr>{header}</tr>{''.join(rows)}</table>"
     if card.kind == "forecasting":
         return ["<h2>Targets</h2>", table]
@@ -240,7 +244,7 @@ def _splits(card: Card) -> list[str]:
         for described in card.arrays[split].values()
         for file, sha256 in described["files"].items()
     ]
-    return ["<h2>Splits</h2>", _table(("split", "samples", "file", "shape of the array", "type", "sha256"), rows)]
+    return ["<h2>Splits</h2>", _table(("split", "samples", "file", "shape of the array", "type", "sha256"), rows, "whole")]
 
 
 def _libraries(card: Card) -> list[str]:
@@ -249,10 +253,10 @@ def _libraries(card: Card) -> list[str]:
     return ["<h2>Libraries that the samples depend on</h2>", _table(("library", "version"), card.libraries.items())]
 
 
-def _table(header: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
+def _table(header: Sequence[str], rows: Iterable[Iterable[str]], kind: str = "long") -> str:
     head = "".join(f"<th>{name}</th>" for name in header)
     body = "".join(f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<table><tr>{head}</tr>{body}</table>"
+    return f'<table class="{kind}"><tr>{head}</tr>{body}</table>'
 
 
 def _picture(image: NDArray[np.uint8], title: str) -> str:
