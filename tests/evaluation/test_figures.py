@@ -1,5 +1,7 @@
+import dataclasses
 import logging
 import re
+import tracemalloc
 import warnings
 from itertools import combinations
 from pathlib import Path
@@ -233,6 +235,32 @@ def test_text_samples_are_drawn_whatever_the_texts_hold(tmp_path: Path, text_spl
 def test_mask_samples_are_drawn(tmp_path: Path, mask_split: Split, shown: int) -> None:
     predictions = random_predictions(mask_split, 3)
     assert is_drawn(mask_samples(mask_split, predictions, CLASSES, shown, tmp_path / "samples.png"))
+
+
+def test_masks_of_millions_of_pixels_are_drawn_in_little_memory(tmp_path: Path) -> None:
+    side = 2000
+    halves = np.repeat(np.array([0, 1], dtype=np.uint8), side // 2)
+    masks = np.broadcast_to(halves, (1, side, side)).copy()
+    split = Split("segmentation", "test", {"images": masks[:, None] * 200, "masks": masks})
+    small = mask_predictions([np.full((1, 2, 2, 2), 0.5)], masks[:, :2, :2])
+    predictions = dataclasses.replace(small, classes=masks)
+    tracemalloc.start()
+    try:
+        path = mask_samples(split, predictions, ("no", "yes"), 1, tmp_path / "a.png")
+        assert tracemalloc.get_traced_memory()[1] < 100_000_000
+    finally:
+        tracemalloc.stop()
+    assert is_drawn(path)
+
+
+def test_squares_of_a_large_image_show_their_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(samples, "DRAWN_SIDE", 2)
+    monkeypatch.setattr(samples, "STRIP", 1)
+    image = np.arange(25, dtype=np.uint8).reshape(1, 5, 5)
+    axes = Figure().subplots()
+    samples.show_image(axes, image)
+    drawn = np.asarray(axes.images[0].get_array())
+    assert drawn[..., 0] * 255 == pytest.approx(np.array([[3.0, 5.0], [13.0, 15.0]]))
 
 
 def test_equal_figures_are_equal_files(tmp_path: Path) -> None:

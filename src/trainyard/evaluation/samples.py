@@ -60,6 +60,10 @@ LEGEND_NAME = 20
 """Small letters of a name below masks, at most."""
 LARGE_SIDE = 256
 """Pixels from which images are shown larger, and fewer of them."""
+DRAWN_SIDE = 512
+"""Pixels of a figure's image; larger ones become squares of their pixels first."""
+STRIP = 64
+"""Rows of squares that are coloured at once."""
 
 
 def image_samples(split: Split, predictions: Predictions, classes: Sequence[str], shown: int, path: Path) -> Path:
@@ -161,9 +165,9 @@ def mask_samples(split: Split, predictions: Predictions, classes: Sequence[str],
             image, truth = split.arrays["images"][index], np.asarray(split.arrays["masks"][index])
             outcome = pixel_outcomes(truth, predictions.classes[index])
             show_image(row[0], image)
-            show_image(row[1], image, colours[truth], truth > 0)
-            show_image(row[2], image, colours[predictions.classes[index]], predictions.classes[index] > 0)
-            show_image(row[3], image, outcome_colours[outcome], outcome > 0)
+            show_image(row[1], image, truth, colours)
+            show_image(row[2], image, predictions.classes[index], colours)
+            show_image(row[3], image, outcome, outcome_colours)
             score = f"IoU {iou[index]:.2f}" + (f", Rand error {rand[index]:.2f}" if rand is not None else "")
             row[0].set_ylabel(score, fontsize=9, color=RED if index in worst else INK)
         outcomes = OUTCOMES if len(classes) > 2 else OUTCOMES[:-1]
@@ -175,9 +179,9 @@ def mask_samples(split: Split, predictions: Predictions, classes: Sequence[str],
         return save(figure, path)
 
 
-def pixel_outcomes(truth: NDArray[np.integer], predicted: NDArray[np.integer]) -> NDArray[np.int64]:
+def pixel_outcomes(truth: NDArray[np.integer], predicted: NDArray[np.integer]) -> NDArray[np.uint8]:
     """Return the number in OUTCOMES of each pixel (H, W); class 0 is the background, positive is every other."""
-    outcomes = np.zeros(truth.shape, dtype=np.int64)
+    outcomes = np.zeros(truth.shape, dtype=np.uint8)
     outcomes[(truth > 0) & (predicted == truth)] = 1
     outcomes[(truth == 0) & (predicted > 0)] = 2
     outcomes[(truth > 0) & (predicted == 0)] = 3
@@ -213,21 +217,48 @@ def class_colours(count: int) -> NDArray[np.float64]:
 def show_image(
     axes: Axes,
     image: NDArray[np.uint8],
-    colours: NDArray[np.float64] | None = None,
-    where: NDArray[np.bool_] | None = None,
+    labels: NDArray[np.integer] | None = None,
+    palette: NDArray[np.float64] | None = None,
 ) -> None:
-    """Show an image (C, H, W) under colours (H, W, 3) in some places (H, W); small ones are enlarged without smoothing."""
-    # One or two channels: the first as grey; more than three: the first three.
-    pixels = image[:3] if len(image) >= 3 else np.repeat(image[:1], 3, axis=0)
-    shown = np.moveaxis(pixels, 0, -1) / 255
-    if colours is not None and where is not None:
-        shown = np.where(where[..., None], 0.15 * shown + 0.85 * colours, 0.45 + 0.55 * shown)
+    """Show an image (C, H, W) under the colour (K, 3) of each label (H, W) but 0; small ones are enlarged without smoothing."""
+    height, width = image.shape[1:]
+    size = max(1, max(height, width) // DRAWN_SIDE)
+    rows = size * STRIP
+    # In strips, as colours in double precision take 24 times as much memory as the image's grey does.
+    shown = np.concatenate(
+        [
+            _shrunk(_coloured(image[:, top : top + rows], None if labels is None else labels[top : top + rows], palette), size)
+            for top in range(0, height, rows)
+        ]
+    )
     # A large image shrinks: every so many of its pixels would be noise, their mean is what one sees.
     axes.imshow(shown, interpolation="antialiased" if max(image.shape[1:]) > LARGE_SIDE else "nearest")
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set_visible(False)
+
+
+def _coloured(
+    image: NDArray[np.uint8], labels: NDArray[np.integer] | None, palette: NDArray[np.float64] | None
+) -> NDArray[np.float64]:
+    """Return an image (H, W, 3), 0..1."""
+    # One or two channels: the first as grey; more than three: the first three.
+    pixels = image[:3] if len(image) >= 3 else np.repeat(image[:1], 3, axis=0)
+    shown: NDArray[np.float64] = np.moveaxis(pixels, 0, -1) / 255
+    if labels is None or palette is None:
+        return shown
+    return np.where((labels > 0)[..., None], 0.15 * shown + 0.85 * palette[labels], 0.45 + 0.55 * shown)
+
+
+def _shrunk(shown: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    """Return the mean of each square of so many pixels a side; what is left at the end is left out."""
+    if size == 1:
+        return shown
+    height, width = shown.shape[0] // size, shown.shape[1] // size
+    squares = shown[: height * size, : width * size].reshape(height, size, width, size, 3)
+    small: NDArray[np.float64] = squares.mean(axis=(1, 3))
+    return small
 
 
 def _legend(figure: Figure, groups: Sequence[tuple[str, Sequence[tuple[str, Any]]]]) -> None:
