@@ -4,7 +4,7 @@ from threadpoolctl import threadpool_info
 
 from trainyard.data.packed import Split
 from trainyard.evaluation import baseline
-from trainyard.evaluation.baseline import local_features, run_baseline
+from trainyard.evaluation.baseline import feature_strips, local_features, run_baseline
 from trainyard.evaluation.metrics import scores, total
 
 
@@ -53,6 +53,23 @@ def test_local_features_keep_pixel_order_and_are_finite() -> None:
     assert features.shape == (35, 2 * 17)
     assert np.isfinite(features).all()
     np.testing.assert_allclose(features[:, 0], image[0].ravel() / 255, rtol=1e-6)
+
+
+@pytest.mark.parametrize("rows", [1, 10, 40, 150])
+def test_features_of_a_large_image_are_found_some_rows_at_a_time_and_are_the_same(
+    monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    monkeypatch.setattr(baseline, "STRIP_PIXELS", 30 * rows + 7)
+    image = np.random.default_rng(0).integers(0, 256, (2, 130, 30), dtype=np.uint8)
+    strips = [*feature_strips(image)]
+    assert max(map(len, strips)) <= 30 * rows
+    assert np.array_equal(np.concatenate(strips), local_features(image))
+
+
+def test_a_mask_baseline_is_the_same_whatever_it_holds_at_once(mask_split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = run_baseline(mask_split, mask_split, 3, seed=0).predictions.classes
+    monkeypatch.setattr(baseline, "STRIP_PIXELS", 100)
+    assert np.array_equal(run_baseline(mask_split, mask_split, 3, seed=0).predictions.classes, expected)
 
 
 def test_thread_limits_are_given_back(image_split: Split) -> None:

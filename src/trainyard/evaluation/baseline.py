@@ -38,9 +38,15 @@ MASK_TREE_PIXELS = 24_000_000
 """Test pixels times trees, which bounds the time of prediction."""
 MASK_TREES = 20
 TRAINING_IMAGE_PIXELS = 4_000_000
-"""Pixels of training images that are looked at, but 20 images at least."""
+"""Pixels of training images that are looked at, but 20 images at least ..."""
+MOST_TRAINING_PIXELS = 80_000_000
+"""... where these are no more pixels than this."""
 MASK_SIGMAS = (1.0, 2.0, 4.0, 8.0)
 """Pixels: the scales of the local features."""
+FEATURE_REACH = 32
+"""Pixels around one that its features depend on: four of the largest scale, where SciPy cuts a Gaussian."""
+STRIP_PIXELS = 500_000
+"""Pixels whose features are held at once."""
 TEXTS = 50_000
 """Texts that logistic regression is trained on at most."""
 TEXT_FEATURES = 200_000
@@ -121,13 +127,26 @@ def _masks(train: Split, test: Split, num_classes: int, seed: int) -> tuple[Pred
 
     def batches() -> Iterator[Features]:
         for image in test.arrays["images"]:
-            found = forest.predict_proba(local_features(image))
-            weighted = _all_classes(found, forest.classes_, num_classes) * frequency
+            strips = [
+                _all_classes(forest.predict_proba(strip), forest.classes_, num_classes) for strip in feature_strips(image)
+            ]
+            weighted = np.concatenate(strips) * frequency
             weighted /= weighted.sum(axis=1, keepdims=True)
             yield weighted.T.reshape(1, num_classes, *image.shape[1:])
 
     description = f"random forest of {trees} trees on the surroundings of {len(classes):,} pixels"
     return mask_predictions(batches(), test.arrays["masks"]), description
+
+
+def feature_strips(image: NDArray[np.uint8]) -> Iterator[Features]:
+    """Yield the rows of `local_features` of an image (C, H, W), some at a time: all take 68 bytes a pixel and channel."""
+    height, width = image.shape[1:]
+    rows = max(1, STRIP_PIXELS // width)
+    for top in range(0, height, rows):
+        bottom = min(height, top + rows)
+        first = max(0, top - FEATURE_REACH)
+        found = local_features(image[:, first : bottom + FEATURE_REACH])
+        yield found[(top - first) * width : (bottom - first) * width]
 
 
 def local_features(image: NDArray[np.uint8]) -> Features:
@@ -156,14 +175,25 @@ def _training_pixels(train: Split, num_classes: int, seed: int) -> tuple[Feature
     rng = np.random.Generator(np.random.Philox(key=[seed, len(train)]))
     height, width = masks.shape[1:]
     # More images than these add little but time: neighbouring pixels tell much the same.
-    rows = np.sort(rng.permutation(len(train))[: max(20, TRAINING_IMAGE_PIXELS // (height * width))])
+    count = max(20, TRAINING_IMAGE_PIXELS // (height * width))
+    rows = np.sort(rng.permutation(len(train))[: min(count, max(1, MOST_TRAINING_PIXELS // (height * width)))])
     classes = np.asarray(masks[rows]).reshape(len(rows), -1)
     quota = MASK_PIXELS // num_classes
     chosen = np.concatenate([rng.permutation(np.flatnonzero(classes == number))[:quota] for number in range(num_classes)])
     chosen.sort()
     image_of, pixel_of = np.divmod(chosen, height * width)
-    features = [local_features(images[rows[image]])[pixel_of[image_of == image]] for image in np.unique(image_of)]
+    features = [_features_at(images[rows[image]], pixel_of[image_of == image]) for image in np.unique(image_of)]
     return np.concatenate(features), classes.ravel()[chosen]
+
+
+def _features_at(image: NDArray[np.uint8], pixels: NDArray[np.int64]) -> Features:
+    """Return the features of pixels in ascending order."""
+    found, start = [], 0
+    for strip in feature_strips(image):
+        inside = pixels[(start <= pixels) & (pixels < start + len(strip))]
+        found.append(strip[inside - start])
+        start += len(strip)
+    return np.concatenate(found)
 
 
 def _some(samples: int, most: int, seed: int, noun: str) -> tuple[NDArray[np.int64], str]:
