@@ -13,8 +13,11 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from trainyard.data.packed import read_card
+from trainyard.data.prepare import prepare
 from trainyard.data.problems import DataError
 from trainyard.data.raw import RawDataset
+from trainyard.data.raw_form import SeriesForm, form_of, from_json, to_json
 from trainyard.data.series_csv import NOTHING, SeriesCSVConfig, load
 
 DAYS = [str((datetime(2024, 1, 1) + timedelta(days=day)).date()) for day in range(120)]
@@ -181,3 +184,12 @@ def test_a_column_that_is_mostly_missing_and_a_test_of_filled_in_numbers_are_tol
     some = [cell if day != 110 else "" for day, cell in enumerate(plain())]
     assert [warning.rule for warning in read(tmp_path, some, missing="interpolate").warnings] == ["filled-in"]
     assert not read(tmp_path, [cell if day != 3 else "" for day, cell in enumerate(plain())], missing="interpolate").warnings
+
+
+@pytest.mark.parametrize(("days", "step"), [(1, 86_400_000_000), (7, 7 * 86_400_000_000), (31, 0)])
+def test_the_card_and_the_model_know_the_step_of_the_training(tmp_path: Path, days: int, step: int) -> None:
+    lines = [f"{datetime(2024, 1, 1) + timedelta(days=days * number)},{cell}" for number, cell in enumerate(plain())]
+    (tmp_path / "s.csv").write_text("\n".join(["day,load", *lines]) + "\n")
+    card = prepare("s", config(), tmp_path / "out", root=tmp_path)
+    assert card.step == read_card(tmp_path / "out").step == step
+    assert from_json(to_json(form_of(config(), card))) == SeriesForm(time="day", step=step)

@@ -74,6 +74,21 @@ def test_a_row_that_names_no_series_among_others_is_said_to_be_that(tmp_path: Pa
     assert found[1:] == ["nothing in column place; name the series of each row, or delete the row"]
 
 
+@pytest.mark.parametrize(
+    ("hours", "said"),
+    [
+        ((0, 1, 2), ""),
+        ((0, 1, 3), ""),
+        ((0, 24, 48), "steps of 1 day, 0:00:00; the model learned from steps of 1:00:00: bring"),
+    ],
+)
+def test_rows_of_other_steps_than_those_of_the_training_are_refused(tmp_path: Path, hours: tuple[int, ...], said: str) -> None:
+    signature = replace(SERIES, form=SeriesForm(time="hour", missing="interpolate", step=3_600_000_000))
+    rows = "".join(f"2024-01-0{1 + hour // 24} {hour % 24:02d}:00,{hour},3\n" for hour in hours)
+    [found] = asked(tmp_path / "new.csv", f"hour,load,sun\n{rows}".encode(), TableForm(), signature)
+    assert found.startswith(said) if said else found[-1].tolist() == [hours[-1], 3]
+
+
 def test_a_table_of_another_form_is_named_without_a_key_of_a_recipe(tmp_path: Path) -> None:
     [said] = asked(tmp_path / "new.csv", b"one\nof\nfour\n")
     assert said.startswith(

@@ -79,6 +79,8 @@ class Card:
     """Of published data: name, licence, licence_url and citation."""
     columns: tuple[str, ...] = ()
     """Of a series: the names of its F columns, targets first."""
+    step: int = 0
+    """Of a series: microseconds from one row to the next; 0 where steps are months or longer, and in cards of before."""
     card_sha256: str = ""
     """Hash of everything else in the file; a card in memory has none."""
 

@@ -31,6 +31,7 @@ from trainyard.data.packed import (
 from trainyard.data.problems import Problem, disk_error
 from trainyard.data.raw import RawDataset
 from trainyard.data.series_csv import SeriesCSVConfig
+from trainyard.data.series_time import usual_step
 from trainyard.data.sources import DataConfig, SampleConfig, load
 from trainyard.data.splits import Indices, split_dataset
 
@@ -111,6 +112,7 @@ def _pack_series(name: str, config: SeriesCSVConfig, raw: RawDataset, folder: Pa
         about=raw.about,
         classes=raw.classes,
         columns=packed.columns,
+        step=usual_step(raw.arrays["time"][: raw.arrays["offsets"][1]]),
         counts=packed.counts,
         samples=packed.samples,
         input=packed.input,

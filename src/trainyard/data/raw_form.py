@@ -46,6 +46,8 @@ class SeriesForm:
     """Column that says to which of several series a row belongs."""
     decimal: Literal[".", ","] = "."
     missing: Literal["refuse", "interpolate"] = "refuse"
+    step: int = 0
+    """Microseconds from one row to the next; 0 where that is not known, or months."""
 
 
 RawForm = ImageForm | TextForm | SeriesForm
@@ -64,7 +66,9 @@ def form_of(config: DataConfig, card: Card) -> RawForm:
             columns = getattr(plain, "texts", TextForm().columns)
             return TextForm(columns=columns, without_names=getattr(plain, "libraries", ()))
         case "forecasting":
-            return SeriesForm(time=plain.time, series=plain.series, decimal=plain.decimal, missing=plain.missing)
+            return SeriesForm(
+                time=plain.time, series=plain.series, decimal=plain.decimal, missing=plain.missing, step=card.step
+            )
         case "image_classification" | "segmentation":
             trained = (card.input["height"], card.input["width"])
             # Images that no source resized are as large as they are, and a network for masks takes any size.
@@ -105,7 +109,7 @@ def from_json(values: dict[str, Any]) -> RawForm:
         case TextForm():
             good = bool(found.columns) and all(isinstance(name, str) for name in (*found.columns, *found.without_names))
         case SeriesForm():
-            good = found.decimal in (".", ",") and found.missing in ("refuse", "interpolate")
+            good = found.decimal in (".", ",") and found.missing in ("refuse", "interpolate") and type(found.step) is int
     if not good:
         raise ValueError(f"{values} says nothing about how {values['type']} inputs are read")
     return found

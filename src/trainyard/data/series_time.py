@@ -164,6 +164,19 @@ def _nearly_even(steps: Times, far: float, where: str) -> Problem:
     )
 
 
+def usual_step(times: Times) -> int:
+    """Return the step of one series (rows,) on an even grid; 0 where it has none, or one of months or longer."""
+    step = int(np.median(np.diff(times))) if len(times) > 1 else 0
+    return step if step < SHORTEST_MONTH else 0
+
+
+def other_step(step: int, trained: int) -> str:
+    """Return what is wrong with a series that has other steps than those of the training; nothing where either is unknown."""
+    if not step or not trained or abs(step - trained) <= NEARLY * trained:
+        return ""
+    return f"steps of {_span(step)}; the model learned from steps of {_span(trained)}: bring the rows to these"
+
+
 def following(times: Times, step: int, count: int) -> list[datetime]:
     """Return the times after the last one, as many as are asked for; none after a single time, which has no step.
 

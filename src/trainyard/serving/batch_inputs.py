@@ -16,7 +16,7 @@ from trainyard.data.image_tree import SUFFIXES as IMAGE_SUFFIXES
 from trainyard.data.problems import Problem, printable
 from trainyard.data.raw_form import ImageForm, SeriesForm, TextForm
 from trainyard.data.series_csv import read_number
-from trainyard.data.series_time import following, grid, read_times
+from trainyard.data.series_time import following, grid, other_step, read_times
 from trainyard.data.table_form import Block
 from trainyard.data.tables import SUFFIXES as TABLE_SUFFIXES
 from trainyard.data.tables import check_columns, read_blocks
@@ -239,6 +239,8 @@ def _end(series: _Series, name: str, signature: Signature, form: SeriesForm, tim
     if found:
         problem = printable(f"{found[0].found}; {found[0].expected}")
         return Item(name=printable(found[0].where), series=name, problem=problem)
+    if said := other_step(step, form.step):
+        return Item(name=_of(path, name), series=name, problem=said)
     filled = np.full((places[-1] + 1, values.shape[1]), np.nan)
     filled[places] = values
     known = dict(zip(places.tolist(), rows, strict=True))
