@@ -41,6 +41,7 @@ from trainyard.training.restore import keeper_state, restore
 from trainyard.training.sample_dropout import drop_by_sample
 from trainyard.training.saver import Saver
 from trainyard.training.shared_sum import SharedGradients
+from trainyard.training.single_values import check_single_values
 from trainyard.training.spool import FileSpool, Spool
 from trainyard.training.steps import take_steps
 from trainyard.training.trail import Trail
@@ -96,6 +97,7 @@ def fit(
         take_vectors(network, job.data_dir / VECTORS, job.recipe.model)
     if config.start_from is not None and job.weights is not None:
         take_over(network, job.weights, freeze=config.start_from.freeze)
+    check_single_values(network, batches, config)
     # Before layers take the places of those that only training needs otherwise.
     averaged = None if config.ema is None else averaged_copy(network)
     under_way = UnderWay(config.seed)
