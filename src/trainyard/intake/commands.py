@@ -44,9 +44,9 @@ def new(
 ) -> None:
     """Look at data and add a recipe for them to params.yaml. What is left out is guessed, and the reason written beside it."""
     from trainyard.data.catalogue import names, recipe_text
+    from trainyard.intake.columns import Named
+    from trainyard.intake.suggest import suggest
     from trainyard.recipe_text import add_recipe, copied
-    from trainyard.suggest import suggest
-    from trainyard.suggest_columns import Named
 
     named = Named(
         text=tuple(text or ()),

@@ -12,10 +12,10 @@ from trainyard.data.check import check
 from trainyard.data.problems import DataError
 from trainyard.data.text_table import TextTableConfig
 from trainyard.errors import InputError
+from trainyard.intake.columns import Named
+from trainyard.intake.suggest import suggest
 from trainyard.recipe import read_recipe
 from trainyard.recipe_text import add_recipe
-from trainyard.suggest import suggest
-from trainyard.suggest_columns import Named
 
 
 def write(root: Path, header: str, row: str, count: int = 200, name: str = "t.csv") -> Path:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from trainyard.data.text_table import split_files
 from trainyard.errors import InputError
+from trainyard.intake.columns import Named, look
+from trainyard.intake.images import seen_sides, suggest_cnn, suggest_unet
+from trainyard.intake.series import is_series, suggest_series
+from trainyard.intake.texts import suggest_texts
 from trainyard.recipe_text import quoted_path
-from trainyard.suggest_columns import Named, look
-from trainyard.suggest_images import seen_sides, suggest_cnn, suggest_unet
-from trainyard.suggest_series import is_series, suggest_series
-from trainyard.suggest_texts import suggest_texts
 
 FAMILIES = ("cnn", "unet", "lstm")
 END = ("  bootstrap_samples: 1000", "export:", "  formats: [onnx]")

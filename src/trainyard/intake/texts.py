@@ -12,8 +12,8 @@ from trainyard.data.problems import printable
 from trainyard.data.text import encode_counted, train_tokenizer
 from trainyard.data.text_table import SPLIT_NAMES
 from trainyard.errors import InputError
-from trainyard.suggest_columns import NUMBER, Column, Look, Named, choose, no_header, quoted, words
-from trainyard.suggest_training import training_length
+from trainyard.intake.columns import NUMBER, Column, Look, Named, choose, no_header, quoted, words
+from trainyard.intake.training import training_length
 
 TEXT_NAMES = ("text", "sentence", "content", "body", "review", "comment", "message", "tweet", "question", "utterance")
 LABEL_NAMES = ("label", "labels", "class", "category", "target", "sentiment", "intent", "topic", "emotion", "rating")

@@ -13,8 +13,8 @@ from trainyard.data.problems import Problem, printable
 from trainyard.data.series_time import COUNTED, PLAIN, SECONDS, ZONED, is_doubtful, read_times
 from trainyard.data.table_form import shown
 from trainyard.errors import InputError
-from trainyard.suggest_columns import NUMBER, TIME_NAMES, TIMES_READ, Column, Look, Named, choose, no_header, quoted
-from trainyard.suggest_training import training_length
+from trainyard.intake.columns import NUMBER, TIME_NAMES, TIMES_READ, Column, Look, Named, choose, no_header, quoted
+from trainyard.intake.training import training_length
 
 SHARES = (0.1, 0.2)
 """Of the steps, for validation and test."""

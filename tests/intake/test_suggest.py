@@ -14,9 +14,9 @@ from trainyard.data.check import check
 from trainyard.data.image_folder import ImageFolderConfig
 from trainyard.data.image_masks import ImageMasksConfig
 from trainyard.errors import InputError
+from trainyard.intake.suggest import suggest
 from trainyard.recipe import Recipe, read_recipe
 from trainyard.recipe_text import add_recipe
-from trainyard.suggest import suggest
 
 RANDOM = np.random.default_rng(0)
 

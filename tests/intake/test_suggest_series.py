@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from trainyard import suggest_columns
 from trainyard.data.check import check
 from trainyard.data.series_csv import SeriesCSVConfig
 from trainyard.errors import InputError
+from trainyard.intake import columns
+from trainyard.intake.columns import Named
+from trainyard.intake.suggest import suggest
 from trainyard.recipe import read_recipe
 from trainyard.recipe_text import add_recipe
-from trainyard.suggest import suggest
-from trainyard.suggest_columns import Named
 
 
 def write(root: Path, header: str, row: str, step: timedelta = timedelta(hours=1), count: int = 400) -> Path:
@@ -145,7 +145,7 @@ def test_series_are_told_from_all_rows_however_many_are_kept(
     tmp_path: Path, series: int, steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trainyard.data.table_csv.BLOCK_ROWS", 100)
-    monkeypatch.setattr("trainyard.suggest_columns.LOOKED_AT", 600)
+    monkeypatch.setattr("trainyard.intake.columns.LOOKED_AT", 600)
     times = [datetime(2024, 1, 1) + timedelta(hours=number) for number in range(steps)]
     rows = [f"{time},m{number},{number + n * 7 % 24 + n / 8}" for number in range(series) for n, time in enumerate(times)]
     text, data = suggested(table(tmp_path, rows, "when,meter,load"))
@@ -249,7 +249,7 @@ def test_remarks_in_some_rows_do_not_make_texts_of_a_series(tmp_path: Path) -> N
 
 def test_columns_are_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
-    read = suggest_columns.read_times
-    monkeypatch.setattr(suggest_columns, "read_times", lambda *given: seen.append(given[2]) or read(*given))
+    read = columns.read_times
+    monkeypatch.setattr(columns, "read_times", lambda *given: seen.append(given[2]) or read(*given))
     suggested(table(tmp_path, [f"{hour},{n % 7},{n % 5}" for n, hour in enumerate(HOURS)], "when,load,heat"))
     assert sorted(seen) == ["heat", "load", "when"]

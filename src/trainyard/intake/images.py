@@ -15,8 +15,8 @@ from trainyard.data.image_masks import splits_within
 from trainyard.data.image_tree import Tree, walk
 from trainyard.data.problems import DataError, Problem, printable
 from trainyard.errors import InputError
-from trainyard.suggest_masks import Sides, find_sides, mask_classes, some
-from trainyard.suggest_training import training_length
+from trainyard.intake.masks import Sides, find_sides, mask_classes, some
+from trainyard.intake.training import training_length
 
 LOOKED_AT = 300
 """Files whose headers are read to see what there is; `trainyard check` reads them all."""
