@@ -88,3 +88,15 @@ def test_a_fit_whose_last_batch_is_one_sample_is_refused_before_it_trains(
     job = FitJob(recipe=recipe, data_dir=packed_digits, scratch_dir=tmp_path, fingerprint="f")
     with pytest.raises(InputError, match=f"{samples:,} samples in batches of {samples - 1:,}, leave one sample alone"):
         fit(job)
+
+
+def test_nothing_is_computed_of_a_large_image() -> None:
+    devices = []
+
+    class Noting(Tiny):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            devices.append(images.device.type)
+            return super().forward(images)
+
+    check_single_values(Noting(1), batches(5, 4), config())
+    assert devices == ["meta"]

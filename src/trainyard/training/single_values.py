@@ -31,8 +31,9 @@ def check_single_values(network: nn.Module, batches: TrainBatches, config: Train
     crop = config.augment and config.augment.crop
     seen = images if not crop else images[..., : crop[0], : crop[1]]
     try:
+        # Shapes alone: a large image, of which batches are often one, would take minutes on a processor.
         with torch.random.fork_rng(), torch.no_grad():
-            copy.deepcopy(network)(seen)
+            copy.deepcopy(network).to("meta")(seen.to("meta"))
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise
