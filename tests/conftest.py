@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from tests.disks import Disks
+from tests.files_of_this_run import delete_all
 from trainyard.data.digits import DigitsConfig
 from trainyard.data.prepare import prepare
 from trainyard.data.series_csv import SeriesCSVConfig
@@ -29,6 +30,10 @@ ROOT = Path(__file__).parents[1]
 SERIES = SeriesCSVConfig(
     source="series_csv", path="waves.csv", time="time", targets="all", context_length=24, horizon=12, val_fraction=0.15
 )
+
+
+def pytest_sessionfinish() -> None:
+    delete_all()
 
 
 @pytest.fixture(scope="session")

@@ -39,9 +39,10 @@ def compiler() -> str:
 @functools.cache
 def compiled() -> Path:
     """Return an archive with the app's code and what asks it, made once."""
+    program = compiler()
     archive = folder_of_this_run("kotlin") / "ask.jar"
     sources = [str(path) for path in (*sorted(SOURCES.glob("*.kt")), ASK)]
-    command = [compiler(), "-language-version", LANGUAGE, "-api-version", LANGUAGE, "-jvm-target", "17", "-include-runtime"]
+    command = [program, "-language-version", LANGUAGE, "-api-version", LANGUAGE, "-jvm-target", "17", "-include-runtime"]
     done = subprocess.run([*command, "-d", str(archive), *sources], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     warnings = [line for line in done.stderr.splitlines() if "warning:" in line and "language version" not in line]
