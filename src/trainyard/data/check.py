@@ -92,34 +92,20 @@ def _check(config: DataConfig, root: Path, progress: Callable[[str], None] | Non
                 warnings=(*raw.skipped, *raw.warnings),
             )
         splits = split_dataset(raw, val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=config.seed)
-        is_text = raw.kind == "text_classification"
-        found, warnings = _check_texts(config, raw, splits, root) if is_text else (raw.input(), ())
+        found, of_tokens = _tokens(config, raw, splits, root) if raw.kind == "text_classification" else (raw.input(), ())
         return Checked(
             kind=raw.kind,
             classes=raw.classes,
             samples={str(name): len(rows) for name, rows in splits.indices.items()},
             input=found,
             duplicates_dropped=splits.duplicates_dropped,
-            warnings=(*raw.skipped, *raw.warnings, *splits.warnings, *warnings),
+            warnings=(*raw.skipped, *raw.warnings, *splits.warnings, *of_tokens),
         )
 
 
-def _check_texts(config: DataConfig, raw: RawDataset, splits: Splits, root: Path) -> tuple[dict[str, int], tuple[Problem, ...]]:
-    """Return what a network must know of the tokens, and warnings: of word vectors, and of texts longer than the limit.
+def _tokens(config: DataConfig, raw: RawDataset, splits: Splits, root: Path) -> tuple[dict[str, int], tuple[Problem, ...]]:
+    """Return what a network must know of the tokens, and what is odd about them."""
+    from trainyard.data.vocabulary import encode_texts
 
-    As with `prepare`, training texts alone make the tokens.
-    """
-    from trainyard.data.text import TextConfig, cut_warning, encode_counted, unknown_warning
-    from trainyard.data.vocabulary import vocabulary_for
-
-    if not isinstance(config, TextConfig):
-        raise TypeError(f"{config.source} gives texts without saying how to tokenize them")
-    texts: list[str] = raw.arrays["texts"]
-    chosen = {split: [texts[row] for row in rows] for split, rows in splits.indices.items()}
-    vocabulary = vocabulary_for(config, chosen["train"], root)
-    encoded = {split: encode_counted(vocabulary.tokenizer, part, config.max_tokens) for split, part in chosen.items()}
-    longer = sum(more for _, _, more in encoded.values())
-    of_vectors = vocabulary.vectors.warnings if vocabulary.vectors else ()
-    cut = cut_warning(longer, sum(map(len, chosen.values())), config.max_tokens)
-    unknown = unknown_warning([encoded[split][0] for split in ("val", "test")], config.tokenizer)
-    return vocabulary.input(config.max_tokens), (*of_vectors, *cut, *unknown)
+    encoded = encode_texts(config, raw.arrays["texts"], splits.indices, root)
+    return encoded.input, encoded.warnings

@@ -391,7 +391,7 @@ def _fit(image: Image.Image, size: Size, resize: Resize, resample: Image.Resampl
 
 
 def _by_colour(pixels: NDArray[np.uint8], colours: Mapping[tuple[int, int, int], int]) -> NDArray[np.int64]:
-    packed = _packed(pixels)
+    packed = packed_colours(pixels)
     ids = np.full(packed.shape, -1, dtype=np.int64)
     for (red, green, blue), number in colours.items():
         ids[packed == (red << 16 | green << 8 | blue)] = number
@@ -404,14 +404,15 @@ def _by_colour(pixels: NDArray[np.uint8], colours: Mapping[tuple[int, int, int],
     return ids
 
 
-def _packed(pixels: NDArray[np.uint8]) -> NDArray[np.int64]:
+def packed_colours(pixels: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return red, green and blue (..., 3) as one number each (...)."""
     wide = pixels.astype(np.int64)
     packed: NDArray[np.int64] = wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
     return packed
 
 
 def _list_colours(pixels: NDArray[np.uint8]) -> str:
-    values, counts = np.unique(_packed(pixels), return_counts=True)
+    values, counts = np.unique(packed_colours(pixels), return_counts=True)
     most = np.argsort(-counts, kind="stable")[:8]
     shown = [f"[{values[i] >> 16}, {values[i] >> 8 & 255}, {values[i] & 255}] ({counts[i]:,} pixels)" for i in most]
     return ", ".join(shown) + (f" and {len(values) - 8:,} more" if len(values) > 8 else "")

@@ -221,7 +221,7 @@ def _pairs(files: list[PurePosixPath], split_at: int | None, config: ImageMasksC
         elif not path.stem.endswith(suffix):
             unnamed[str(path.parent)] += 1
         else:
-            sides[side][_stem(path, start, suffix)].append(path)
+            sides[side][stem_of(path, start, suffix)].append(path)
     for counts, said in (
         (outside, f"outside of {config.images}/ and {config.masks}/"),
         (unnamed, f"whose names do not end in {printable(config.mask_suffix)}"),
@@ -264,7 +264,14 @@ def suffix_of(images: Collection[tuple[str, ...]], masks: Collection[tuple[str, 
     return suffix if fits else ""
 
 
-def _stem(path: PurePosixPath, start: int, suffix: str) -> tuple[str, ...]:
+def stem_of(path: PurePosixPath, start: int, suffix: str = "") -> tuple[str, ...]:
+    """Return what an image and its mask have in common: folders and name, without what tells the two apart.
+
+    Args:
+        path: of either.
+        start: which part of it names the folder of the images or that of the masks.
+        suffix: what the name has behind that of the image.
+    """
     parts = (*path.parts[:start], *path.parts[start + 1 : -1], path.stem.removesuffix(suffix))
     return tuple(unicodedata.normalize("NFC", part) for part in parts)
 

@@ -167,31 +167,19 @@ def _pack(name: str, config: SampleConfig, raw: RawDataset, folder: Path, root: 
 def _pack_texts(config: SampleConfig, raw: RawDataset, rows: Mapping[SplitName, Indices], folder: Path, root: Path) -> _Packed:
     """Fit the tokenizer on the training texts, and write it, what is known of its words, and the tokens, offsets, labels and
     texts of each split."""
-    from trainyard.data.text import TextConfig, cut_warning, encode_counted, unknown_warning
-    from trainyard.data.vocabulary import vocabulary_for
+    from trainyard.data.vocabulary import encode_texts
 
-    if not isinstance(config, TextConfig):
-        raise TypeError(f"{config.source} gives texts without saying how to tokenize them")
-    texts: list[str] = raw.arrays["texts"]
-    vocabulary = vocabulary_for(config, [texts[row] for row in rows["train"]], root)
-    tokenizer, vectors = vocabulary.tokenizer, vocabulary.vectors
+    encoded = encode_texts(config, raw.arrays["texts"], rows, root)
+    tokenizer, vectors = encoded.vocabulary.tokenizer, encoded.vocabulary.vectors
     (folder / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
-    packed = _Packed(arrays={}, input=vocabulary.input(config.max_tokens))
+    packed = _Packed(arrays={}, input=encoded.input, warnings=list(encoded.warnings))
     packed.files["tokenizer.json"] = file_sha256(folder / "tokenizer.json")
     if vectors is not None:
         packed.files[VECTORS] = write_array(folder / VECTORS, vectors.table)
         packed.about = f", with {vectors.about}"
-        packed.warnings += vectors.warnings
-    longer, encoded = 0, []
-    for split in SPLITS:
-        chosen = [texts[row] for row in rows[split]]
-        tokens, offsets, more = encode_counted(tokenizer, chosen, config.max_tokens)
-        longer += more
+    for split, (tokens, offsets) in encoded.tokens.items():
         arrays = {"tokens": tokens, "offsets": offsets, "labels": raw.arrays["labels"][rows[split]]}
-        packed.arrays[split] = write_arrays(folder, split, {**arrays, **string_arrays("text", chosen)})
-        encoded.append(tokens)
-    packed.warnings += cut_warning(longer, sum(map(len, rows.values())), config.max_tokens)
-    packed.warnings += unknown_warning(encoded[1:], config.tokenizer)
+        packed.arrays[split] = write_arrays(folder, split, {**arrays, **string_arrays("text", encoded.texts[split])})
     return packed
 
 

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainyard.data.text import SPECIAL, UNKNOWN, TextConfig, train_tokenizer
+import numpy as np
+from numpy.typing import NDArray
+
+from trainyard.data.packed import SPLITS, SplitName
+from trainyard.data.problems import Problem
+from trainyard.data.splits import Indices
+from trainyard.data.text import (
+    SPECIAL,
+    UNKNOWN,
+    TextConfig,
+    cut_warning,
+    encode_counted,
+    train_tokenizer,
+    unknown_warning,
+)
 from trainyard.data.word_vectors import WordVectors, read_vectors
 from trainyard.errors import InputError
 
@@ -26,6 +40,51 @@ class Vocabulary:
         """Return what a network must know of the tokens."""
         known = {"vocabulary_size": self.tokenizer.get_vocab_size(), "max_length": max_tokens}
         return known if self.vectors is None else known | {"vector_size": self.vectors.table.shape[1]}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedTexts:
+    """The tokens of all splits."""
+
+    vocabulary: Vocabulary
+    texts: dict[SplitName, list[str]]
+    tokens: dict[SplitName, tuple[NDArray[np.int32], NDArray[np.int64]]]
+    """By split: the tokens of its texts behind one another, and where each text begins and the last one ends."""
+    input: dict[str, int]
+    """As in a `Card`."""
+    warnings: tuple[Problem, ...]
+    """Of word vectors, of texts that are longer than the limit, and of words that are not known."""
+
+
+def encode_texts(config: object, texts: Sequence[str], rows: Mapping[SplitName, Indices], root: Path) -> EncodedTexts:
+    """Fit the vocabulary on the texts of the training split, and encode those of all splits.
+
+    Args:
+        config: of the source.
+        texts: of all samples.
+        rows: of each split.
+        root: what the path of word vectors is relative to.
+
+    Raises:
+        TrainyardError: as `vocabulary_for`.
+    """
+    if not isinstance(config, TextConfig):
+        raise TypeError(f"{type(config).__name__} gives texts without saying how to tokenize them")
+    chosen = {split: [texts[row] for row in rows[split]] for split in SPLITS}
+    vocabulary = vocabulary_for(config, chosen["train"], root)
+    encoded = {split: encode_counted(vocabulary.tokenizer, part, config.max_tokens) for split, part in chosen.items()}
+    longer = sum(more for _, _, more in encoded.values())
+    return EncodedTexts(
+        vocabulary=vocabulary,
+        texts=chosen,
+        tokens={split: (tokens, offsets) for split, (tokens, offsets, _) in encoded.items()},
+        input=vocabulary.input(config.max_tokens),
+        warnings=(
+            *(vocabulary.vectors.warnings if vocabulary.vectors else ()),
+            *cut_warning(longer, sum(map(len, chosen.values())), config.max_tokens),
+            *unknown_warning([encoded[split][0] for split in ("val", "test")], config.tokenizer),
+        ),
+    )
 
 
 def vocabulary_for(config: TextConfig, texts: Iterable[str], root: Path) -> Vocabulary:

@@ -16,7 +16,7 @@ from trainyard.data.batches import Batch, gather
 from trainyard.data.packed import Split
 from trainyard.data.raw import Kind
 from trainyard.evaluation.figures import BLUE, GREY, INK, MUTED, STYLE, save
-from trainyard.evaluation.lettering import shorten, wrap
+from trainyard.evaluation.lettering import fill_some, shorten, wrap
 from trainyard.evaluation.samples import class_colours, show_image
 from trainyard.models.saved import SavedModel
 from trainyard.tasks.augment_config import used
@@ -152,7 +152,7 @@ def _texts(versions: Sequence[Batch], tokenizer: Path) -> list[list[str]]:
             )
             for version in seen
         ]
-        rows.append([_wrapped(text) for text in shown])
+        rows.append([fill_some(text, TEXT_WIDTH, TEXT_LINES) for text in shown])
     return rows
 
 
@@ -160,11 +160,6 @@ def _write_texts(grid: NDArray[Any], texts: list[list[str]]) -> None:
     for axes, text in zip(grid.ravel(), [text for row in texts for text in row], strict=True):
         axes.axis("off")
         axes.text(0, 1, text, va="top", fontsize=8, linespacing=1.3, transform=axes.transAxes)
-
-
-def _wrapped(text: str) -> str:
-    lines = wrap(text[: 4 * TEXT_WIDTH * TEXT_LINES], TEXT_WIDTH) or ["(empty)"]
-    return "\n".join(lines[:TEXT_LINES]) + (" …" if len(lines) > TEXT_LINES else "")
 
 
 def _vocabulary(path: Path) -> dict[int, str]:

@@ -58,6 +58,13 @@ def fill(text: str, width: int) -> str:
     return "\n".join(wrap(text, width))
 
 
+def fill_some(text: str, width: int, most: int) -> str:
+    """Return the first lines of a text, so many at most, with a sign that there are more."""
+    # No more of a text of megabytes than can be shown.
+    lines = wrap(text[: 4 * width * most], width) or ["(empty)"]
+    return "\n".join(lines[:most]) + (" …" if len(lines) > most else "")
+
+
 def _pieces(word: str, width: int) -> list[str]:
     """Return a word in pieces that fit, the last one of what is left; in one pass, as a text without spaces is one word."""
     pieces, start, used = [], 0, 0.0

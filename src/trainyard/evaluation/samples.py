@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from trainyard.data.packed import Split
 from trainyard.evaluation.figures import GREEN, GREY, INK, RED, STYLE, save
-from trainyard.evaluation.lettering import room, shorten, wrap
+from trainyard.evaluation.lettering import fill_some, room, shorten, wrap
 from trainyard.evaluation.metrics import SampleCounts
 from trainyard.evaluation.predictions import Predictions
 
@@ -116,7 +116,7 @@ def text_samples(split: Split, predictions: Predictions, classes: Sequence[str],
     """Draw test texts with true and predicted class: the most confident mistakes first."""
     chosen = mistakes_first(split.arrays["labels"], predictions, shown)
     rows = -(-len(chosen) // 2)
-    texts = [_wrapped(split.text(index)) for index in chosen]
+    texts = [fill_some(split.text(index), TEXT_WIDTH, TEXT_LINES) for index in chosen]
     heights = [1.8 + max(text.count("\n") + 1 for text in texts[2 * row : 2 * row + 2]) for row in range(rows)]
     with rc_context(STYLE):
         figure = Figure(figsize=(11.4, 0.19 * sum(heights) + 0.5), layout="constrained")
@@ -294,10 +294,3 @@ def _headline(split: Split, predictions: Predictions) -> str:
     wrong = int(np.count_nonzero(predictions.classes != np.asarray(split.arrays["labels"])))
     order = "the most confident mistakes, then the least sure right ones"
     return f"{wrong:,} of {len(split):,} test samples wrong: {order}"
-
-
-def _wrapped(text: str) -> str:
-    # No more of a text of megabytes than can be shown.
-    lines = wrap(text[: 4 * TEXT_WIDTH * TEXT_LINES], TEXT_WIDTH) or ["(empty)"]
-    kept = lines[:TEXT_LINES]
-    return "\n".join([*kept[:-1], kept[-1] + (" …" if len(lines) > TEXT_LINES else "")])

@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from trainyard.data.image_files import ImageFileError, inspect, read_image, read_mask
-from trainyard.data.image_masks import suffix_of
+from trainyard.data.image_files import ImageFileError, inspect, packed_colours, read_image, read_mask
+from trainyard.data.image_masks import stem_of, suffix_of
 from trainyard.data.image_tree import Tree
 from trainyard.data.problems import printable
 from trainyard.data.raw import MASK_CLASSES
@@ -63,12 +63,12 @@ def find_sides(path: Path, tree: Tree, top: bool) -> Sides | None:
         if len(parts) > start + 1:
             files[parts[start]].append(file)
     if {"images", "masks"} <= files.keys():
-        images, masks = ({_stem(file, start) for file in files[name]} for name in ("images", "masks"))
+        images, masks = ({stem_of(PurePosixPath(file), start) for file in files[name]} for name in ("images", "masks"))
         return Sides(images="images", masks="masks", suffix="" if images & masks else suffix_of(images, masks))
     few = {name for name in files if _show_masks(path, files[name])}
     if not few or len(few) == len(files):
         return None
-    stems = {name: {_stem(file, start): path / file for file in files[name]} for name in files}
+    stems = {name: {stem_of(PurePosixPath(file), start): path / file for file in files[name]} for name in files}
     for mask, image in ((mask, image) for mask in sorted(few) for image in sorted(files.keys() - few)):
         suffix = "" if stems[image].keys() & stems[mask].keys() else suffix_of(stems[image].keys(), stems[mask].keys())
         if (suffix or stems[mask].keys() <= stems[image].keys()) and _as_large(stems[image], stems[mask], suffix):
@@ -87,11 +87,6 @@ def _as_large(images: Mapping[tuple[str, ...], Path], masks: Mapping[tuple[str, 
         if (mask.width, mask.height) != (image.width, image.height):
             return False
     return True
-
-
-def _stem(file: str, start: int) -> tuple[str, ...]:
-    path = PurePosixPath(file)
-    return (*path.parts[:start], *path.parts[start + 1 : -1], path.stem)
 
 
 def _show_masks(path: Path, files: Sequence[str]) -> bool:
@@ -169,10 +164,8 @@ def _colour_lines(folder: Path, masks: Sequence[str]) -> list[str]:
 
 
 def _packed(mask: Path) -> NDArray[np.int64]:
-    """Return the colour of each pixel (H, W) as one number."""
-    red, green, blue = read_image(mask, channels=3, size=None, resize="stretch").astype(np.int64)
-    packed: NDArray[np.int64] = red << 16 | green << 8 | blue
-    return packed
+    """Return the colour of each pixel (H, W) of a file as one number."""
+    return packed_colours(np.moveaxis(read_image(mask, channels=3, size=None, resize="stretch"), 0, -1))
 
 
 def _labelmap(folder: Path) -> dict[int, str]:
